@@ -1,0 +1,1 @@
+"""Caffe's files as messages: schema, prototxt text, old formats, phase rules. Needs no torch."""
