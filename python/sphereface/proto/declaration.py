@@ -243,7 +243,7 @@ class _Parser:
             return value[1:-1].encode().decode("unicode_escape")
         if field.HasField("type") and field.type in (_SCALARS["float"], _SCALARS["double"]):
             try:
-                return f"{float(value):.17g}" if float(value) % 1 else f"{float(value):.0f}"
+                return f"{float(value):.15g}"
             except ValueError:
                 raise self.error(f'found "{value}"', "a number") from None
         return value

@@ -1,0 +1,312 @@
+"""Prototxt text in and out.
+
+Reads what Caffe reads, and says where it is wrong: file, line, column, the enclosing layer's name
+and type, and the nearest known name. Unlike Caffe, a name of another fork is not a crash but a
+field to be added with `schema.extend_layer_parameter`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+from sphereface.errors import SphereFaceError, nearest
+from sphereface.proto import schema
+from sphereface.proto._text_tree import Block, Entry, Tree, Value, parse_tree
+
+__all__ = ["Located", "load_text", "parse", "read", "write"]
+
+_INTEGERS = {
+    FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1, "int32"),
+    FieldDescriptor.CPPTYPE_UINT32: (0, 2**32 - 1, "uint32"),
+    FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63 - 1, "int64"),
+    FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1, "uint64"),
+}
+_FLOATS = (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE)
+_BOOLS = dict.fromkeys(("true", "True", "t", "1"), True) | dict.fromkeys(
+    ("false", "False", "f", "0"), False
+)
+_ESCAPE = re.compile(
+    rb"\\([abfnrtv\\'\"?]|x[0-9a-fA-F]{1,2}|[0-7]{1,3}|u[0-9a-fA-F]{4}|.)", re.DOTALL
+)
+_SIMPLE = dict(zip(b"abfnrtv\\'\"?", b"\a\b\f\n\r\t\v\\'\"?", strict=True))
+
+
+@dataclass(frozen=True)
+class Located:
+    """A message read from text, and where its layers stand.
+
+    Attributes
+    ----------
+    message : Message
+        The message.
+    source : str
+        Name of the file for errors.
+    layer_lines : tuple of int
+        Line of each ``layer`` (or, in an old net, ``layers``) of a NetParameter.
+    """
+
+    message: Any
+    source: str
+    layer_lines: tuple[int, ...]
+
+
+def load_text(prototxt: str | os.PathLike[str], source: str = "") -> tuple[str, str]:
+    """Return the text of a path, or the text itself, and a name for it.
+
+    A str with a line end, a brace or a leading ``field:`` is text, any other str is a path.
+    """
+    if isinstance(prototxt, str) and re.search(r"[\n{]|^\s*\w+\s*:", prototxt):
+        return prototxt, source or "prototxt"
+    path = Path(prototxt)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise SphereFaceError(
+            f"cannot be read ({error.strerror})", where=str(path), fix="check the path"
+        ) from None
+    # Comments in legacy encodings are common; they are skipped, whatever their bytes.
+    return data.decode("utf-8-sig", "surrogateescape"), source or str(path)
+
+
+def parse(text: str, name: str = "NetParameter", source: str = "prototxt") -> Located:
+    """Parse `text` as message `name`, keeping the lines of its layers.
+
+    Raises
+    ------
+    SphereFaceError
+        With ``file:line:column``, the layer, what is wrong and the nearest known name.
+    """
+    tree = parse_tree(text, source)
+    message = schema.message(name)()
+    _Filler(tree).fill(message, tree.root, [])
+    lines = [tree.line(e.offset) for e in tree.root.entries for _ in e.values if e.name == "layer"]
+    if not lines:
+        lines = [tree.line(e.offset) for e in tree.root.entries if e.name == "layers"]
+    return Located(message, source, tuple(lines))
+
+
+def read(prototxt: str | os.PathLike[str], name: str = "NetParameter") -> Any:
+    """Read message `name` (``"NetParameter"``, ``"SolverParameter"``) from a path or text."""
+    text, source = load_text(prototxt)
+    return parse(text, name, source).message
+
+
+@cache
+def _fields(descriptor: Descriptor) -> dict[str, FieldDescriptor]:
+    return {f.name: f for f in descriptor.fields if not f.name.startswith("fork_")}
+
+
+def _is_repeated(field: FieldDescriptor) -> bool:
+    try:
+        return field.is_repeated  # protobuf 6.31 and later, where label is deprecated
+    except AttributeError:
+        return field.label == FieldDescriptor.LABEL_REPEATED
+
+
+def _is_required(field: FieldDescriptor) -> bool:
+    try:
+        return field.is_required
+    except AttributeError:
+        return field.label == FieldDescriptor.LABEL_REQUIRED
+
+
+class _Filler:
+    """Fills messages from a tree."""
+
+    def __init__(self, tree: Tree) -> None:
+        self.tree = tree
+
+    def fill(self, message: Any, block: Block, path: list[Entry]) -> None:
+        fields = _fields(message.DESCRIPTOR)
+        seen: dict[str, Entry] = {}
+        for entry in block.entries:
+            inner = [*path, entry]
+            field = fields.get(entry.name)
+            if field is None:
+                raise self.unknown_field(entry, message.DESCRIPTOR, inner)
+            if not _is_repeated(field) and (entry.name in seen or len(entry.values) != 1):
+                first = seen.get(entry.name, entry)
+                raise self.tree.error(
+                    f'"{entry.name}" is given more than once (first at line '
+                    f"{self.tree.line(first.offset)})",
+                    entry.offset,
+                    inner,
+                    expected="a single value",
+                )
+            seen[entry.name] = entry
+            for value in entry.values:
+                self.set(message, field, value, inner)
+        if not message.IsInitialized():
+            missing = [f.name for f in fields.values() if _is_required(f) and f.name not in seen]
+            raise self.tree.error(
+                f"{message.DESCRIPTOR.name} needs {' and '.join(missing)}", block.offset, path
+            )
+
+    def set(self, message: Any, field: FieldDescriptor, value: Value | Block, path: list) -> None:
+        if field.message_type is not None:
+            if isinstance(value, Value):
+                raise self.wrong(field, value, "a block in { }", path)
+            target = getattr(message, field.name)
+            if _is_repeated(field):
+                target = target.add()
+            else:
+                target.SetInParent()
+            self.fill(target, value, path)
+            return
+        if isinstance(value, Block):
+            raise self.tree.error(
+                f'"{field.name}" is a block', value.offset, path, expected="a single value"
+            )
+        converted = self.convert(field, value, path)
+        if _is_repeated(field):
+            getattr(message, field.name).append(converted)
+        else:
+            setattr(message, field.name, converted)
+
+    def unknown_field(self, entry: Entry, descriptor: Descriptor, path: list) -> SphereFaceError:
+        names = _fields(descriptor)
+        hint = nearest(entry.name, names)
+        few = "" if hint or len(names) > 12 else "one of " + ", ".join(names)
+        return self.tree.error(
+            f'unknown field "{entry.name}"', entry.offset, path, expected=few, fix=hint
+        )
+
+    def wrong(self, field: FieldDescriptor, value: Value, expected: str, path: list, fix: str = ""):
+        return self.tree.error(
+            f'"{field.name}" is {value.text}', value.offset, path, expected=expected, fix=fix
+        )
+
+    def convert(self, field: FieldDescriptor, value: Value, path: list[Entry]) -> Any:
+        kind = field.cpp_type
+        if kind == FieldDescriptor.CPPTYPE_STRING:
+            return self.string(field, value, path)
+        if field.enum_type is not None:
+            return self.enum(field, value, path)
+        if kind == FieldDescriptor.CPPTYPE_BOOL:
+            if value.kind == "string" or value.text not in _BOOLS:
+                raise self.wrong(field, value, "true or false", path)
+            return _BOOLS[value.text]
+        text = re.sub(r"\s", "", value.text)
+        if kind in _FLOATS:
+            try:
+                if value.kind == "string":
+                    raise ValueError
+                if "0x" in text.lower():
+                    return float(int(text, 16))
+                return float(text.rstrip("fF") if value.kind == "number" else text)
+            except ValueError:
+                raise self.wrong(field, value, "a number", path) from None
+        low, high, name = _INTEGERS[kind]
+        try:
+            octal = re.fullmatch(r"-?0[0-7]+", text)
+            number = int(text, 8 if octal else 0) if value.kind == "number" else None
+        except ValueError:
+            number = None
+        if number is None or not low <= number <= high:
+            raise self.wrong(field, value, f"a whole number ({name})", path)
+        return number
+
+    def enum(self, field: FieldDescriptor, value: Value, path: list[Entry]) -> int:
+        known = field.enum_type
+        names = known.values_by_name
+        if value.kind == "word" and value.text in names:
+            return names[value.text].number
+        if value.text.isdecimal() and int(value.text) in known.values_by_number:
+            return int(value.text)
+        few = "one of " + ", ".join(names) if len(names) <= 12 else ""
+        bare = value.text.strip("\"'")
+        hint = nearest(bare, names)
+        if value.kind == "string" and bare in names:
+            hint = f"write {bare} without quotes"
+        raise self.wrong(field, value, few, path, hint)
+
+    def string(self, field: FieldDescriptor, value: Value, path: list[Entry]) -> str | bytes:
+        if value.kind != "string":
+            raise self.wrong(field, value, "a string in quotes", path)
+        data = _unescape(value.text[1:-1].encode("utf-8", "surrogateescape"))
+        if field.type == FieldDescriptor.TYPE_BYTES:
+            return data
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            raise self.tree.error(
+                f'"{field.name}" is not UTF-8', value.offset, path, fix="save the file as UTF-8"
+            ) from None
+
+
+def _unescape(data: bytes) -> bytes:
+    def one(match: re.Match[bytes]) -> bytes:
+        code = match[1]
+        if len(code) == 1 and code[0] in _SIMPLE:
+            return bytes([_SIMPLE[code[0]]])
+        if code[:1] == b"x" and len(code) > 1:
+            return bytes([int(code[1:], 16)])
+        if code[:1] == b"u" and len(code) > 1:
+            return chr(int(code[1:], 16)).encode("utf-8", "surrogatepass")
+        if code.isdigit():
+            return bytes([int(code, 8) & 255])
+        return match[0]
+
+    return _ESCAPE.sub(one, data) if b"\\" in data else data
+
+
+def write(message: Any) -> str:
+    """Return `message` as text, as C++ protobuf prints it; `read` gives it back unchanged.
+
+    Fields are in order of their number, floats in the shortest form that reads back as the same
+    float32, enums by name.
+    """
+    return "".join(f"{line}\n" for line in _lines(message, ""))
+
+
+def _lines(message: Any, indent: str) -> Iterator[str]:
+    hidden = message.DESCRIPTOR.name == "LayerParameter"
+    for field, value in message.ListFields():
+        if hidden and field.name.startswith("fork_"):
+            continue
+        for one in value if _is_repeated(field) else [value]:
+            if field.message_type is not None:
+                yield f"{indent}{field.name} {{"
+                yield from _lines(one, indent + "  ")
+                yield f"{indent}}}"
+            else:
+                yield f"{indent}{field.name}: {_scalar(field, one)}"
+
+
+def _scalar(field: FieldDescriptor, value: Any) -> str:
+    if field.enum_type is not None:
+        return field.enum_type.values_by_number[value].name
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return _float(value, field.cpp_type == FieldDescriptor.CPPTYPE_FLOAT)
+    if isinstance(value, bytes):
+        return '"' + "".join(_byte(b) for b in value) + '"'
+    if isinstance(value, str):
+        return '"' + re.sub(r'["\\\x00-\x1f\x7f]', lambda m: _byte(ord(m[0])), value) + '"'
+    return str(value)
+
+
+def _byte(value: int) -> str:
+    if chr(value) in '"\\\n\r\t':
+        return {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}[chr(value)]
+    return chr(value) if 32 <= value < 127 else f"\\{value:03o}"
+
+
+def _float(value: float, single: bool) -> str:
+    if not single:
+        return f"{value:.17g}" if float(f"{value:.15g}") != value else f"{value:.15g}"
+    for digits in (6, 7, 8, 9):
+        text = f"{value:.{digits}g}"
+        if struct.pack("<f", float(text)) == struct.pack("<f", value):
+            return text
+    return text
