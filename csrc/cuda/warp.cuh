@@ -1,0 +1,61 @@
+// One warp takes one row: sums over its columns, and the grid that covers all rows.
+#pragma once
+
+#include <cstdint>
+
+#include "sphereface/problem.h"
+
+namespace sphereface::cuda {
+
+constexpr int kWarpSize = 32;
+constexpr int kWarpsPerBlock = 8;
+constexpr unsigned kAllLanes = 0xffffffffu;
+constexpr int64_t kMaxBlocks = int64_t{1} << 30;
+
+inline unsigned blocks_for(int64_t rows) {
+  const int64_t blocks = (rows + kWarpsPerBlock - 1) / kWarpsPerBlock;
+  return static_cast<unsigned>(blocks < kMaxBlocks ? blocks : kMaxBlocks);
+}
+
+__device__ inline int lane_id() { return threadIdx.x % kWarpSize; }
+__device__ inline int64_t first_row() {
+  return int64_t{blockIdx.x} * kWarpsPerBlock + threadIdx.x / kWarpSize;
+}
+__device__ inline int64_t row_step() { return int64_t{gridDim.x} * kWarpsPerBlock; }
+
+// The sum of `value` over the lanes, the same in every lane and in every run.
+template <typename Math>
+__device__ Math warp_sum(Math value) {
+  for (int offset = kWarpSize / 2; offset > 0; offset /= 2) {
+    value += __shfl_xor_sync(kAllLanes, value, offset);
+  }
+  return value;
+}
+
+template <typename T>
+__device__ MathOf<T> warp_dot(const T* a, const T* b, int64_t count) {
+  MathOf<T> sum = 0;
+#pragma unroll 4
+  for (int64_t k = lane_id(); k < count; k += kWarpSize) {
+    sum += Scalar<T>::load(a[k]) * Scalar<T>::load(b[k]);
+  }
+  return warp_sum(sum);
+}
+
+template <typename T>
+__device__ LabelGeometry<MathOf<T>> label_geometry(const MarginProblem<T>& p, int64_t i) {
+  using Math = MathOf<T>;
+  const T* x = p.x.row(i);
+  const T* w = p.weight.row(p.label[i]);
+  Math xx = 0, ww = 0, xw = 0;
+#pragma unroll 4
+  for (int64_t k = lane_id(); k < p.x.cols; k += kWarpSize) {
+    const Math a = Scalar<T>::load(x[k]), b = Scalar<T>::load(w[k]);
+    xx += a * a;
+    ww += b * b;
+    xw += a * b;
+  }
+  return {sqrt(warp_sum(xx)), sqrt(warp_sum(ww)), warp_sum(xw)};
+}
+
+}  // namespace sphereface::cuda

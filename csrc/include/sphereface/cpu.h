@@ -1,0 +1,67 @@
+// CPU kernels around the products of MarginInnerProduct, for float, double and bfloat16 storage.
+// They allocate nothing and do not throw; pointers must be valid for the stated shapes.
+#pragma once
+
+#include "sphereface/parallel.h"
+#include "sphereface/problem.h"
+
+namespace sphereface::cpu {
+
+// First row that holds an infinity or a NaN, or whose squared norm overflows; -1 if there is none.
+template <typename T>
+int64_t first_non_finite_row(Matrix<const T> rows, ParallelFor parallel_for);
+
+// First i with label[i] outside [0, classes) and not ignore_index; -1 if there is none.
+int64_t first_bad_label(const int64_t* label, int64_t count, int64_t classes, int64_t ignore_index);
+
+// to = from with every row divided by its L2 norm. `to` may be `from`: rows that have unit norm
+// already are then left as they are, so a second call changes nothing. A zero row stays zero, a row
+// that is not finite is copied unchanged. Returns the first row that was not finite, or -1.
+template <typename T>
+int64_t normalize_rows(Matrix<const T> from, Matrix<T> to, ParallelFor parallel_for);
+
+// y(i, label[i]) = (|x| psi + lambda x.w) / (1 + lambda) for the rows that have a margin.
+template <typename T>
+void margin_forward(const MarginProblem<T>& problem, Matrix<T> y, ParallelFor parallel_for);
+
+// dx, holding grad (w/|w|), becomes the gradient: the label column's direction is replaced.
+template <typename T>
+void margin_input_gradient(const MarginProblem<T>& problem, Matrix<const T> grad, Matrix<T> dx,
+                           ParallelFor parallel_for);
+
+// dweight_rows, holding grad^T x for the classes from first_class on, becomes the exact gradient
+// with respect to the raw weight: the margin of the label columns is put in and the result taken
+// through the normalisation. Rows of zero norm get a zero gradient.
+template <typename T>
+void margin_weight_gradient(const MarginProblem<T>& problem, Matrix<const T> grad,
+                            int64_t first_class, Matrix<T> dweight_rows, ParallelFor parallel_for);
+
+// A backend of margin_inner_product.h out of these kernels and the caller's product.
+template <typename T, typename Gemm>
+struct Backend {
+  Gemm gemm;  // (Matrix<const T> a, Matrix<const T> b, Matrix<T> c, bool accumulate)
+  ParallelFor parallel_for = openmp_parallel_for;
+  const T* non_finite_row = nullptr;  // the first that normalize_rows met
+
+  void normalize_rows(Matrix<const T> from, Matrix<T> to) {
+    const int64_t bad = cpu::normalize_rows(from, to, parallel_for);
+    if (bad >= 0 && non_finite_row == nullptr) non_finite_row = from.row(bad);
+  }
+  void margin_forward(const MarginProblem<T>& p, Matrix<T> y) {
+    cpu::margin_forward(p, y, parallel_for);
+  }
+  void margin_input_gradient(const MarginProblem<T>& p, Matrix<const T> grad, Matrix<T> dx) {
+    cpu::margin_input_gradient(p, grad, dx, parallel_for);
+  }
+  void margin_weight_gradient(const MarginProblem<T>& p, Matrix<const T> grad, int64_t first_class,
+                              Matrix<T> dweight_rows) {
+    cpu::margin_weight_gradient(p, grad, first_class, dweight_rows, parallel_for);
+  }
+};
+
+template <typename T, typename Gemm>
+Backend<T, Gemm> backend(Gemm gemm, ParallelFor parallel_for = openmp_parallel_for) {
+  return {gemm, parallel_for};
+}
+
+}  // namespace sphereface::cpu

@@ -1,0 +1,57 @@
+// Storage types and the type their math is done in: float and double compute as they are,
+// 16-bit types load to float and round once when stored.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+#include "sphereface/host_device.h"
+
+namespace sphereface {
+
+// bfloat16 for code without CUDA or torch headers: the upper half of a float.
+struct bfloat16 {
+  uint16_t bits;
+};
+
+template <typename T>
+struct Scalar {
+  using Math = T;
+  static constexpr T kEpsilon = std::numeric_limits<T>::epsilon();
+  static constexpr T kRoundoff = 0;  // what storing adds to the rounding of the math
+  SPHEREFACE_HD static T load(T value) { return value; }
+  SPHEREFACE_HD static T store(T value) { return value; }
+};
+
+template <>
+struct Scalar<bfloat16> {
+  using Math = float;
+  static constexpr float kEpsilon = std::numeric_limits<float>::epsilon();
+  static constexpr float kRoundoff = 0.00390625f;  // 2^-8
+  static float load(bfloat16 value) {
+    const uint32_t bits = static_cast<uint32_t>(value.bits) << 16;
+    float result;
+    std::memcpy(&result, &bits, sizeof(result));
+    return result;
+  }
+  static bfloat16 store(float value) {
+    uint32_t bits;
+    std::memcpy(&bits, &value, sizeof(bits));
+    if (value != value) return {static_cast<uint16_t>((bits >> 16) | 0x0040)};  // a quiet NaN
+    bits += 0x7FFF + ((bits >> 16) & 1);                                        // to nearest, even
+    return {static_cast<uint16_t>(bits >> 16)};
+  }
+};
+
+template <typename T>
+using MathOf = typename Scalar<T>::Math;
+
+// How far from 1 the squared norm of a row may be for the row to count as normalised: what the
+// rounding of the division and of the sum leaves, so that normalising twice changes nothing.
+template <typename T>
+SPHEREFACE_HD constexpr MathOf<T> unit_tolerance() {
+  return 8 * Scalar<T>::kEpsilon + 2 * Scalar<T>::kRoundoff;
+}
+
+}  // namespace sphereface

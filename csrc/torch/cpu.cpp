@@ -1,0 +1,94 @@
+#include "margin_ops.h"
+#include "sphereface/cpu.h"
+
+namespace sphereface::torch_ops {
+
+namespace {
+
+void torch_parallel_for(int64_t count, int64_t grain, RangeBody body, const void* state) {
+  torch::stable::parallel_for(
+      0, count, grain, [&](int64_t begin, int64_t end) { body(state, begin, end); });
+}
+
+struct Cpu {
+  struct Context {
+    explicit Context(const Tensor&) {}
+  };
+
+  template <typename F>
+  static void dispatch(ScalarType type, const F& f) {
+    switch (type) {
+      case ScalarType::Float:
+        return f(float{});
+      case ScalarType::Double:
+        return f(double{});
+      case ScalarType::BFloat16:
+        return f(bfloat16{});
+      default:
+        fail("x has dtype ", dtype_name(type),
+             "; on the CPU expected float32, float64 or bfloat16");
+    }
+  }
+
+  // Small pieces keep a product's operands in cache (MKL's A B^T gains half of its speed on AMD).
+  // 16-bit gradients are summed in one piece, because every piece rounds.
+  template <typename T>
+  static constexpr int64_t chunk_bytes() {
+    return sizeof(T) < 4 ? int64_t{1} << 26 : int64_t{1} << 20;
+  }
+
+  template <typename T>
+  static void check_values(const Context&, const MarginProblem<T>& p) {
+    const int64_t bad = cpu::first_bad_label(p.label, p.x.rows, p.weight.rows, p.ignore_index);
+    if (bad >= 0) {
+      fail("label[", bad, "] is ", p.label[bad], "; expected 0 to ", p.weight.rows - 1, " (",
+           p.weight.rows, " classes, counted from 0)",
+           p.ignore_index == kNoIgnoreIndex
+               ? std::string("; pass ignore_index for rows without a label")
+               : " or ignore_index " + std::to_string(p.ignore_index));
+    }
+    const int64_t row = cpu::first_non_finite_row(p.x, torch_parallel_for);
+    if (row >= 0) {
+      fail("x has a NaN or infinite value in row ", row,
+           "; the net before this layer diverged (lower the learning rate, raise lambda_min) or was "
+           "fed bad data");
+    }
+  }
+
+  template <typename T>
+  static auto backend(const Context&, const Gemm<T>& gemm) {
+    return cpu::backend<T>(gemm, torch_parallel_for);
+  }
+
+  template <typename T>
+  static void normalize_in_place(const Context&, Matrix<T> rows) {
+    const int64_t bad = cpu::normalize_rows(rows.as_const(), rows, torch_parallel_for);
+    if (bad >= 0) fail_at_row(bad);
+  }
+
+  static void anneal(const Context&, const Annealing& annealing, const int64_t* iteration,
+                     float* lambda) {
+    *lambda = sphereface::annealed_lambda(annealing, *iteration);
+  }
+
+  static void fail_at_row(int64_t row) {
+    fail("weight has a NaN or infinite value in row ", row,
+         "; an earlier update diverged (lower the learning rate) or the file it came from is bad");
+  }
+
+  template <typename Backend, typename T>
+  static void finish(const Context&, const Backend& backend, const MarginProblem<T>& p) {
+    if (backend.non_finite_row != nullptr) {
+      fail_at_row((backend.non_finite_row - p.weight.data) /
+                     std::max<int64_t>(p.weight.row_stride, 1));
+    }
+  }
+};
+
+}  // namespace
+
+}  // namespace sphereface::torch_ops
+
+STABLE_TORCH_LIBRARY_IMPL(sphereface, CPU, m) {
+  sphereface::torch_ops::register_kernels<sphereface::torch_ops::Cpu>(m);
+}

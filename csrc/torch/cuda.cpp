@@ -1,0 +1,103 @@
+// The operators on CUDA. Values are not checked, because that would wait for the device: see
+// cuda/launch.h for what a bad label or a NaN does.
+#include "cuda/launch.h"
+
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/accelerator.h>
+#include <torch/csrc/stable/macros.h>
+
+#include "margin_ops.h"
+
+namespace sphereface::torch_ops {
+
+namespace {
+
+template <typename T>
+struct CudaBackend {
+  Gemm<T> gemm;
+  cudaStream_t stream;
+
+  void normalize_rows(Matrix<const T> from, Matrix<T> to) { cuda::normalize_rows(from, to, stream); }
+  void margin_forward(const MarginProblem<T>& p, Matrix<T> y) {
+    cuda::margin_forward(p, y, stream);
+  }
+  void margin_input_gradient(const MarginProblem<T>& p, Matrix<const T> grad, Matrix<T> dx) {
+    cuda::margin_input_gradient(p, grad, dx, stream);
+  }
+  void margin_weight_gradient(const MarginProblem<T>& p, Matrix<const T> grad, int64_t first_class,
+                              Matrix<T> dweight_rows) {
+    cuda::margin_weight_gradient(p, grad, first_class, dweight_rows, stream);
+  }
+};
+
+struct Cuda {
+  struct Context {
+    torch::stable::accelerator::DeviceGuard guard;  // otherwise kernels launch on cuda:0
+    cudaStream_t stream;
+
+    explicit Context(const Tensor& t) : guard(t.get_device_index()), stream(current_stream(t)) {}
+
+    static cudaStream_t current_stream(const Tensor& t) {
+      void* stream = nullptr;
+      TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(t.get_device_index(), &stream));
+      return static_cast<cudaStream_t>(stream);
+    }
+  };
+
+  template <typename F>
+  static void dispatch(ScalarType type, const F& f) {
+    switch (type) {
+      case ScalarType::Float:
+        return f(float{});
+      case ScalarType::Double:
+        return f(double{});
+      case ScalarType::Half:
+        return f(__half{});
+      case ScalarType::BFloat16:
+        return f(__nv_bfloat16{});
+      default:
+        fail("x has dtype ", dtype_name(type),
+             "; on CUDA expected float32, float64, float16 or bfloat16");
+    }
+  }
+
+  // Bounds the unit copies of a raw weight; one piece for every face problem up to 131,072 classes
+  // of 512 float32 features, since launches, not cache, are what pieces cost here.
+  template <typename T>
+  static constexpr int64_t chunk_bytes() {
+    return int64_t{1} << 28;
+  }
+
+  template <typename T>
+  static void check_values(const Context&, const MarginProblem<T>&) {}
+
+  template <typename T>
+  static CudaBackend<T> backend(const Context& context, const Gemm<T>& gemm) {
+    return {gemm, context.stream};
+  }
+
+  template <typename Backend, typename T>
+  static void finish(const Context&, const Backend&, const MarginProblem<T>&) {
+    STD_CUDA_KERNEL_LAUNCH_CHECK();
+  }
+
+  template <typename T>
+  static void normalize_in_place(const Context& context, Matrix<T> rows) {
+    cuda::normalize_rows(rows.as_const(), rows, context.stream);
+    STD_CUDA_KERNEL_LAUNCH_CHECK();
+  }
+
+  static void anneal(const Context& context, const Annealing& annealing, const int64_t* iteration,
+                     float* lambda) {
+    cuda::anneal(annealing, iteration, lambda, context.stream);
+    STD_CUDA_KERNEL_LAUNCH_CHECK();
+  }
+};
+
+}  // namespace
+
+}  // namespace sphereface::torch_ops
+
+STABLE_TORCH_LIBRARY_IMPL(sphereface, CUDA, m) {
+  sphereface::torch_ops::register_kernels<sphereface::torch_ops::Cuda>(m);
+}

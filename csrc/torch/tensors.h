@@ -1,0 +1,110 @@
+// Tensors as the core's Matrix views, products through ATen, and the checks that name what is wrong.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+
+#include <sstream>
+#include <stdexcept>
+#include <string>
+
+#include "sphereface/problem.h"
+
+namespace sphereface::torch_ops {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+template <typename... Parts>
+[[noreturn]] void fail(const Parts&... parts) {
+  std::ostringstream text;
+  (text << ... << parts);
+  throw std::runtime_error(text.str());
+}
+
+inline std::string shape_of(const Tensor& t) {
+  std::ostringstream text;
+  text << '(';
+  for (int64_t d = 0; d < t.dim(); ++d) text << (d > 0 ? ", " : "") << t.size(d);
+  text << ')';
+  return text.str();
+}
+
+inline const char* dtype_name(ScalarType type) {
+  switch (type) {
+    case ScalarType::Float:
+      return "float32";
+    case ScalarType::Double:
+      return "float64";
+    case ScalarType::Half:
+      return "float16";
+    case ScalarType::BFloat16:
+      return "bfloat16";
+    case ScalarType::Long:
+      return "int64";
+    case ScalarType::Int:
+      return "int32";
+    default:
+      return "another dtype";
+  }
+}
+
+inline std::string device_of(const Tensor& t) {
+  return t.is_cpu() ? "cpu" : "cuda:" + std::to_string(t.get_device_index());
+}
+
+inline void check_same_device(const Tensor& t, const char* name, const Tensor& x, const char* as) {
+  if (device_of(t) != device_of(x)) {
+    fail(name, " is on ", device_of(t), " and ", as, " on ", device_of(x),
+         "; move them to one device");
+  }
+}
+
+template <typename T>
+Matrix<T> matrix(const Tensor& t) {
+  return {static_cast<T*>(const_cast<void*>(t.const_data_ptr())), t.size(0), t.size(1), t.stride(0),
+          t.stride(1)};
+}
+
+inline Tensor with_unit_columns(const Tensor& t) {
+  return t.stride(1) == 1 || t.size(1) <= 1 ? t : torch::stable::contiguous(t);
+}
+
+// ATen's product on views of memory that tensors elsewhere own.
+template <typename T>
+class Gemm {
+ public:
+  explicit Gemm(const Tensor& like) : device_(like.device()), type_(like.scalar_type()) {}
+
+  void operator()(Matrix<const T> a, Matrix<const T> b, Matrix<T> c, bool accumulate) const {
+    using torch::stable::detail::from;
+    const Tensor out = view(c);
+    if (accumulate) {
+      std::array<StableIValue, 6> stack{from(out), from(view(a)), from(view(b)),
+                                        from(1.0), from(1.0),     from(out)};
+      call("aten::addmm", stack.data());
+    } else {
+      std::array<StableIValue, 3> stack{from(view(a)), from(view(b)), from(out)};
+      call("aten::mm", stack.data());
+    }
+  }
+
+ private:
+  template <typename U>
+  Tensor view(Matrix<U> m) const {
+    const std::array<int64_t, 2> sizes{m.rows, m.cols}, strides{m.row_stride, m.col_stride};
+    return torch::stable::from_blob(const_cast<T*>(m.data), {sizes.data(), 2}, {strides.data(), 2},
+                                    device_, type_);
+  }
+  static void call(const char* op, StableIValue* stack) {
+    TORCH_ERROR_CODE_CHECK(torch_call_dispatcher(op, "out", stack, TORCH_ABI_VERSION));
+    torch::stable::detail::to<Tensor>(stack[0]);  // takes over and drops the returned reference
+  }
+
+  torch::stable::Device device_;
+  ScalarType type_;
+};
+
+}  // namespace sphereface::torch_ops

@@ -1,0 +1,42 @@
+"""SphereFace: the A-Softmax margin layer and legacy Caffe face models on today's PyTorch.
+
+Importing the package is cheap: torch is loaded when a name that needs it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sphereface import caffe as caffe
+    from sphereface import nn as nn
+    from sphereface import numpy_ops as numpy_ops
+    from sphereface import ops as ops
+    from sphereface.errors import SphereFaceError as SphereFaceError
+    from sphereface.ops import margin_inner_product as margin_inner_product
+
+__all__ = ["SphereFaceError", "caffe", "margin_inner_product", "nn", "numpy_ops", "ops"]
+
+__version__ = metadata.version("sphereface")
+
+_HOMES = {
+    "SphereFaceError": "sphereface.errors",
+    "margin_inner_product": "sphereface.ops",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'sphereface' has no attribute {name!r}")
+    if name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+    else:
+        value = importlib.import_module(f"sphereface.{name}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

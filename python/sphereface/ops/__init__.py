@@ -1,0 +1,6 @@
+"""The operators ``torch.ops.sphereface.*`` and their functional forms."""
+
+from sphereface.ops.annealing import annealed_lambda
+from sphereface.ops.margin_inner_product import margin_inner_product, normalize_rows_
+
+__all__ = ["annealed_lambda", "margin_inner_product", "normalize_rows_"]

@@ -1,0 +1,218 @@
+"""A-Softmax logits: the MarginInnerProduct layer of SphereFace's Caffe as torch operators.
+
+Source: Liu et al., "SphereFace", CVPR 2017, eq. 7, and margin_inner_product_layer of the authors'
+Caffe fork. What differs from the layer: the backward can also be the true gradient
+(``gradient="exact"``); a zero row of x or of the weight, labels out of range and `ignore_index` have
+defined results; only the label's column is ever touched besides the matrix products.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sphereface.margin_type import is_exact, margin_of
+from sphereface.ops import _library  # noqa: F401
+
+__all__ = ["margin_inner_product", "margin_logits", "normalize_rows_"]
+
+_OPS = torch.ops.sphereface
+
+
+def normalize_rows_(weight: Tensor) -> Tensor:
+    """Divide every row of `weight` by its L2 norm, in place, outside of autograd.
+
+    Rows that have unit norm up to rounding are not written, so that a second call changes nothing;
+    a zero row stays zero. The tensor's version counter is left alone: a graph that holds `weight`
+    from an earlier forward of the same layer stays valid, since its values do not change.
+
+    Parameters
+    ----------
+    weight : Tensor of shape (N, K)
+        float32, float64, bfloat16 or, on CUDA, float16, with contiguous rows.
+
+    Returns
+    -------
+    Tensor of shape (N, K)
+        `weight`.
+
+    Raises
+    ------
+    RuntimeError
+        Shape, strides or dtype are not as above; on the CPU, a row holds a NaN or an infinity.
+    """
+    with torch.no_grad():
+        _OPS.normalize_rows_(weight)
+    return weight
+
+
+def margin_inner_product(
+    x: Tensor,
+    weight: Tensor,
+    label: Tensor,
+    lambda_: Tensor | float,
+    margin: int | str = 4,
+    gradient: str = "caffe",
+    ignore_index: int | None = None,
+) -> Tensor:
+    r"""Return the logits of A-Softmax.
+
+    .. math:: y_{ij} = x_i \cdot w_j / |w_j|, \qquad
+        y_{i,label_i} = (|x_i| \psi(\theta) + \lambda\, x_i \cdot w / |w|) / (1 + \lambda)
+
+    Parameters
+    ----------
+    x : Tensor of shape (M, K)
+        Embeddings: float32, float64, bfloat16 or, on CUDA, float16. The margin is computed in
+        float32 (float64 for float64). Under autocast the operator runs in float32.
+    weight : Tensor of shape (N, K)
+        One row a class. As ``F.embedding(max_norm=...)`` does, ``gradient="caffe"`` normalises the
+        rows **in place**, because the original layer does; ``"exact"`` leaves them as they are.
+    label : Tensor of shape (M,), int64 or int32
+        Classes, counted from 0.
+    lambda_ : float or Tensor of shape ()
+        Annealing weight, >= 0: 0 is the full margin, large values approach a plain product.
+    margin : int or str
+        m = 1..4, or SINGLE, DOUBLE, TRIPLE, QUADRUPLE. m = 1 is the plain product.
+    gradient : {"caffe", "exact"}
+        ``"caffe"`` is the original's backward, which is not the gradient: the weight gets
+        ``grad.T @ x``, and the label column's direction in dx is normalised. ``"exact"`` is the
+        gradient of the forward for x and the raw weight, through the normalisation.
+    ignore_index : int, optional
+        Rows with this label get no margin (a plain product).
+
+    Returns
+    -------
+    Tensor of shape (M, N)
+        Logits, in the dtype of `x`.
+
+    Raises
+    ------
+    SphereFaceError
+        `margin` or `gradient` is unknown.
+    RuntimeError
+        Shapes, dtypes or devices do not fit; on the CPU, a label is outside [0, N) or a row of x or
+        weight is not finite. CUDA would have to wait for the device to say so: there, a row with
+        such a label is a plain product and NaNs show in the result.
+
+    Notes
+    -----
+    A zero row of x or of `weight` has no angle; its label column is the plain product, 0.
+
+    Examples
+    --------
+    >>> x, weight = torch.eye(2), 3 * torch.eye(2)
+    >>> margin_inner_product(x, weight, torch.tensor([0, 0]), 0.0)
+    tensor([[ 1.,  0.],
+            [-3.,  1.]])
+    """
+    exact = is_exact(gradient)
+    if not exact:
+        normalize_rows_(weight)
+    return margin_logits(
+        x, weight, label, lambda_, margin, gradient, ignore_index, unit_rows=not exact
+    )
+
+
+def margin_logits(
+    x: Tensor,
+    weight: Tensor,
+    label: Tensor,
+    lambda_: Tensor | float,
+    margin: int | str = 4,
+    gradient: str = "caffe",
+    ignore_index: int | None = None,
+    *,
+    unit_rows: bool = False,
+) -> Tensor:
+    """Return what `margin_inner_product` returns without ever writing to `weight`.
+
+    `unit_rows` says that the rows of `weight` have unit norm already, which saves a pass over them.
+    """
+    if not isinstance(lambda_, Tensor):
+        lambda_ = torch.full((), lambda_, dtype=torch.float64, device=x.device)
+    if label.dtype == torch.int32:
+        label = label.long()
+    return _OPS.margin_inner_product(
+        x, weight, label, lambda_, margin_of(margin), is_exact(gradient), unit_rows, ignore_index
+    )
+
+
+def _check_shapes(x: Tensor, weight: Tensor, label: Tensor) -> None:
+    torch._check(x.dim() == 2, lambda: f"x has shape {tuple(x.shape)}; expected (M, K)")
+    torch._check(
+        weight.dim() == 2 and weight.shape[1] == x.shape[1],
+        lambda: f"weight has shape {tuple(weight.shape)}; expected (N, {x.shape[1]})",
+    )
+    torch._check(
+        label.dim() == 1 and label.shape[0] == x.shape[0],
+        lambda: f"label has shape {tuple(label.shape)}; expected ({x.shape[0]},)",
+    )
+
+
+@torch.library.register_fake("sphereface::margin_inner_product")
+def _(
+    x: Tensor,
+    weight: Tensor,
+    label: Tensor,
+    lambda_: Tensor,
+    margin: int,
+    exact: bool,
+    unit_rows: bool,
+    ignore_index: int | None,
+) -> Tensor:
+    _check_shapes(x, weight, label)
+    return x.new_empty(x.shape[0], weight.shape[0])
+
+
+@torch.library.register_fake("sphereface::margin_inner_product_input_gradient")
+def _(grad: Tensor, x: Tensor, weight: Tensor, label: Tensor, *options: Any) -> Tensor:
+    _check_shapes(x, weight, label)
+    return x.new_empty(x.shape)
+
+
+@torch.library.register_fake("sphereface::margin_inner_product_weight_gradient")
+def _(grad: Tensor, x: Tensor, weight: Tensor, label: Tensor, *options: Any) -> Tensor:
+    _check_shapes(x, weight, label)
+    return weight.new_empty(weight.shape)
+
+
+@torch.library.register_fake("sphereface::normalize_rows_")
+def _(weight: Tensor) -> None:
+    return None
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, weight, label, lambda_, *options = inputs
+    ctx.save_for_backward(x, weight, label, lambda_)
+    ctx.options = options
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    arguments = (grad, *ctx.saved_tensors, *ctx.options)
+    dx = dweight = None
+    if ctx.needs_input_grad[0]:
+        dx = _OPS.margin_inner_product_input_gradient(*arguments)
+    if ctx.needs_input_grad[1]:
+        dweight = _OPS.margin_inner_product_weight_gradient(*arguments)
+    return (dx, dweight, *[None] * 6)
+
+
+def _no_second_backward(ctx: Any, grad: Tensor) -> tuple[None, ...]:
+    raise RuntimeError(
+        "margin_inner_product cannot be differentiated twice; its backward is not itself "
+        "differentiable (drop create_graph=True)"
+    )
+
+
+torch.library.register_autograd(
+    "sphereface::margin_inner_product", _backward, setup_context=_setup_context
+)
+for _name in ("input_gradient", "weight_gradient"):
+    torch.library.register_autograd(
+        f"sphereface::margin_inner_product_{_name}", _no_second_backward
+    )
+for _device in ("cpu", "cuda"):
+    torch.library.register_autocast("sphereface::margin_inner_product", _device, torch.float32)

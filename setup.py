@@ -1,0 +1,77 @@
+"""Builds the two extension modules; everything else about the package is in pyproject.toml.
+
+``sphereface._numpy_ops`` (pybind11) is built for one Python. ``sphereface._C`` (the torch operators)
+uses only LibTorch's stable ABI and Python's limited API, so one build serves every torch from 2.10 on
+and every Python from 3.10 on.
+
+Environment: SPHEREFACE_CUDA=0|1 leaves out or demands the CUDA kernels (default: built when torch
+was built for CUDA and nvcc is found), TORCH_CUDA_ARCH_LIST, MAX_JOBS, CUDA_HOME.
+"""
+
+import os
+import sys
+from glob import glob
+
+import torch
+from pybind11.setup_helpers import Pybind11Extension
+from setuptools import setup
+from torch.utils.cpp_extension import CUDA_HOME, BuildExtension, CppExtension, CUDAExtension
+
+# 2.10 is the first release whose stable ABI has parallel_for.
+TORCH_TARGET = "-DTORCH_TARGET_VERSION=0x020a000000000000"
+DEFAULT_ARCHS = "8.0;8.6;8.9;9.0;10.0;12.0+PTX"
+INCLUDES = [os.path.abspath(folder) for folder in ("csrc", "csrc/include", "csrc/cpu")]
+COMPILE = ["-O3", "-std=c++17", "-fvisibility=hidden", "-Wall"]
+
+
+def use_cuda() -> bool:
+    """Decide whether the CUDA kernels are built, and say so in one line."""
+    wanted = os.environ.get("SPHEREFACE_CUDA")
+    if wanted not in (None, "", "0", "1"):
+        sys.exit(f"SPHEREFACE_CUDA is {wanted!r}; expected 0 or 1")
+    missing = []
+    if torch.version.cuda is None:
+        missing.append(f"torch {torch.__version__} is a build without CUDA")
+    elif CUDA_HOME is None:
+        missing.append("nvcc was not found (set CUDA_HOME)")
+    if wanted == "1" and missing:
+        sys.exit(f"sphereface: SPHEREFACE_CUDA=1, but {' and '.join(missing)}")
+    build = wanted != "0" and not missing
+    reason = "" if build else f": {' and '.join(missing) or 'SPHEREFACE_CUDA=0'}"
+    print(f"sphereface: building {'CPU and CUDA' if build else 'CPU only'}{reason}", flush=True)
+    return build
+
+
+def torch_extension(cuda: bool) -> CppExtension:
+    """Return the torch operators, with the core's kernels compiled in."""
+    sources = ["csrc/torch/module.c", "csrc/torch/library.cpp", "csrc/torch/cpu.cpp"]
+    sources += sorted(glob("csrc/cpu/*.cpp"))
+    flags = {"cxx": [*COMPILE, TORCH_TARGET]}
+    if cuda:
+        os.environ.setdefault("TORCH_CUDA_ARCH_LIST", DEFAULT_ARCHS)
+        sources += ["csrc/torch/cuda.cpp", *sorted(glob("csrc/cuda/*.cu"))]
+        flags["cxx"].append("-DUSE_CUDA")
+        flags["nvcc"] = ["-O3", "-std=c++17", TORCH_TARGET]
+    extension = CUDAExtension if cuda else CppExtension
+    return extension(
+        "sphereface._C",
+        sources,
+        include_dirs=INCLUDES,
+        extra_compile_args=flags,
+        py_limited_api=True,
+    )
+
+
+numpy_extension = Pybind11Extension(
+    "sphereface._numpy_ops",
+    ["csrc/numpy/module.cpp", *sorted(glob("csrc/cpu/*.cpp"))],
+    include_dirs=INCLUDES,
+    cxx_std=17,
+    extra_compile_args=[*COMPILE, "-fopenmp"],
+    extra_link_args=["-fopenmp"],
+)
+
+setup(
+    ext_modules=[numpy_extension, torch_extension(use_cuda())],
+    cmdclass={"build_ext": BuildExtension},
+)
