@@ -137,9 +137,12 @@ class _Parser:
     def error(self, problem: str, expected: str = "") -> SphereFaceError:
         return SphereFaceError(problem, where=f"{self.source}:{self.line}", expected=expected)
 
+    def found(self) -> str:
+        return f'found "{self.token}"' if self.token else "the text ends here"
+
     def advance(self) -> str:
         previous = self.token
-        self.token, self.line = next(self.tokens)
+        self.token, self.line = next(self.tokens, ("", self.line))
         return previous
 
     def accept(self, token: str) -> bool:
@@ -150,19 +153,17 @@ class _Parser:
 
     def expect(self, token: str) -> None:
         if self.token != token:
-            found = f'"{self.token}"' if self.token else "end of text"
-            raise self.error(f"found {found}", f'"{token}"')
-        if token != "}" or self.token:
-            self.token, self.line = next(self.tokens, ("", self.line))
+            raise self.error(self.found(), f'"{token}"')
+        self.advance()
 
     def name(self) -> str:
         if not re.fullmatch(r"\.?[A-Za-z_][\w.]*", self.token):
-            raise self.error(f'found "{self.token}"', "a name")
+            raise self.error(self.found(), "a name")
         return self.advance()
 
     def number(self) -> int:
         if not re.fullmatch(r"-?(\d+|0x[0-9a-fA-F]+)", self.token):
-            raise self.error(f'found "{self.token}"', "a whole number")
+            raise self.error(self.found(), "a whole number")
         return int(self.advance(), 0)
 
     def file(self) -> FileDescriptorProto:
@@ -180,7 +181,7 @@ class _Parser:
             elif self.accept("enum"):
                 self.enum(result.enum_type.add())
             else:
-                raise self.error(f'found "{self.token}"', '"message" or "enum"')
+                raise self.error(self.found(), '"message" or "enum"')
         return result
 
     def message(self, result: DescriptorProto) -> None:
@@ -208,7 +209,7 @@ class _Parser:
     def field(self, result: FieldDescriptorProto) -> None:
         if self.token not in _LABELS:
             raise self.error(
-                f'found "{self.token}"', '"optional", "repeated", "required", "message" or "enum"'
+                self.found(), '"optional", "repeated", "required", "message" or "enum"'
             )
         result.label = _LABELS[self.advance()]
         kind = self.name()
@@ -229,6 +230,8 @@ class _Parser:
     def option(self, result: FieldDescriptorProto) -> None:
         option = self.name()
         self.expect("=")
+        if not self.token:
+            raise self.error(self.found(), "a value")
         value = self.advance()
         if option == "packed":
             result.options.packed = value == "true"
