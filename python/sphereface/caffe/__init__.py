@@ -1,0 +1,11 @@
+"""Legacy Caffe nets as torch modules: `load` one, `register_layer` a layer type of your own."""
+
+from __future__ import annotations
+
+from sphereface.caffe.graph import Arity, at_least, exactly
+from sphereface.caffe.layer import Layer
+from sphereface.caffe.load import load
+from sphereface.caffe.net import Net
+from sphereface.caffe.registry import layer_types, register_layer
+
+__all__ = ["Arity", "Layer", "Net", "at_least", "exactly", "layer_types", "load", "register_layer"]

@@ -1,0 +1,191 @@
+"""The base class of every layer: Caffe's SetUp, Reshape and Forward as a torch module.
+
+Source: Caffe's layer.hpp. What differs: `reshape` computes shapes without touching tensors, so a
+whole net is checked before anything runs; there is no Backward, because autograd differentiates
+`forward` (a layer whose gradient Caffe defines otherwise uses a torch.autograd.Function).
+docs/adding_layers.md shows how to write one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from sphereface.caffe.fillers import fill_
+from sphereface.caffe.graph import Arity, exactly
+from sphereface.caffe.registry import param_field
+from sphereface.errors import SphereFaceError
+from sphereface.proto import schema
+
+__all__ = ["Layer", "Phase", "Shape"]
+
+Shape: TypeAlias = tuple[int, ...]
+Phase: TypeAlias = Literal["TRAIN", "TEST"]
+
+
+class Layer(nn.Module):
+    """One layer of a net; subclasses define `setup`, `reshape` and `forward`.
+
+    Parameters
+    ----------
+    param : LayerParameter
+        The layer's message.
+    phase : {"TRAIN", "TEST"}
+        The net's phase; a ``phase`` in `param` wins and is then kept by `train` and `eval`.
+    where : str
+        Place for errors: file, line, name and type.
+
+    Attributes
+    ----------
+    name, type, options
+        From `param`; `options` is the message of this type, such as ``convolution_param``.
+    top_count : int
+        Number of tops that the file asks for.
+    blob_names : list of str
+        Attribute names of the parameter blobs, in Caffe's order.
+    lr_mult, decay_mult : list of float
+        One for each parameter blob. A blob with lr_mult 0 does not require a gradient.
+    loss_weight : list of float
+        One for each top; `Net.loss` sums ``loss_weight * top``.
+    """
+
+    bottoms: ClassVar[Arity] = exactly(1)
+    tops: ClassVar[Arity] = exactly(1)
+    #: As many tops as bottoms.
+    equal_counts: ClassVar[bool] = False
+    #: Tops that the file leaves out are added without a name (losses).
+    auto_tops: ClassVar[bool] = False
+    #: Weight in the net's loss of the first top, where the file gives none.
+    default_loss_weight: ClassVar[float] = 0.0
+    #: The caller provides the tops; `forward` is not run.
+    is_input: ClassVar[bool] = False
+
+    # nn.Module.type (a dtype cast) gives way to Caffe's word; Module.to does the same.
+    type: str  # type: ignore[assignment]
+
+    def __init__(self, param: Any, *, phase: Phase = "TEST", where: str = "") -> None:
+        super().__init__()
+        self.layer_param = param
+        self.name: str = param.name
+        self.type = param.type
+        field = param_field(param.type)
+        self.options: Any = getattr(param, field) if field else None
+        self.where = where or f'layer "{param.name}" ({param.type})'
+        self.top_count = max(len(param.top), self.tops.least)
+        self.blob_names: list[str] = []
+        self.lr_mult: list[float] = []
+        self.decay_mult: list[float] = []
+        self.loss_weight: list[float] = []
+        self._generator: torch.Generator | None = None
+        self._own_phase: bool | None = None
+        if param.HasField("phase"):
+            self._own_phase = param.phase == schema.TRAIN
+        self.train(phase == "TRAIN")
+
+    def setup(self, bottom_shapes: Sequence[Shape]) -> None:
+        """Read `options`, check them, and create the parameter blobs with `add_blob`."""
+
+    def reshape(self, bottom_shapes: Sequence[Shape]) -> Sequence[Shape | None]:
+        """Return the shape of each top; raise `error` for bottoms that the layer cannot take.
+
+        Called at build and again whenever input sizes change, so it changes nothing. None is a
+        shape that the file does not tell (inputs only). By default every top has the shape of
+        the first bottom.
+        """
+        return [bottom_shapes[0]] * self.top_count
+
+    def forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Return the top, or the tuple of all tops (``()`` for none)."""
+        raise NotImplementedError
+
+    def add_blob(
+        self, name: str, shape: Shape, filler: Any = None, *, buffer: bool = False
+    ) -> None:
+        """Create the next parameter blob as attribute `name`, filled by `filler` (0 if None).
+
+        With `buffer` it is a state that `forward` updates itself, not a parameter (BatchNorm).
+        """
+        data = torch.zeros(shape)
+        if filler is not None:
+            try:
+                fill_(data, filler, self._generator)
+            except SphereFaceError as error:
+                raise self.error(error.problem, expected=error.expected, fix=error.fix) from None
+        spec = self.param_spec(len(self.blob_names))
+        self.lr_mult.append(1.0 if spec is None else spec.lr_mult)
+        self.decay_mult.append(1.0 if spec is None else spec.decay_mult)
+        self.blob_names.append(name)
+        if buffer:
+            self.register_buffer(name, data)
+        else:
+            self.register_parameter(name, nn.Parameter(data, self.lr_mult[-1] != 0))
+
+    def build(
+        self, bottom_shapes: Sequence[Shape], generator: torch.Generator | None = None
+    ) -> Sequence[Shape | None]:
+        """Run `setup`, check what the file says about blobs and losses, and run `reshape`."""
+        self._generator = generator
+        self.setup(bottom_shapes)
+        self._generator = None
+        if len(self.layer_param.param) > len(self.blob_names):
+            raise self.error(
+                f"{len(self.layer_param.param)} param entries",
+                expected=f"at most {len(self.blob_names)}, the layer's parameter blobs",
+            )
+        shapes = self.reshape(bottom_shapes)
+        given = list(self.layer_param.loss_weight)
+        if given and len(given) != len(shapes):
+            raise self.error(
+                f"{len(given)} loss_weight values",
+                expected=f"none, or one for each of the {len(shapes)} top blobs",
+            )
+        default = [self.default_loss_weight] + [0.0] * (len(shapes) - 1)
+        self.loss_weight = given or default[: len(shapes)]
+        return shapes
+
+    def train(self, mode: bool = True) -> Layer:
+        """Set the phase to TRAIN (or TEST), unless the layer has a phase of its own."""
+        return super().train(mode if self._own_phase is None else self._own_phase)
+
+    def param_spec(self, index: int) -> Any:
+        """Return the ParamSpec that the file gives for blob `index`, or None."""
+        specs = self.layer_param.param
+        return specs[index] if index < len(specs) else None
+
+    @property
+    def blobs(self) -> list[Tensor]:
+        """The parameter blobs in Caffe's order."""
+        return [getattr(self, name) for name in self.blob_names]
+
+    def canonical_axis(self, axis: int, shape: Shape) -> int:
+        """Return `axis` counted from the front of `shape`; negative counts from the end."""
+        if not -len(shape) <= axis < len(shape):
+            raise self.error(
+                f"axis {axis} for a bottom of shape {shape}",
+                expected=f"{-len(shape)} to {len(shape) - 1}",
+            )
+        return axis % len(shape)
+
+    def error(self, problem: str, *, expected: str = "", fix: str = "") -> SphereFaceError:
+        """Return an error that names this layer; raise it."""
+        return SphereFaceError(problem, where=self.where, expected=expected, fix=fix)
+
+    def extra_repr(self) -> str:
+        """Show the type, where the class serves several."""
+        return "" if type(self).__name__ == self.type else self.type
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Messages of a private descriptor pool cannot be pickled by class name.
+        state = dict(self.__dict__)
+        state["layer_param"] = schema.encode(self.layer_param)
+        del state["options"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.layer_param = schema.decode("LayerParameter", state["layer_param"])
+        field = param_field(self.type)
+        self.options = getattr(self.layer_param, field) if field else None

@@ -1,0 +1,81 @@
+"""InnerProduct: y = x W^T + b over everything from `axis` on.
+
+Source: Caffe's inner_product_layer.cpp; ``normalize: true`` and weights or bias from bottoms 1 and
+2 are NormFace's. As there, normalising in training overwrites the weight (its rows divided by
+sqrt(|w|^2 + 1e-6)) and the gradient does not pass through it; evaluation normalises a copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sphereface.caffe.graph import Arity
+from sphereface.caffe.layer import Layer, Shape
+from sphereface.caffe.registry import register_layer
+
+__all__ = ["InnerProduct"]
+
+
+@register_layer("InnerProduct", param="inner_product_param")
+class InnerProduct(Layer):
+    """Fully connected layer.
+
+    Bottoms: x; optionally the weight, then the bias, instead of blobs. Blobs: ``weight`` (N, K),
+    or (K, N) with ``transpose: true``; ``bias`` (N,) unless ``bias_term: false``. K is the product
+    of the sizes from `axis` on, so it fixes the input size of a net.
+    """
+
+    bottoms = Arity(1, 3)
+
+    def setup(self, bottom_shapes: Sequence[Shape]) -> None:
+        """Create weight and bias for the sizes of the first bottom."""
+        options = self.options
+        self.axis = self.canonical_axis(options.axis, bottom_shapes[0])
+        self.transpose = options.transpose
+        self.normalize = options.normalize and len(bottom_shapes) == 1
+        self.in_features = prod(bottom_shapes[0][self.axis :])
+        self.num_output = options.num_output if len(bottom_shapes) == 1 else bottom_shapes[1][0]
+        if self.num_output < 1:
+            raise self.error(f"num_output {self.num_output}", expected="at least 1")
+        if len(bottom_shapes) == 1:
+            shape = (self.num_output, self.in_features)
+            self.add_blob("weight", shape[::-1] if self.transpose else shape, options.weight_filler)
+        self.bias = None
+        if options.bias_term and len(bottom_shapes) < 3:
+            del self.bias
+            self.add_blob("bias", (self.num_output,), options.bias_filler)
+
+    def reshape(self, bottom_shapes: Sequence[Shape]) -> Sequence[Shape]:
+        """Check K and return bottom[:axis] + (N,)."""
+        count = prod(bottom_shapes[0][self.axis :])
+        if count != self.in_features:
+            raise self.error(
+                f"bottom of shape {bottom_shapes[0]} has {count} values from axis {self.axis} on",
+                expected=f"{self.in_features}, for which the weight was made",
+                fix="feed the input size that the net was built for, or build it with input_shapes",
+            )
+        return [(*bottom_shapes[0][: self.axis], self.num_output)]
+
+    def forward(
+        self, x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None
+    ) -> Tensor:
+        """Return x W^T + b."""
+        weight = self.weight if weight is None else weight.flatten(1)
+        if self.normalize:
+            with torch.no_grad():
+                axis = 0 if self.transpose else 1
+                norm = (weight.square().sum(axis, keepdim=True) + 1e-6).sqrt_()
+                if self.training:
+                    weight.div_(norm)
+            if not self.training:
+                weight = weight / norm
+        if self.transpose:
+            weight = weight.t()
+        if x.dim() > self.axis + 1:
+            x = x.flatten(self.axis)
+        return F.linear(x, weight, self.bias if bias is None else bias)

@@ -1,0 +1,26 @@
+"""Split: the bottom, as many times as there are tops.
+
+Source: Caffe's split_layer.cpp. Caffe inserts it for every blob with several readers and saves it
+in caffemodels; here autograd sums the gradients, so only a Split in the file is a layer.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from sphereface.caffe.graph import at_least
+from sphereface.caffe.layer import Layer
+from sphereface.caffe.registry import register_layer
+
+__all__ = ["Split"]
+
+
+@register_layer("Split")
+class Split(Layer):
+    """Every top is the bottom; the bottom's gradient is the sum of the tops'."""
+
+    tops = at_least(1)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Return the bottom for each top."""
+        return x if self.top_count == 1 else (x,) * self.top_count

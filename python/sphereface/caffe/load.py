@@ -1,0 +1,94 @@
+"""From a prototxt and a caffemodel to a torch module in one call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+
+from sphereface.caffe.graph import NetGraph, build_graph
+from sphereface.caffe.layer import Phase, Shape
+from sphereface.caffe.net import Net
+from sphereface.caffe.registry import layer_class, layer_types
+from sphereface.errors import SphereFaceError
+from sphereface.proto.net_file import read_net
+from sphereface.proto.state_rules import filter_net
+from sphereface.proto.upgrade import upgrade_net
+
+__all__ = ["load", "load_graph"]
+
+
+def load(
+    prototxt: str | os.PathLike[str] | Any,
+    caffemodel: str | os.PathLike[str] | None = None,
+    phase: Phase = "TEST",
+    level: int = 0,
+    stages: Iterable[str] = (),
+    *,
+    input_shapes: Mapping[str, Shape] | None = None,
+    generator: torch.Generator | None = None,
+) -> Net:
+    """Build a Caffe net as a torch module, with the weights of a caffemodel.
+
+    Parameters
+    ----------
+    prototxt : path, str or NetParameter
+        The net: a file, its text, or a message. Old formats are upgraded.
+    caffemodel : path, optional
+        Trained weights, binary or HDF5, matched by layer name; `Net.load_report` says what became
+        of each layer, and `Net.copy_from` has the options. Without it the fillers fill.
+    phase : {"TEST", "TRAIN"}
+        Which layers are kept, and the mode (`eval` or `train`) that the net starts in.
+    level, stages : int, iterable of str
+        Further parts of the net state that include and exclude rules ask for.
+    input_shapes : mapping of str to shape, optional
+        Sizes of inputs to build for, where the file gives none or others. Inputs are the tops of
+        Input and data layers.
+    generator : torch.Generator, optional
+        Source of the fillers' random numbers (``random_seed``).
+
+    Returns
+    -------
+    Net
+
+    Raises
+    ------
+    SphereFaceError
+        Anything that Caffe would refuse, with file, line and layer.
+
+    Examples
+    --------
+    >>> net = load('''
+    ...     layer { name: "data" type: "Input" top: "data" input_param { shape { dim: [1, 3] } } }
+    ...     layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc"
+    ...             inner_product_param { num_output: 2 } }''')
+    >>> net(torch.ones(1, 3))
+    {'fc': tensor([[0., 0.]], grad_fn=<AddmmBackward0>)}
+    """
+    graph = load_graph(prototxt, phase, level, stages)
+    net = Net(graph, phase=phase, input_shapes=input_shapes, generator=generator)
+    if caffemodel is not None:
+        net.copy_from(caffemodel)
+    return net
+
+
+def load_graph(
+    prototxt: str | os.PathLike[str] | Any,
+    phase: Phase = "TEST",
+    level: int = 0,
+    stages: Iterable[str] = (),
+) -> NetGraph:
+    """Read a net and connect its layers; `load` makes the module of it.
+
+    Parameters and errors are those of `load`.
+    """
+    if phase not in ("TRAIN", "TEST"):
+        raise SphereFaceError(f"phase {phase!r}", expected='"TRAIN" or "TEST"')
+    layer_types()  # layers bring their parameter messages; the text is read with all of them
+    if hasattr(prototxt, "DESCRIPTOR"):
+        net = filter_net(upgrade_net(prototxt).message, phase, level, stages)
+        return build_graph(net, layer_class)
+    file = read_net(prototxt, phase, level, stages)
+    return build_graph(file.net, layer_class, file.where)

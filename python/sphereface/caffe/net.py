@@ -1,0 +1,330 @@
+"""A NetGraph as a torch module: layers as submodules, run as a flat list of steps.
+
+Source: Caffe's net.cpp. What differs: blobs are values that are freed after their last reader, not
+buffers of the net; the caller's tensors set the sizes of a pass, with Caffe's checks; gradients are
+autograd's, which sums where Caffe inserts Split layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sphereface.caffe.assemble import detach_bottoms, module_names, share_blobs
+from sphereface.caffe.graph import NetGraph
+from sphereface.caffe.layer import Layer, Phase, Shape
+from sphereface.errors import SphereFaceError, nearest
+
+__all__ = ["LearnableBlob", "Net"]
+
+_SHAPES_REMEMBERED = 256
+
+
+class LearnableBlob(NamedTuple):
+    """One entry of Caffe's learnable parameters: shared blobs appear once, at their owner."""
+
+    key: str  # in state_dict
+    layer: Layer
+    tensor: Tensor
+    lr_mult: float
+    decay_mult: float
+
+
+class _Program(NamedTuple):
+    """What `Net.forward` runs: a step a layer, and what it returns."""
+
+    # (slots read, slot written or -1, slots written, slots freed)
+    steps: list[tuple[tuple[int, ...], int, tuple[int, ...], tuple[int, ...]]]
+    results: list[tuple[str, int]]
+
+
+class Net(nn.Module):
+    """A Caffe net; made by `sphereface.caffe.load`.
+
+    Parameters
+    ----------
+    graph : NetGraph
+        The connected layers.
+    phase : {"TRAIN", "TEST"}
+        The phase that the layers start in; `train` and `eval` change it as in any module.
+    input_shapes : mapping, optional
+        Shapes of inputs, by name, instead of those in the file.
+    generator : torch.Generator, optional
+        Source of the fillers' random numbers.
+
+    Attributes
+    ----------
+    layers : tuple of Layer
+        In file order; `layer` finds one by name.
+    inputs : tuple of str
+        Names of the blobs to give to `forward`.
+    outputs : tuple of str
+        Names of the blobs that no layer consumes, sorted as Caffe sorts them.
+    loss_weights : dict
+        Name of each top that has a loss weight, to the weight.
+    blob_shapes : dict
+        Shape of each blob at the built input sizes.
+
+    Notes
+    -----
+    A layer's submodule, and so its prefix in `state_dict`, is named as the layer:
+    ``conv1_1.weight``. ``.`` in a name is written ``%2E``; a name that this class or nn.Module has
+    already (``loss``, ``type``), or an earlier layer, gets a trailing ``_``; `keys` is the map.
+    """
+
+    def __init__(
+        self,
+        graph: NetGraph,
+        *,
+        phase: Phase = "TEST",
+        input_shapes: Mapping[str, Shape] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.graph = graph
+        self.phase = phase
+        self.name = graph.name
+        self.force_backward = graph.force_backward
+        self.inputs = tuple(graph.inputs)
+        self.outputs = tuple(graph.outputs)
+        given = self._overrides(input_shapes or {})
+        self._order: tuple[Layer, ...] = tuple(
+            node.layer_class(node.param, phase=phase, where=node.where) for node in graph.nodes
+        )
+        self._built_shapes = self._infer(
+            given, lambda layer, bottoms: layer.build(bottoms, generator)
+        )
+        self._learnable = share_blobs(self._order)
+        self._loss_slots = self._weighted_tops()
+        self.loss_weights = {name: weight for name, _, weight in self._loss_slots}
+        self._programs: dict[tuple[str, ...], _Program] = {}
+        self._default = self._program(())
+        self._known_shapes = {tuple(self._built_shapes[s] for s in graph.inputs.values())}
+        self.keys: tuple[str, ...] = ()
+        self._add_layers()
+        self.train(phase == "TRAIN")
+
+    # ---- running
+
+    def forward(
+        self, *inputs: Tensor | Mapping[str, Tensor], blobs: Sequence[str] = (), **named: Tensor
+    ) -> dict[str, Tensor]:
+        """Run the net.
+
+        Parameters
+        ----------
+        *inputs : Tensor
+            The inputs in the order of `inputs`; or one dict by name, for names that Python
+            does not allow as keywords (``lambda``).
+        blobs : sequence of str
+            Blobs wanted besides the outputs; of a name written in place, the last version.
+        **named : Tensor
+            Inputs by name.
+
+        Returns
+        -------
+        dict of str to Tensor
+            The output blobs in Caffe's order, then tops with a loss weight that another layer
+            consumes (an unnamed top under its layer's name), then `blobs`.
+
+        Raises
+        ------
+        SphereFaceError
+            Inputs are missing, unknown or of sizes that a layer cannot take.
+        """
+        values: list[Any] = [None] * len(self.graph.blob_names)
+        self._place_inputs(values, inputs, named)
+        program = self._program(tuple(blobs)) if blobs else self._default
+        for layer, (reads, write, writes, frees) in zip(
+            self._modules.values(), program.steps, strict=False
+        ):
+            result = layer(*[values[slot] for slot in reads])  # type: ignore[misc]
+            if write >= 0:
+                values[write] = result
+            else:
+                for slot, value in zip(writes, result, strict=True):
+                    values[slot] = value
+            for slot in frees:
+                values[slot] = None
+        return {name: values[slot] for name, slot in program.results}
+
+    def loss(self, outputs: Mapping[str, Tensor]) -> Tensor:
+        """Return the sum of ``loss_weight * top`` over the tops that have one.
+
+        Parameters
+        ----------
+        outputs : mapping
+            What `forward` returned.
+
+        Raises
+        ------
+        SphereFaceError
+            No top of the net has a loss weight.
+        """
+        if not self.loss_weights:
+            raise SphereFaceError(
+                f'net "{self.name}" in phase {self.phase} has no loss',
+                expected="a loss layer, or a loss_weight on some top",
+            )
+        terms = [weight * outputs[name].sum() for name, weight in self.loss_weights.items()]
+        return torch.stack(terms).sum() if len(terms) > 1 else terms[0]
+
+    # ---- looking inside
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers in file order."""
+        return self._order
+
+    def layer(self, name: str) -> Layer:
+        """Return the (first) layer of that name."""
+        for layer in self._order:
+            if layer.name == name:
+                return layer
+        raise SphereFaceError(
+            f'net "{self.name}" has no layer "{name}"',
+            fix=nearest(name, [layer.name for layer in self._order]),
+        )
+
+    @property
+    def blob_shapes(self) -> dict[str, Shape]:
+        """Shape of each blob at the built input sizes (of an in-place name, the last version)."""
+        return {name: self._built_shapes[slot] for name, slot in self.graph.blobs.items()}
+
+    def infer_shapes(self, input_shapes: Mapping[str, Shape]) -> list[Shape]:
+        """Return the shape of every slot of `graph` for other input sizes, running nothing.
+
+        Raises
+        ------
+        SphereFaceError
+            A layer cannot take its bottoms; the error names it.
+        """
+        given = {name: self._built_shapes[slot] for name, slot in self.graph.inputs.items()}
+        given.update(self._overrides(input_shapes))
+        return self._infer(given, lambda layer, bottoms: layer.reshape(bottoms))
+
+    def learnable_blobs(self) -> Iterator[LearnableBlob]:
+        """Yield Caffe's learnable parameters in Caffe's order, buffers such as BatchNorm's too."""
+        for shared in self._learnable:
+            layer = self._order[shared.owner.layer]
+            name = layer.blob_names[shared.owner.blob]
+            key = f"{self.keys[shared.owner.layer]}.{name}"
+            yield LearnableBlob(key, layer, getattr(layer, name), shared.lr_mult, shared.decay_mult)
+
+    def extra_repr(self) -> str:
+        """Show the net's name, phase, inputs and outputs."""
+        return f"{self.name!r}, {self.phase}, {self.inputs} -> {self.outputs}"
+
+    # ---- building
+
+    def _infer(self, given: Mapping[str, Shape], shapes_of: Any) -> list[Shape]:
+        shapes: list[Any] = [None] * len(self.graph.blob_names)
+        for node, layer in zip(self.graph.nodes, self._order, strict=True):
+            tops = shapes_of(layer, [shapes[slot] for slot in node.bottoms])
+            for slot, shape in zip(node.tops, tops, strict=True):
+                name = self.graph.blob_names[slot]
+                shapes[slot] = given.get(name, shape) if layer.is_input else shape
+                if shapes[slot] is None:
+                    raise SphereFaceError(
+                        f'the file does not tell the shape of input "{name}"',
+                        where=node.where,
+                        fix=f'pass it: input_shapes={{"{name}": (N, C, H, W)}}',
+                    )
+        return shapes
+
+    def _overrides(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, Shape]:
+        for name in shapes:
+            if name not in self.graph.inputs:
+                raise SphereFaceError(
+                    f'net "{self.name}" has no input "{name}"',
+                    where="input_shapes",
+                    expected=_listed(self.inputs),
+                    fix=nearest(name, self.inputs),
+                )
+        return {name: tuple(int(size) for size in shape) for name, shape in shapes.items()}
+
+    def _add_layers(self) -> None:
+        self.keys = module_names(self, [layer.name for layer in self._order])
+        # The layers that run come first and in order: forward pairs them with its steps.
+        for inputs in (False, True):
+            for key, layer in zip(self.keys, self._order, strict=True):
+                if layer.is_input is inputs:
+                    self.add_module(key, layer)
+        for node, layer in zip(self.graph.nodes, self._order, strict=True):
+            detach_bottoms(layer, node.detach)
+
+    def _weighted_tops(self) -> list[tuple[str, int, float]]:
+        weighted = []
+        for node, layer in zip(self.graph.nodes, self._order, strict=True):
+            for slot, weight in zip(node.tops, layer.loss_weight, strict=True):
+                if weight:
+                    weighted.append((self.graph.blob_names[slot] or node.name, slot, weight))
+        return weighted
+
+    def _program(self, blobs: tuple[str, ...]) -> _Program:
+        if blobs in self._programs:
+            return self._programs[blobs]
+        results = dict(self.graph.outputs)
+        results.update((name, slot) for name, slot, _ in self._loss_slots)
+        for name in blobs:
+            if name not in self.graph.blobs:
+                raise SphereFaceError(
+                    f'net "{self.name}" has no blob "{name}"', fix=nearest(name, self.graph.blobs)
+                )
+            results[name] = self.graph.blobs[name]
+        frees = self.graph.frees(set(results.values()))
+        steps = [
+            (node.bottoms, node.tops[0] if len(node.tops) == 1 else -1, node.tops, freed)
+            for node, freed in zip(self.graph.nodes, frees, strict=True)
+            if not node.layer_class.is_input
+        ]
+        self._programs[blobs] = program = _Program(steps, list(results.items()))
+        return program
+
+    # ---- inputs of a pass
+
+    def _place_inputs(
+        self, values: list[Any], inputs: Sequence[Any], named: Mapping[str, Tensor]
+    ) -> None:
+        if len(inputs) == 1 and isinstance(inputs[0], Mapping):
+            named, inputs = {**inputs[0], **named}, ()
+        if len(inputs) > len(self.inputs):
+            raise SphereFaceError(
+                f'{len(inputs)} inputs for net "{self.name}"', expected=_listed(self.inputs)
+            )
+        slots = self.graph.inputs
+        for name, tensor in zip(slots, inputs, strict=False):
+            values[slots[name]] = tensor
+        for name, tensor in named.items():
+            if name not in slots or values[slots[name]] is not None:
+                raise SphereFaceError(
+                    f'net "{self.name}" has no free input "{name}"',
+                    expected=_listed(self.inputs),
+                    fix=nearest(name, slots),
+                )
+            values[slots[name]] = tensor
+        for name, slot in slots.items():
+            if not isinstance(values[slot], Tensor):
+                raise SphereFaceError(
+                    f'input "{name}" of net "{self.name}" is {_kind(values[slot])}',
+                    expected="a torch.Tensor for each of " + _listed(self.inputs),
+                )
+        # Symbolic sizes of torch.export and torch.compile would be specialised by looking at them.
+        if not torch.compiler.is_compiling():
+            shapes = tuple([tuple(values[slot].shape) for slot in slots.values()])
+            if shapes not in self._known_shapes:
+                self.infer_shapes(dict(zip(slots, shapes, strict=True)))
+                if len(self._known_shapes) >= _SHAPES_REMEMBERED:
+                    self._known_shapes.clear()
+                self._known_shapes.add(shapes)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names) or "no inputs"
+
+
+def _kind(value: Any) -> str:
+    return "missing" if value is None else f"a {type(value).__module__}.{type(value).__name__}"
