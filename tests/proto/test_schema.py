@@ -268,6 +268,12 @@ def test_extending_twice_is_harmless_and_conflicts_are_named(own_pool):
         schema.extend_layer_parameter(
             "x_param", "message X { optional FillerParamter filler = 1; }"
         )
+    with pytest.raises(SphereFaceError, match="x_param: no message is declared"):
+        schema.extend_layer_parameter("x_param", "enum E { A = 0; }")
+    with pytest.raises(SphereFaceError, match="x_param: the declaration is not valid"):
+        schema.extend_layer_parameter(
+            "x_param", "message X { optional int32 a = 1; optional int32 b = 1; }"
+        )
     assert schema.message("LayerParameter") is made
 
 

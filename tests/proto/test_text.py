@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 
 import pytest
 from google.protobuf import text_format
@@ -196,6 +197,22 @@ def test_everything_that_caffe_accepts(tmp_path):
     )
     assert str(net.layer[1].eltwise_param.coeff[1]) == "nan"
     assert [layer.name for layer in net.layer] == ["", "", "x", "y"]
+
+
+def test_damaged_text_is_read_or_refused_in_words():
+    random = Random(0)
+    source = (PROTOTXTS[0].parent / "mtcnn_det3.prototxt").read_text()
+    places = []
+    for _ in range(300):
+        start = random.randrange(len(source))
+        end = start + random.choice((1, 1, 2, 40))
+        filling = random.choice(("", "{", "}", '"', "\\", ":", "-", "[", "9" * 30, "\x00", "é"))
+        try:
+            text.read(source[:start] + filling + source[end:])
+        except SphereFaceError as error:
+            places.append(error.where)
+    assert len(places) > 100
+    assert all(place.startswith("prototxt:") for place in places)
 
 
 def test_lines_of_layers():

@@ -183,8 +183,8 @@ def extend_layer_parameter(field_name: str, param: Any, number: int | None = Non
         As it will be written in prototxts, such as ``"my_param"``.
     param : str or message class or descriptor
         Proto2 text of the message (it may use Caffe's, such as FillerParameter; with several, the
-        last is the field's), a class from generated code, its descriptor, or the name of an
-        existing message.
+        last is the field's), a class from generated code or its descriptor (a top-level message
+        that refers to none but its own and Caffe's), or the name of an existing message.
     number : int, optional
         Field number inside binary nets. Needed only to read or write binary nets of a fork whose
         number is known; by default it is derived from `field_name`, the same in every process.
@@ -234,11 +234,14 @@ def _declare(file: descriptor_pb2.FileDescriptorProto, field_name: str, param: A
         declared = list(parse_declaration(param, field_name).message_type)
     else:
         descriptor = getattr(param, "DESCRIPTOR", param)
-        declared = [descriptor_pb2.DescriptorProto()]
-        descriptor.CopyToProto(declared[0])
-        _move_package(declared[0], f".{descriptor.full_name}", f".caffe.{descriptor.name}")
+        theirs = descriptor_pb2.FileDescriptorProto.FromString(descriptor.file.serialized_pb)
+        declared = [m for m in theirs.message_type if m.name == descriptor.name]
+        for one in declared:
+            _move_package(one, f".{descriptor.full_name}", f".caffe.{descriptor.name}")
     if not declared:
-        raise SphereFaceError("no message is declared", where=field_name, expected="message X { }")
+        raise SphereFaceError(
+            "no message is declared", where=field_name, expected="a top-level message"
+        )
     resolve_types(declared, file)
     known = {m.name: m for m in file.message_type}
     for one in declared:

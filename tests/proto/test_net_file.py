@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sphereface.errors import SphereFaceError
+from sphereface.proto.net_file import read_net
+
+PROTOTXTS = Path(__file__).parent / "prototxts"
+
+SOURCE = """name: "n"
+input: "data"
+input_dim: [1, 3, 8, 8]
+layers { name: "a" type: RELU include { phase: TRAIN } }
+layers { name: "b" type: SIGMOID }
+
+layers {
+  name: "c" type: TANH
+  exclude { phase: TRAIN }
+}
+"""
+
+
+def test_lines_follow_upgrade_and_filter():
+    everything = read_net(SOURCE)
+    assert everything.lines == (0, 4, 5, 7)
+    assert everything.changes == ("V1 layers to layer", "input fields to an Input layer")
+    assert everything.where(0) == 'prototxt: layer "input" (Input)'
+    test = read_net(SOURCE, "TEST")
+    assert [layer.name for layer in test.net.layer] == ["input", "b", "c"]
+    assert test.lines == (0, 5, 7)
+    assert test.where(2) == 'prototxt:7: layer "c" (TanH)'
+    train = read_net(SOURCE, "TRAIN")
+    assert [layer.name for layer in train.net.layer] == ["input", "a", "b"]
+    assert train.lines == (0, 4, 5)
+
+
+def test_level_and_stages():
+    source = 'layer { name: "a" include { stage: "s" min_level: 2 } }'
+    assert read_net(source, "TEST", 2, iter(["s"])).lines == (1,)
+    assert read_net(source, "TEST", 1, ["s"]).lines == ()
+
+
+def test_original_net_from_a_path():
+    path = PROTOTXTS / "mtcnn_det1.prototxt"
+    net = read_net(path, "TEST")
+    assert net.source == str(path)
+    assert net.where(1) == f'{path}:8: layer "conv1" (Convolution)'
+    assert path.read_text().splitlines()[7].startswith("layer")
+    assert list(net.net.layer[0].input_param.shape[0].dim) == [1, 3, 12, 12]
+
+
+def test_errors_carry_the_file(tmp_path):
+    path = tmp_path / "net.prototxt"
+    path.write_text('layer { nme: "x" }')
+    with pytest.raises(SphereFaceError, match=r'net\.prototxt:1:9: unknown field "nme"'):
+        read_net(path)
