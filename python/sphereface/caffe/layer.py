@@ -8,7 +8,7 @@ docs/adding_layers.md shows how to write one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
@@ -79,7 +79,7 @@ class Layer(nn.Module):
         self.lr_mult: list[float] = []
         self.decay_mult: list[float] = []
         self.loss_weight: list[float] = []
-        self._generator: torch.Generator | None = None
+        self._fillers: dict[str, Any] = {}
         self._own_phase: bool | None = None
         if param.HasField("phase"):
             self._own_phase = param.phase == schema.TRAIN
@@ -97,6 +97,13 @@ class Layer(nn.Module):
         """
         return [bottom_shapes[0]] * self.top_count
 
+    def input_shapes(self, given: Mapping[str, Shape]) -> Sequence[Shape | None]:
+        """Return the shapes of an input layer's tops when the caller gives those in `given`."""
+        return [
+            given.get(name, shape)
+            for name, shape in zip(self.layer_param.top, self.reshape([]), strict=True)
+        ]
+
     def forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return the top, or the tuple of all tops (``()`` for none)."""
         raise NotImplementedError
@@ -104,32 +111,37 @@ class Layer(nn.Module):
     def add_blob(
         self, name: str, shape: Shape, filler: Any = None, *, buffer: bool = False
     ) -> None:
-        """Create the next parameter blob as attribute `name`, filled by `filler` (0 if None).
+        """Create the next parameter blob as attribute `name`; zeros until `filler` fills it.
 
         With `buffer` it is a state that `forward` updates itself, not a parameter (BatchNorm).
         """
-        data = torch.zeros(shape)
-        if filler is not None:
-            try:
-                fill_(data, filler, self._generator)
-            except SphereFaceError as error:
-                raise self.error(error.problem, expected=error.expected, fix=error.fix) from None
         spec = self.param_spec(len(self.blob_names))
         self.lr_mult.append(1.0 if spec is None else spec.lr_mult)
         self.decay_mult.append(1.0 if spec is None else spec.decay_mult)
         self.blob_names.append(name)
+        if filler is not None:
+            self._fillers[name] = filler
         if buffer:
-            self.register_buffer(name, data)
+            self.register_buffer(name, torch.zeros(shape))
         else:
-            self.register_parameter(name, nn.Parameter(data, self.lr_mult[-1] != 0))
+            self.register_parameter(name, nn.Parameter(torch.zeros(shape), self.lr_mult[-1] != 0))
 
-    def build(
-        self, bottom_shapes: Sequence[Shape], generator: torch.Generator | None = None
-    ) -> Sequence[Shape | None]:
+    def fill(self, generator: torch.Generator | None = None) -> None:
+        """Fill the blobs that have a filler; once, and not at all if weights replace them."""
+        for name, filler in self._fillers.items():
+            try:
+                fill_(getattr(self, name), filler, generator)
+            except SphereFaceError as error:
+                raise self.error(error.problem, expected=error.expected, fix=error.fix) from None
+        self.drop_fillers()
+
+    def drop_fillers(self) -> None:
+        """Forget the fillers, because the blobs have their values."""
+        self._fillers.clear()
+
+    def build(self, bottom_shapes: Sequence[Shape]) -> Sequence[Shape | None]:
         """Run `setup`, check what the file says about blobs and losses, and run `reshape`."""
-        self._generator = generator
         self.setup(bottom_shapes)
-        self._generator = None
         if len(self.layer_param.param) > len(self.blob_names):
             raise self.error(
                 f"{len(self.layer_param.param)} param entries",
@@ -181,6 +193,7 @@ class Layer(nn.Module):
         # Messages of a private descriptor pool cannot be pickled by class name.
         state = dict(self.__dict__)
         state["layer_param"] = schema.encode(self.layer_param)
+        state["_fillers"] = {}
         del state["options"]
         return state
 

@@ -68,9 +68,10 @@ def load(
     {'fc': tensor([[0., 0.]], grad_fn=<AddmmBackward0>)}
     """
     graph = load_graph(prototxt, phase, level, stages)
-    net = Net(graph, phase=phase, input_shapes=input_shapes, generator=generator)
+    fill = caffemodel is None
+    net = Net(graph, phase=phase, input_shapes=input_shapes, fill=fill, generator=generator)
     if caffemodel is not None:
-        net.copy_from(caffemodel)
+        net.copy_from(caffemodel, generator=generator)
     return net
 
 

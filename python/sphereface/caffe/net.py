@@ -7,6 +7,7 @@ autograd's, which sums where Caffe inserts Split layers.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,7 +17,9 @@ from torch import Tensor, nn
 from sphereface.caffe.assemble import detach_bottoms, module_names, share_blobs
 from sphereface.caffe.graph import NetGraph
 from sphereface.caffe.layer import Layer, Phase, Shape
+from sphereface.caffe.weight_files import copy_weights, save_weights
 from sphereface.errors import SphereFaceError, nearest
+from sphereface.weights import LoadReport
 
 __all__ = ["LearnableBlob", "Net"]
 
@@ -52,6 +55,8 @@ class Net(nn.Module):
         The phase that the layers start in; `train` and `eval` change it as in any module.
     input_shapes : mapping, optional
         Shapes of inputs, by name, instead of those in the file.
+    fill : bool
+        Run the fillers. Without it blobs are zero until `copy_from` fills or replaces them.
     generator : torch.Generator, optional
         Source of the fillers' random numbers.
 
@@ -67,6 +72,8 @@ class Net(nn.Module):
         Name of each top that has a loss weight, to the weight.
     blob_shapes : dict
         Shape of each blob at the built input sizes.
+    load_report : LoadReport
+        What the last `copy_from` did.
 
     Notes
     -----
@@ -81,6 +88,7 @@ class Net(nn.Module):
         *,
         phase: Phase = "TEST",
         input_shapes: Mapping[str, Shape] | None = None,
+        fill: bool = True,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -94,15 +102,17 @@ class Net(nn.Module):
         self._order: tuple[Layer, ...] = tuple(
             node.layer_class(node.param, phase=phase, where=node.where) for node in graph.nodes
         )
-        self._built_shapes = self._infer(
-            given, lambda layer, bottoms: layer.build(bottoms, generator)
-        )
+        self._built_shapes = self._infer(given, lambda layer, bottoms: layer.build(bottoms))
+        if fill:
+            for layer in self._order:
+                layer.fill(generator)
         self._learnable = share_blobs(self._order)
         self._loss_slots = self._weighted_tops()
         self.loss_weights = {name: weight for name, _, weight in self._loss_slots}
         self._programs: dict[tuple[str, ...], _Program] = {}
         self._default = self._program(())
         self._known_shapes = {tuple(self._built_shapes[s] for s in graph.inputs.values())}
+        self.load_report = LoadReport()
         self.keys: tuple[str, ...] = ()
         self._add_layers()
         self.train(phase == "TRAIN")
@@ -214,6 +224,58 @@ class Net(nn.Module):
             key = f"{self.keys[shared.owner.layer]}.{name}"
             yield LearnableBlob(key, layer, getattr(layer, name), shared.lr_mult, shared.decay_mult)
 
+    # ---- weights
+
+    def copy_from(
+        self,
+        source: str | os.PathLike[str] | Mapping[str, Sequence[Any]],
+        *,
+        strict: bool = False,
+        partial: bool = False,
+        ignore: Iterable[str] = (),
+        rename: Mapping[str, str] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> LoadReport:
+        """Copy trained weights into the layers of the same names.
+
+        Parameters
+        ----------
+        source : path or mapping
+            A caffemodel, binary or HDF5; or {layer name: [arrays]}.
+        strict, partial, ignore, rename
+            As in `sphereface.weights.match_weights`: strict, every layer must find its partner;
+            partial, layers that do not fit stay as they are; ignore, source layers (or patterns)
+            to leave out; rename, source name to name here.
+        generator : torch.Generator, optional
+            For fillers of layers that the source lacks, in a net made with ``fill=False``.
+
+        Returns
+        -------
+        LoadReport
+            What was loaded, skipped and left; also kept as `load_report`.
+
+        Raises
+        ------
+        SphereFaceError
+            The file is damaged, or number or shapes of blobs differ; nothing was changed then.
+        """
+        self.load_report = copy_weights(
+            self._order,
+            source,
+            [(slot.layer, slot.blob) for shared in self._learnable for slot in shared.sharers],
+            {"strict": strict, "partial": partial, "ignore": ignore, "rename": rename},
+            generator,
+        )
+        return self.load_report
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the net and its weights as a caffemodel that the original Caffe loads.
+
+        Binary, or HDF5 for a name that ends in ``.h5``.
+        """
+        shared = {(slot.layer, slot.blob) for blob in self._learnable for slot in blob.sharers}
+        save_weights(path, self.name, self._order, shared)
+
     def extra_repr(self) -> str:
         """Show the net's name, phase, inputs and outputs."""
         return f"{self.name!r}, {self.phase}, {self.inputs} -> {self.outputs}"
@@ -224,10 +286,12 @@ class Net(nn.Module):
         shapes: list[Any] = [None] * len(self.graph.blob_names)
         for node, layer in zip(self.graph.nodes, self._order, strict=True):
             tops = shapes_of(layer, [shapes[slot] for slot in node.bottoms])
+            if layer.is_input:
+                tops = layer.input_shapes(given)
             for slot, shape in zip(node.tops, tops, strict=True):
-                name = self.graph.blob_names[slot]
-                shapes[slot] = given.get(name, shape) if layer.is_input else shape
-                if shapes[slot] is None:
+                shapes[slot] = shape
+                if shape is None:
+                    name = self.graph.blob_names[slot]
                     raise SphereFaceError(
                         f'the file does not tell the shape of input "{name}"',
                         where=node.where,

@@ -9,6 +9,7 @@ __all__ = ["LAYER_FILES"]
 LAYER_FILES = (
     "accuracy",
     "convolution",
+    "data_sources",
     "eltwise",
     "inner_product",
     "input",

@@ -1,0 +1,110 @@
+"""Data layers (Data, ImageData, HDF5Data, MemoryData, WindowData) as inputs of a net.
+
+Source: Caffe's data_layer.cpp, image_data_layer.cpp and their kin. What differs: a layer here only
+says what its tops look like; the tops are inputs of the net, and a reader of sphereface.data feeds
+them. Shapes come from the parameters. Caffe also looks into the files; where that would be needed
+(an LMDB's channels, images that are not resized) `input_shapes` tells them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sphereface.caffe.graph import Arity, at_least, exactly
+from sphereface.caffe.layer import Layer, Shape
+from sphereface.caffe.registry import register_layer
+
+__all__ = ["Data", "DataSource", "HDF5Data", "ImageData", "MemoryData", "WindowData"]
+
+
+class DataSource(Layer):
+    """A layer whose tops are one batch: images, then labels (batch,)."""
+
+    bottoms = exactly(0)
+    tops = exactly(2)
+    is_input = True
+
+    def reshape(self, bottom_shapes: Sequence[Shape]) -> Sequence[Shape | None]:
+        """Return the shapes of a batch, None where only the data could tell."""
+        labels = [(self.batch_size,)] * (self.top_count - 1)
+        return [self.image_shape(self.layer_param.transform_param), *labels]
+
+    @property
+    def batch_size(self) -> int:
+        """The batch size in the file."""
+        return self.options.batch_size
+
+    def image_shape(self, transform: Any) -> Shape | None:
+        """Return (batch, channels, height, width) if the parameters tell it."""
+        channels = self.channel_count(transform)
+        # Data and WindowData once had crop_size in their own parameters.
+        size = transform.crop_size or self.options.crop_size
+        return (self.batch_size, channels, size, size) if channels and size else None
+
+    def channel_count(self, transform: Any) -> int | None:
+        """Return the number of channels if the parameters tell it."""
+        if transform.force_color or len(transform.mean_value) > 1:
+            return 3 if transform.force_color else len(transform.mean_value)
+        return 1 if transform.force_gray else None
+
+    def input_shapes(self, given: Mapping[str, Shape]) -> Sequence[Shape | None]:
+        """Return the shapes in `given`, and the other tops with the same batch size."""
+        tops = list(self.layer_param.top)
+        batch = next((given[name][:1] for name in tops if given.get(name)), None)
+        return [
+            given.get(name, batch + shape[1:] if batch and shape else shape)
+            for name, shape in zip(tops, self.reshape([]), strict=True)
+        ]
+
+
+@register_layer("Data", param="data_param")
+class Data(DataSource):
+    """Records of an LMDB or LevelDB."""
+
+    tops = Arity(1, 2)
+
+
+@register_layer("ImageData", param="image_data_param")
+class ImageData(DataSource):
+    """Image files of a list."""
+
+    def image_shape(self, transform: Any) -> Shape | None:
+        """Return the shape of resized or cropped images."""
+        options = self.options
+        height, width = options.new_height, options.new_width
+        if bool(height) != bool(width):
+            raise self.error(f"new_height {height}, new_width {width}", expected="both or neither")
+        size = (transform.crop_size,) * 2 if transform.crop_size else (height, width)
+        return (self.batch_size, 3 if options.is_color else 1, *size) if size[0] else None
+
+
+@register_layer("HDF5Data", param="hdf5_data_param")
+class HDF5Data(DataSource):
+    """Datasets of HDF5 files, one a top; only the files tell their shapes."""
+
+    tops = at_least(1)
+
+    def reshape(self, bottom_shapes: Sequence[Shape]) -> Sequence[Shape | None]:
+        """Return None for every top."""
+        return [None] * self.top_count
+
+
+@register_layer("MemoryData", param="memory_data_param")
+class MemoryData(DataSource):
+    """Arrays that a program sets."""
+
+    def image_shape(self, transform: Any) -> Shape | None:
+        """Return the shape in the file."""
+        options = self.options
+        shape = (options.batch_size, options.channels, options.height, options.width)
+        if min(shape) < 1:
+            raise self.error(
+                f"batch_size, channels, height, width {shape}", expected="all of them, positive"
+            )
+        return shape
+
+
+@register_layer("WindowData", param="window_data_param")
+class WindowData(DataSource):
+    """Windows of images (R-CNN)."""
