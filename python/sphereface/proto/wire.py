@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
 from sphereface.errors import SphereFaceError
 
 __all__ = [
@@ -42,8 +43,8 @@ _KIND_NAMES = {
 _WIDTHS = {FIXED64: 8, FIXED32: 4}
 _GROUPS = (GROUP_START, GROUP_END)
 
-MAX_FIELDS = 1 << 20
-"""Most fields that one file may hold; the largest known caffemodels have some ten thousand."""
+MAX_FIELDS = 1 << 18
+"""Most fields read of one file, the bound of its time; a net of 1000 layers has some 30,000."""
 
 _VARINT_BYTES = 10
 _MAX_KEY = (1 << 32) - 1
@@ -90,7 +91,7 @@ class WireReader:
         if self.layer is not None:
             where += f': layer "{self.layer[:80]}"'
         head = bytes(self.buffer[:32]).lstrip()
-        if not fix and head.startswith(_TEXT_STARTS):
+        if head.startswith(_TEXT_STARTS):
             fix = "the file is a text page or a Git LFS pointer; download the model itself"
         return SphereFaceError(problem, where=where, expected=expected, fix=fix)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 import numpy as np
+
 from sphereface.files import atomic_path
 from sphereface.proto.wire import map_file
 from sphereface.weights.blob import Blob, encode_blob, read_blob

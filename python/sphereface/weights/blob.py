@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
 from sphereface.errors import SphereFaceError
 from sphereface.proto.wire import (
     LENGTH,

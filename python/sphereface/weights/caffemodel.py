@@ -14,8 +14,10 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
+
 from sphereface.errors import SphereFaceError
 from sphereface.files import atomic_path
+from sphereface.proto.upgrade_v1 import V1_TYPES
 from sphereface.proto.wire import (
     LENGTH,
     Buffer,
@@ -69,8 +71,8 @@ class LayerRecord:
     ----------
     name : str
         Layer name; names may repeat in a file.
-    type : str or int
-        Layer type; the number of V1LayerParameter.LayerType in a V1 file.
+    type : str
+        Layer type: Caffe's present name also for a V1 layer, the stored one for a V0 layer.
     blobs : tuple of Blob
         Parameters, views of the file.
     field : str
@@ -78,7 +80,7 @@ class LayerRecord:
     """
 
     name: str
-    type: str | int
+    type: str
     blobs: tuple[Blob, ...]
     field: str
     _reader: WireReader
@@ -178,14 +180,13 @@ def _read_layer(
 ) -> LayerRecord:
     reader.expect(message, form.field, LENGTH)
     # The name may come after the blobs on the wire, and errors in blobs are to tell it.
-    name: str = ""
-    kind: str | int = ""
+    name, kind = "", ""
     blob_fields, inner = [], None
     for field in reader.fields(message.begin, message.end):
         if field.number == form.name:
             name = reader.layer = reader.text(field, f"{form.field} name")
         elif field.number == form.type:
-            kind = reader.signed(field, "type") if form is _V1 else reader.text(field, "layer type")
+            kind = _v1_type(reader, field) if form is _V1 else reader.text(field, "type")
         elif field.number == form.blobs:
             reader.expect(field, "blobs", LENGTH)
             blob_fields.append(field)
@@ -196,6 +197,11 @@ def _read_layer(
         return _read_layer(reader, inner, _V0, parents)
     blobs = tuple(read_blob(reader, field.begin, field.end) for field in blob_fields)
     return LayerRecord(name, kind, blobs, form.field, reader, parents, tuple(blob_fields))
+
+
+def _v1_type(reader: WireReader, field: Field) -> str:
+    number = reader.signed(field, "type")
+    return V1_TYPES.get(number, f"V1 type {number}")
 
 
 def write_caffemodel(

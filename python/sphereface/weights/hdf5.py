@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+
 from sphereface.errors import SphereFaceError
 from sphereface.files import atomic_path
 from sphereface.weights.blob import Blob, check_shape
@@ -38,8 +40,17 @@ MAX_DEPTH = 16  # a layer "a/b" lies in nested groups
 # Filters (gzip) may hold zeros in next to nothing; this much may a file unpack to.
 _UNPACKED_FREE, _UNPACKED_RATIO = 1 << 28, 4
 
+MAX_STRING = 1 << 16
+
+# HDF5's global heap: a variable-length value (length, heap, index), the heap's head (signature and
+# version, size) and each object's head (index, size).
+_VLEN, _HEAP, _HEAP_OBJECT = struct.Struct("<IQI"), struct.Struct("<8sQ"), struct.Struct("<H6xQ")
+_HEAP_SIGNATURE = b"GCOL\1\0\0\0"
+
 # What h5py raises on damaged files, by the layer that notices.
-_H5_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, MemoryError)
+_H5_ERRORS = (
+    OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, MemoryError, EOFError
+)  # fmt: skip
 
 
 def is_hdf5(path: str | os.PathLike[str]) -> bool:
@@ -255,13 +266,42 @@ class H5Reader:
         if _h5py().check_string_dtype(dtype) is None or dataset.size != 1:
             raise self.error(dataset.name, f"a dataset of {dtype}", "one string")
         self._check_storage(dataset, dtype.itemsize)
-        value = np.asarray(dataset[()], object).reshape(())[()]
-        return bytes(value).split(b"\0")[0].decode("utf-8", "backslashreplace")
+        if _h5py().check_string_dtype(dtype).length is None:
+            value = self._variable_string(dataset)
+        else:
+            value = bytes(np.asarray(dataset[()]).reshape(())[()])
+        return value.split(b"\0")[0].decode("utf-8", "backslashreplace")
+
+    def _variable_string(self, dataset: Any) -> bytes:
+        """Follow a variable-length string into its global heap without libhdf5.
+
+        libhdf5 2.0 does not return from a heap with an object of a damaged size.
+        """
+        begin = dataset.id.get_offset()
+        if begin is None or self._file.id.get_create_plist().get_sizes() != (8, 8):
+            raise self.error(dataset.name, "a string in no heap of 64 bits", "a string Caffe wrote")
+        with Path(self.path).open("rb") as stream:
+            stream.seek(begin)
+            length, heap, wanted = _VLEN.unpack(_exactly(stream, _VLEN.size))
+            stream.seek(min(heap, 2**62))
+            signature, left = _HEAP.unpack(_exactly(stream, _HEAP.size))
+            left -= _HEAP.size
+            while signature == _HEAP_SIGNATURE and left >= _HEAP_OBJECT.size:
+                index, size = _HEAP_OBJECT.unpack(_exactly(stream, _HEAP_OBJECT.size))
+                padded = (size + 7) // 8 * 8
+                left -= _HEAP_OBJECT.size + padded
+                if index == 0 or left < 0:
+                    break
+                if index == wanted and length <= size:
+                    return _exactly(stream, min(length, MAX_STRING))
+                stream.seek(padded, os.SEEK_CUR)
+        raise self.error(dataset.name, "a string that its heap does not hold", "a whole file")
 
     def _dtype(self, dataset: Any) -> np.dtype[Any]:
         if not isinstance(dataset, _h5py().Dataset):
             raise self.error(dataset.name, f"a {type(dataset).__name__.lower()}", "a dataset")
-        return dataset.dtype
+        dtype: np.dtype[Any] = dataset.dtype
+        return dtype
 
     def _check_storage(self, dataset: Any, size: int) -> None:
         """Refuse values that lie outside the file, were never written, or unpack without bound."""
@@ -275,6 +315,13 @@ class H5Reader:
         self._bytes_left -= size
         if self._bytes_left < 0:
             raise self.error(dataset.name, "values that unpack to too much memory", "a model")
+
+
+def _exactly(stream: BinaryIO, size: int) -> bytes:
+    data = stream.read(size)
+    if len(data) < size:
+        raise EOFError("a string's heap lies beyond the end of the file")
+    return data
 
 
 def _h5py() -> Any:

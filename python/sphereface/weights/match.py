@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+
 from sphereface.errors import SphereFaceError, nearest
 from sphereface.weights.blob import shape_equals
 
@@ -104,21 +105,25 @@ def match_weights(
     """
     report = LoadReport()
     problems: list[str] = []
-    for name, arrays, reason in _named(source, ignore, rename or {}, where):
-        if reason or name not in target:
+    ignored: set[str] = set()
+    for stored, name, ignore_it in _named(source, ignore, rename or {}, where):
+        arrays = source[stored]
+        if ignore_it or name not in target:
+            if ignore_it:
+                ignored.add(name)
             if arrays:
-                report.skipped[name] = reason or "no such layer in the net"
+                report.skipped[stored] = "ignored" if ignore_it else "no such layer in the net"
             continue
         problem = _mismatch(name, arrays, target[name], shared)
         if problem and partial:
-            report.skipped[name] = report.left[name] = problem
+            report.skipped[stored] = report.left[name] = problem
         elif problem:
             problems.append(f'layer "{name}": {problem}')
         elif target[name]:
             report.loaded[name] = _shaped(arrays, target[name])
     for name, shapes in target.items():
         if shapes and name not in report.loaded and name not in report.left:
-            report.left[name] = "ignored" if name in report.skipped else "not in the source"
+            report.left[name] = "ignored" if name in ignored else "not in the source"
     if problems:
         raise SphereFaceError(
             "; ".join(problems),
@@ -136,32 +141,33 @@ def _named(
     ignore: Iterable[str],
     rename: Mapping[str, str],
     where: str,
-) -> list[tuple[str, Sequence[np.ndarray | None], str]]:
-    """Return (name in the target, arrays, why not to load) of each source layer."""
+) -> list[tuple[str, str, bool]]:
+    """Return (name in the source, name in the target, whether ignored) of each source layer."""
     patterns = list(ignore)
-    for kind, names in (("rename", list(rename)), ("ignore", patterns)):
-        for name in names:
-            if not (fnmatch.filter(source, name) if kind == "ignore" else name in source):
-                raise SphereFaceError(
-                    f'{kind} names "{name}", which is not in the source',
-                    where=where,
-                    expected="a layer of the source",
-                    fix=nearest(name, source),
-                )
+    unknown = [f'rename names "{name}"' for name in rename if name not in source]
+    unknown += [f'ignore names "{p}"' for p in patterns if not fnmatch.filter(source, p)]
+    if unknown:
+        raise SphereFaceError(
+            f"{unknown[0]}, which is not in the source",
+            where=where,
+            expected="a layer of the source",
+            fix=nearest(unknown[0].split('"')[1], source),
+        )
     layers = []
-    for name, arrays in source.items():
-        ignored = any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-        layers.append((rename.get(name, name), arrays, "ignored" if ignored else ""))
     taken: set[str] = set()
-    for name, _, reason in layers:
-        if name in taken and not reason:
+    for stored in source:
+        ignored = any(fnmatch.fnmatchcase(stored, pattern) for pattern in patterns)
+        name = rename.get(stored, stored)
+        if not ignored and name in taken:
             raise SphereFaceError(
                 f'two source layers would load into "{name}"',
                 where=where,
                 expected="one",
                 fix="ignore one of them",
             )
-        taken.add(name)
+        if not ignored:
+            taken.add(name)
+        layers.append((stored, name, ignored))
     return layers
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+
 from sphereface.errors import SphereFaceError
 from sphereface.files import atomic_path
 from sphereface.proto.wire import (
