@@ -29,7 +29,7 @@ class LayerNet:
             f" input_param {{ shape {{ {' '.join(f'dim: {d}' for d in shape)} }} }} }}\n"
             for name, shape in shapes.items()
         )
-        self.net: Net = load(inputs + text, phase=phase)
+        self.net: Net = load(inputs + text, phase=phase).double()
         self.layer: Layer = self.net.layers[-1]
 
     def set(self, **blobs: np.ndarray) -> LayerNet:

@@ -143,7 +143,7 @@ class Pooling(Layer):
     def _average(self, x: Tensor, kernel: tuple[int, int]) -> Tensor:
         if all(2 * p <= k for p, k in zip(self.pad, kernel, strict=True)):
             top = F.avg_pool2d(x, kernel, self.stride, self.pad, ceil_mode=True)
-            return self._keep_outside(x, top, kernel, torch.nan)
+            return self._mark_empty(x, self._keep_outside(x, top, kernel, 0))
         pad_h, pad_w = self.pad
         height_out, width_out = self.output_size(x.shape[2:])
         padded = F.pad(x, (pad_w, pad_w, pad_h, pad_h))
@@ -158,6 +158,17 @@ class Pooling(Layer):
             return top
         height, width = self.output_size(x.shape[2:])
         return F.pad(top, (0, width - top.shape[3], 0, height - top.shape[2]), value=value)
+
+    def _mark_empty(self, x: Tensor, top: Tensor) -> Tensor:
+        """Make the averages NaN whose window begins right at the far edge: 0 divided by 0."""
+        for axis, stride in zip((2, 3), self.stride, strict=True):
+            last = top.shape[axis] - 1
+            if max(self.pad) == 0 and last * stride == x.shape[axis]:
+                shape = [last + 1 if i == axis else 1 for i in range(4)]
+                mark = torch.zeros(last + 1, dtype=top.dtype, device=top.device)
+                mark[last] = torch.nan
+                top = top + mark.view(shape)
+        return top
 
     def _stochastic(self, x: Tensor, kernel: tuple[int, int]) -> Tensor:
         height, width = self.output_size(x.shape[2:])

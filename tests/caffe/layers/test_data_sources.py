@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+from sphereface.caffe import load
+from sphereface.errors import SphereFaceError
+
+
+def net(type_: str, params: str, tops: str = 'top: "data" top: "label"', **kwargs):
+    text = f'layer {{ name: "d" type: "{type_}" {tops} {params} }}'
+    return load(text, phase="TRAIN", **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("type_", "options", "transform", "shape"),
+    [
+        ("ImageData", "new_height: 112 new_width: 96", "", (8, 3, 112, 96)),
+        ("ImageData", "new_height: 9 new_width: 7 is_color: false", "", (8, 1, 9, 7)),
+        ("ImageData", "", "crop_size: 5", (8, 3, 5, 5)),
+        ("ImageData", "new_height: 9 new_width: 7", "crop_size: 5", (8, 3, 5, 5)),
+        ("Data", "", "crop_size: 227 mean_value: [1, 2, 3]", (8, 3, 227, 227)),
+        ("Data", "", "crop_size: 5 force_color: true", (8, 3, 5, 5)),
+        ("Data", "", "crop_size: 5 force_gray: true", (8, 1, 5, 5)),
+        ("MemoryData", "channels: 1 height: 8 width: 9", "", (8, 1, 8, 9)),
+        ("WindowData", "", "crop_size: 6 force_color: true", (8, 3, 6, 6)),
+    ],
+)
+def test_shapes_from_the_parameters(type_, options, transform, shape):
+    field = {"Data": "data_param", "ImageData": "image_data_param"}.get(
+        type_, f"{type_.removesuffix('Data').lower()}_data_param"
+    )
+    built = net(type_, f"{field} {{ batch_size: 8 {options} }} transform_param {{ {transform} }}")
+    assert built.blob_shapes == {"data": shape, "label": shape[:1]}
+    assert built.inputs == ("data", "label")
+
+
+@pytest.mark.parametrize(
+    ("type_", "params"),
+    [
+        ("ImageData", "image_data_param { batch_size: 8 }"),
+        ("Data", "data_param { batch_size: 4 }"),
+        ("Data", "data_param { batch_size: 4 } transform_param { crop_size: 227 }"),
+        ("HDF5Data", "hdf5_data_param { batch_size: 4 }"),
+    ],
+)
+def test_an_unknown_shape_comes_from_the_caller(type_, params):
+    with pytest.raises(SphereFaceError, match=r'prototxt:1: layer "d" .*pass it: input_shapes'):
+        net(type_, params)
+    shapes = {"data": (5, 3, 7, 7), "label": (5,)}
+    assert net(type_, params, input_shapes=shapes).blob_shapes == shapes
+
+
+def test_labels_follow_the_batch_of_the_images():
+    built = net(
+        "ImageData", "image_data_param { batch_size: 8 }", input_shapes={"data": (2, 3, 4, 4)}
+    )
+    assert built.blob_shapes["label"] == (2,)
+
+
+def test_images_without_labels():
+    params = "data_param { batch_size: 4 } transform_param { crop_size: 5 force_color: true }"
+    assert net("Data", params, 'top: "data"').blob_shapes == {"data": (4, 3, 5, 5)}
+
+
+def test_wrong_options():
+    with pytest.raises(SphereFaceError, match="expected both or neither"):
+        net("ImageData", "image_data_param { batch_size: 8 new_height: 4 }")
+    with pytest.raises(SphereFaceError, match="all of them, positive"):
+        net("MemoryData", "memory_data_param { batch_size: 8 }")
+    with pytest.raises(SphereFaceError, match="expected 2 top blobs"):
+        net("ImageData", "image_data_param { batch_size: 8 }", 'top: "data"')

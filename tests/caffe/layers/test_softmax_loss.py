@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sphereface.errors import SphereFaceError
+
+
+def layer(loss: str = "", softmax: str = "", tops: str = 'top: "y"', extra: str = "") -> str:
+    return (
+        f'layer {{ name: "l" type: "SoftmaxWithLoss" bottom: "x" bottom: "t" {tops} {extra}'
+        f" loss_param {{ {loss} }} softmax_param {{ {softmax} }} }}"
+    )
+
+
+def softmax_loss(x, t, axis=1, ignore=None, normalizer="VALID", weight=1.0):
+    """Loss, probabilities and dx, label by label."""
+    rows = np.moveaxis(x, axis, -1)
+    p = np.exp(rows - rows.max(-1, keepdims=True))
+    p /= p.sum(-1, keepdims=True)
+    flat, labels = p.reshape(-1, p.shape[-1]), t.reshape(-1).astype(int)
+    loss, diff, valid = 0.0, flat.copy(), 0
+    for row, label in enumerate(labels):
+        if label == ignore:
+            diff[row] = 0
+            continue
+        valid += 1
+        loss -= np.log(max(flat[row, label], np.finfo(np.float32).tiny))
+        diff[row, label] -= 1
+    divisor = {
+        "FULL": len(labels),
+        "VALID": max(valid, 1),
+        "BATCH_SIZE": np.prod(x.shape[:axis]),
+        "NONE": 1,
+    }[normalizer]
+    dx = np.moveaxis(diff.reshape(rows.shape), -1, axis) * weight / divisor
+    return loss / divisor, np.moveaxis(p, -1, axis), dx
+
+
+@pytest.mark.parametrize("normalization", ["FULL", "VALID", "BATCH_SIZE", "NONE"])
+@pytest.mark.parametrize("ignore", [None, 2])
+def test_normalizations_on_a_map(normalization, ignore, layer_net, rng):
+    x, t = rng.normal(size=(3, 5, 2, 4)), rng.integers(0, 5, size=(3, 2, 4))
+    t[0, 0, :2] = 2
+    loss = f"normalization: {normalization}" + (
+        "" if ignore is None else f" ignore_label: {ignore}"
+    )
+    net = layer_net(layer(loss), x=x.shape, t=t.shape)
+    expected, _, dx = softmax_loss(x, t, 1, ignore, normalization)
+    result = net.run({"x": x, "t": t})
+    np.testing.assert_allclose(result.tops["y"], expected, rtol=1e-10)
+    np.testing.assert_allclose(result.bottom_diffs["x"], dx, rtol=1e-9, atol=1e-14)
+    assert "t" not in result.bottom_diffs
+
+
+@pytest.mark.parametrize(
+    ("loss", "normalization"),
+    [
+        ("", "VALID"),
+        ("normalize: true", "VALID"),
+        ("normalize: false", "BATCH_SIZE"),
+        ("normalize: false normalization: FULL", "FULL"),
+    ],
+)
+def test_the_old_normalize(loss, normalization, layer_net, rng):
+    x, t = rng.normal(size=(3, 5, 2)), rng.integers(0, 5, size=(3, 1, 2))
+    net = layer_net(layer(f"{loss} ignore_label: 1"), x=x.shape, t=t.shape)
+    expected, _, dx = softmax_loss(x, t, 1, 1, normalization)
+    result = net.run({"x": x, "t": t})
+    np.testing.assert_allclose(result.tops["y"], expected, rtol=1e-10)
+    np.testing.assert_allclose(result.bottom_diffs["x"], dx, rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_axis_and_probabilities(axis, layer_net, rng):
+    x = rng.normal(size=(4, 4, 4))
+    t = rng.integers(0, 4, size=(4, 4))
+    text = layer(softmax=f"axis: {axis}", tops='top: "y" top: "p"', extra="loss_weight: [3, 0]")
+    net = layer_net(text, x=x.shape, t=t.shape)
+    loss, p, dx = softmax_loss(x, t, axis % 3, weight=3)
+    result = net.run({"x": x, "t": t})
+    assert net.net.loss_weights == {"y": 3.0}
+    np.testing.assert_allclose(result.tops["y"], loss, rtol=1e-10)
+    np.testing.assert_allclose(result.tops["p"], p, rtol=1e-10)
+    np.testing.assert_allclose(result.bottom_diffs["x"], dx, rtol=1e-9, atol=1e-14)
+
+
+def test_all_labels_ignored(layer_net, rng):
+    x, t = rng.normal(size=(3, 5)), np.full(3, 255)
+    result = layer_net(layer("ignore_label: 255"), x=x.shape, t=t.shape).run({"x": x, "t": t})
+    assert result.tops["y"] == 0
+    assert not result.bottom_diffs["x"].any()
+
+
+def test_one_value_is_capped_with_the_gradient_kept(layer_net):
+    x, t = np.array([[0.0, 500.0], [1.0, 0.0]]), np.array([0, 0])
+    result = layer_net(layer("normalization: NONE"), x=x.shape, t=t.shape).run({"x": x, "t": t})
+    np.testing.assert_allclose(result.tops["y"], 87.33654 + np.log1p(np.exp(-1)), rtol=1e-6)
+    np.testing.assert_allclose(result.bottom_diffs["x"][0], [-1, 1])
+
+
+def test_the_top_may_be_left_out(layer_net, rng):
+    x, t = rng.normal(size=(3, 5)), rng.integers(0, 5, size=3)
+    net = layer_net(layer(tops=""), x=x.shape, t=t.shape)
+    assert net.net.outputs == ()
+    outputs = net.net({"x": torch.tensor(x), "t": torch.tensor(t)})
+    assert list(outputs) == ["l"]
+    np.testing.assert_allclose(float(net.net.loss(outputs)), softmax_loss(x, t)[0], rtol=1e-10)
+
+
+@pytest.mark.parametrize("label", [-1, 5])
+def test_a_label_out_of_range(label, layer_net, rng):
+    x, t = rng.normal(size=(3, 5)), np.array([0, label, 1])
+    with pytest.raises(SphereFaceError, match=rf'layer "l" .*label {label}; expected 0 to 4'):
+        layer_net(layer(), x=x.shape, t=t.shape).run({"x": x, "t": t})
+
+
+def test_the_number_of_labels(layer_net):
+    with pytest.raises(SphereFaceError, match=r"4 labels .*expected 3 labels"):
+        layer_net(layer(), x=(3, 5), t=(4,))
