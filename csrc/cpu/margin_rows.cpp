@@ -84,11 +84,11 @@ void margin_weight_gradient(const MarginProblem<T>& p, Matrix<const T> grad, int
   });
 }
 
-#define SPHEREFACE_INSTANTIATE(T)                                                              \
-  template void margin_forward<T>(const MarginProblem<T>&, Matrix<T>, ParallelFor);            \
-  template void margin_input_gradient<T>(const MarginProblem<T>&, Matrix<const T>, Matrix<T>,  \
-                                         ParallelFor);                                         \
-  template void margin_weight_gradient<T>(const MarginProblem<T>&, Matrix<const T>, int64_t,   \
+#define SPHEREFACE_INSTANTIATE(T)                                                             \
+  template void margin_forward<T>(const MarginProblem<T>&, Matrix<T>, ParallelFor);           \
+  template void margin_input_gradient<T>(const MarginProblem<T>&, Matrix<const T>, Matrix<T>, \
+                                         ParallelFor);                                        \
+  template void margin_weight_gradient<T>(const MarginProblem<T>&, Matrix<const T>, int64_t,  \
                                           Matrix<T>, ParallelFor);
 SPHEREFACE_INSTANTIATE(float)
 SPHEREFACE_INSTANTIATE(double)

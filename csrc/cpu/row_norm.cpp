@@ -58,13 +58,13 @@ SPHEREFACE_INLINE int64_t normalize_range(Matrix<const T> from, Matrix<T> to, in
 }
 
 // Function templates cannot be multiversioned, so each storage type has its entry points.
-#define SPHEREFACE_ROW_RANGES(T)                                                             \
-  SPHEREFACE_MULTIVERSION int64_t scan(Matrix<const T> rows, int64_t begin, int64_t end) {   \
-    return scan_range(rows, begin, end);                                                     \
-  }                                                                                          \
-  SPHEREFACE_MULTIVERSION int64_t normalize(Matrix<const T> from, Matrix<T> to,              \
-                                            int64_t begin, int64_t end) {                    \
-    return normalize_range(from, to, begin, end);                                            \
+#define SPHEREFACE_ROW_RANGES(T)                                                               \
+  SPHEREFACE_MULTIVERSION int64_t scan(Matrix<const T> rows, int64_t begin, int64_t end) {     \
+    return scan_range(rows, begin, end);                                                       \
+  }                                                                                            \
+  SPHEREFACE_MULTIVERSION int64_t normalize(Matrix<const T> from, Matrix<T> to, int64_t begin, \
+                                            int64_t end) {                                     \
+    return normalize_range(from, to, begin, end);                                              \
   }
 SPHEREFACE_ROW_RANGES(float)
 SPHEREFACE_ROW_RANGES(double)
@@ -93,8 +93,8 @@ int64_t normalize_rows(Matrix<const T> from, Matrix<T> to, ParallelFor parallel_
   return first.value();
 }
 
-#define SPHEREFACE_INSTANTIATE(T)                                             \
-  template int64_t first_non_finite_row<T>(Matrix<const T>, ParallelFor);     \
+#define SPHEREFACE_INSTANTIATE(T)                                         \
+  template int64_t first_non_finite_row<T>(Matrix<const T>, ParallelFor); \
   template int64_t normalize_rows<T>(Matrix<const T>, Matrix<T>, ParallelFor);
 SPHEREFACE_INSTANTIATE(float)
 SPHEREFACE_INSTANTIATE(double)

@@ -7,12 +7,11 @@
 
 #include "sphereface/problem.h"
 
-// One binary for every x86-64: the loops are compiled for three instruction sets and picked when the
-// library is loaded.
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && \
-    !defined(__SANITIZE_ADDRESS__)
-#define SPHEREFACE_MULTIVERSION \
-  __attribute__((target_clones("default", "avx2", "avx512f")))
+// One binary for every x86-64: the loops are compiled for three instruction sets and picked when
+// the library is loaded (by glibc; sanitizers are not ready at that point).
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define SPHEREFACE_MULTIVERSION __attribute__((target_clones("default", "avx2", "avx512f")))
 #else
 #define SPHEREFACE_MULTIVERSION
 #endif

@@ -8,8 +8,7 @@ namespace {
 constexpr int kThreads = kWarpsPerBlock * kWarpSize;
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads)
-    margin_forward_kernel(MarginProblem<T> p, Matrix<T> y) {
+__global__ void __launch_bounds__(kThreads) margin_forward_kernel(MarginProblem<T> p, Matrix<T> y) {
   for (int64_t i = first_row(); i < p.x.rows; i += row_step()) {
     if (!p.has_margin(i)) continue;
     const MathOf<T> logit = label_logit(p.margin, *p.lambda, label_geometry(p, i));
@@ -53,8 +52,8 @@ __global__ void __launch_bounds__(kThreads)
     T* out = dweight_rows.row(j);
     for (int64_t begin = 0; begin < p.x.rows; begin += kWarpSize) {
       const int64_t mine = begin + lane_id();
-      unsigned found = __ballot_sync(
-          kAllLanes, mine < p.x.rows && p.label[mine] == label && p.has_margin(mine));
+      unsigned found =
+          __ballot_sync(kAllLanes, mine < p.x.rows && p.label[mine] == label && p.has_margin(mine));
       for (; found != 0; found &= found - 1) {
         const int64_t i = begin + __ffs(found) - 1;
         const LabelGradient<Math> d =
@@ -99,11 +98,11 @@ void margin_weight_gradient(const MarginProblem<T>& p, Matrix<const T> grad, int
       p, grad, first_class, dweight_rows);
 }
 
-#define SPHEREFACE_INSTANTIATE(T)                                                              \
-  template void margin_forward<T>(const MarginProblem<T>&, Matrix<T>, cudaStream_t);           \
-  template void margin_input_gradient<T>(const MarginProblem<T>&, Matrix<const T>, Matrix<T>,  \
-                                         cudaStream_t);                                        \
-  template void margin_weight_gradient<T>(const MarginProblem<T>&, Matrix<const T>, int64_t,   \
+#define SPHEREFACE_INSTANTIATE(T)                                                             \
+  template void margin_forward<T>(const MarginProblem<T>&, Matrix<T>, cudaStream_t);          \
+  template void margin_input_gradient<T>(const MarginProblem<T>&, Matrix<const T>, Matrix<T>, \
+                                         cudaStream_t);                                       \
+  template void margin_weight_gradient<T>(const MarginProblem<T>&, Matrix<const T>, int64_t,  \
                                           Matrix<T>, cudaStream_t);
 SPHEREFACE_INSTANTIATE(float)
 SPHEREFACE_INSTANTIATE(double)

@@ -13,7 +13,8 @@ __global__ void __launch_bounds__(kWarpsPerBlock* kWarpSize)
     const T* source = from.row(i);
     T* target = to.row(i);
     const Math squared = warp_dot(source, source, from.cols);
-    const bool keep = squared == 0 || !isfinite(squared) || fabs(squared - 1) <= unit_tolerance<T>();
+    const bool keep =
+        squared == 0 || !isfinite(squared) || fabs(squared - 1) <= unit_tolerance<T>();
     if (keep && source == target) continue;
     const Math scale = keep ? Math(1) : 1 / sqrt(squared);
 #pragma unroll 4

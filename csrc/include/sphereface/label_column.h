@@ -1,5 +1,5 @@
-// The label's entry of A-Softmax, y = (|x| psi(theta) + lambda x.w) / (1 + lambda) with |w| = 1, and
-// its two gradients: the original layer's and the true one.
+// The label's entry of A-Softmax, y = (|x| psi(theta) + lambda x.w) / (1 + lambda) with |w| = 1,
+// and its two gradients: the original layer's and the true one.
 #pragma once
 
 #include <cmath>
@@ -44,7 +44,7 @@ SPHEREFACE_HD LabelGradient<T> label_gradient(Gradient gradient, int margin, T l
   if (!row.has_angle()) return {1, 0};
   const T c = row.cosine();
   const Psi<T> p = psi(margin, c);
-  T weight = p.slope;                             // of |x| psi on w/|w|
+  T weight = p.slope;                              // of |x| psi on w/|w|
   T input = (p.value - c * p.slope) / row.x_norm;  // and on x
   if (gradient == Gradient::kCaffe) {
     // The original divides by sqrt(c_w^2 + c_x^2); both are scaled by |x| first so that a tiny |x|

@@ -12,7 +12,7 @@
 // are Matrix views with swapped strides, so a gemm reads its transpose flags off the strides.
 //
 // The classes are walked in chunks of `chunk` rows, which bounds the workspace and keeps a CPU's
-// products in cache; no M x N memory but y itself is touched outside gemm.
+// products in cache (chunk >= 1); no M x N memory but y itself is touched outside gemm.
 #pragma once
 
 #include <algorithm>
@@ -24,11 +24,13 @@ namespace sphereface {
 namespace detail {
 
 // Calls body(first_class, unit_rows) for every chunk of classes; rows that are not known to have
-// unit norm are normalised into the workspace (chunk x K) first.
+// unit norm are normalised into the workspace (chunk x K) first. Without classes there is one empty
+// chunk, so that a gemm still clears what it writes to.
 template <typename T, typename Backend, typename Body>
 void for_unit_rows(const MarginProblem<T>& p, int64_t chunk, Matrix<T> workspace, Backend& backend,
                    const Body& body) {
-  for (int64_t begin = 0; begin < p.weight.rows; begin += chunk) {
+  int64_t begin = 0;
+  do {
     const int64_t count = std::min(chunk, p.weight.rows - begin);
     Matrix<const T> rows = p.weight.row_range(begin, count);
     if (!p.unit_rows) {
@@ -37,7 +39,8 @@ void for_unit_rows(const MarginProblem<T>& p, int64_t chunk, Matrix<T> workspace
       rows = unit.as_const();
     }
     body(begin, rows);
-  }
+    begin += chunk;
+  } while (begin < p.weight.rows);
 }
 
 }  // namespace detail

@@ -14,7 +14,8 @@ namespace sphereface {
 using RangeBody = void (*)(const void* state, int64_t begin, int64_t end);
 
 // Calls body(state, b, e) over disjoint ranges that cover [0, count), each of at least `grain`
-// items but the last, in any order and on any threads; returns when all are done.
+// items unless it is the only one or the last, in any order and on any threads; returns when all
+// are done.
 using ParallelFor = void (*)(int64_t count, int64_t grain, RangeBody body, const void* state);
 
 template <typename F>
@@ -30,8 +31,7 @@ void for_ranges(ParallelFor parallel_for, int64_t count, int64_t grain, const F&
 
 inline void openmp_parallel_for(int64_t count, int64_t grain, RangeBody body, const void* state) {
 #ifdef _OPENMP
-  const int64_t most = (count + grain - 1) / grain;
-  const int threads = static_cast<int>(std::min<int64_t>(omp_get_max_threads(), most));
+  const int threads = static_cast<int>(std::min<int64_t>(omp_get_max_threads(), count / grain));
   if (threads > 1 && !omp_in_parallel()) {
 #pragma omp parallel num_threads(threads)
     {

@@ -1,5 +1,5 @@
-// Plain structs that cross from a binding (torch, numpy, C++) to the kernels: pointers, 64-bit sizes
-// and strides, no ownership.
+// Plain structs that cross from a binding (torch, numpy, C++) to the kernels: pointers, 64-bit
+// sizes and strides, no ownership.
 #pragma once
 
 #include <cstdint>
@@ -37,9 +37,9 @@ constexpr int64_t kNoIgnoreIndex = std::numeric_limits<int64_t>::min();
 // M rows of K features against N classes. x and weight have unit column stride.
 template <typename T>
 struct MarginProblem {
-  Matrix<const T> x;                 // (M, K)
-  Matrix<const T> weight;            // (N, K)
-  const int64_t* label = nullptr;    // (M)
+  Matrix<const T> x;                  // (M, K)
+  Matrix<const T> weight;             // (N, K)
+  const int64_t* label = nullptr;     // (M)
   const MathOf<T>* lambda = nullptr;  // one value, on the device of x
   int margin = 4;
   Gradient gradient = Gradient::kCaffe;

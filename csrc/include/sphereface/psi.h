@@ -1,5 +1,5 @@
-// psi(theta) = (-1)^k cos(m theta) - 2k on [k pi/m, (k+1) pi/m] (SphereFace, eq. 7) as a function of
-// c = cos(theta), for m = 1..4.
+// psi(theta) = (-1)^k cos(m theta) - 2k on [k pi/m, (k+1) pi/m] (SphereFace, eq. 7) as a function
+// of c = cos(theta), for m = 1..4.
 //
 // (-1)^k cos(m theta) is a Chebyshev polynomial of c up to its sign, so no arc cosine is taken. At
 // the knots theta = k pi/m both neighbouring pieces have the same value and the same slope: psi is
