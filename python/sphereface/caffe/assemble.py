@@ -7,6 +7,7 @@ are shared and gradients add up by themselves.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -82,8 +83,17 @@ class _View:
 def _blob_slots(layers: Sequence[Layer]) -> Iterator[BlobSlot]:
     for index, layer in enumerate(layers):
         for blob, tensor in enumerate(layer.blobs):
+            slot = BlobSlot(index, blob, tuple(tensor.shape), layer.where)
             spec = layer.param_spec(blob)
-            yield BlobSlot(index, blob, spec, tuple(tensor.shape), layer.where)
+            if spec is not None:
+                given = {
+                    name: getattr(spec, name)
+                    for name in ("lr_mult", "decay_mult")
+                    if spec.HasField(name)
+                }
+                permissive = spec.share_mode == spec.PERMISSIVE
+                slot = replace(slot, name=spec.name, permissive=permissive, **given)
+            yield slot
 
 
 def _set_multipliers(layer: Layer, blob: int, shared: SharedBlob) -> None:

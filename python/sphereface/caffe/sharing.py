@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 from sphereface.errors import SphereFaceError
 
@@ -18,13 +17,19 @@ __all__ = ["BlobSlot", "SharedBlob", "resolve_sharing"]
 
 @dataclass(frozen=True)
 class BlobSlot:
-    """A blob of a layer (both as indices), its ParamSpec or None, its shape and its place."""
+    """A blob of a layer (both as indices), its shape, its place, and what its ParamSpec gives.
+
+    A multiplier that the file does not give is None; `permissive` is ``share_mode: PERMISSIVE``.
+    """
 
     layer: int
     blob: int
-    spec: Any
     shape: tuple[int, ...]
     where: str
+    name: str = ""
+    permissive: bool = False
+    lr_mult: float | None = None
+    decay_mult: float | None = None
 
 
 @dataclass
@@ -33,12 +38,24 @@ class SharedBlob:
 
     owner: BlobSlot
     sharers: list[BlobSlot]
-    lr_mult: float = 1.0
-    decay_mult: float = 1.0
+
+    @property
+    def lr_mult(self) -> float:
+        """The factor on the learning rate, 1 unless given."""
+        return self._multiplier("lr_mult")
+
+    @property
+    def decay_mult(self) -> float:
+        """The factor on the weight decay, 1 unless given."""
+        return self._multiplier("decay_mult")
+
+    def _multiplier(self, which: str) -> float:
+        given = (getattr(slot, which) for slot in (self.owner, *self.sharers))
+        return next((value for value in given if value is not None), 1.0)
 
 
 def resolve_sharing(slots: Iterable[BlobSlot]) -> list[SharedBlob]:
-    """Group blobs by the name of their ParamSpec; blobs without a name stand alone.
+    """Group blobs by name; blobs without a name stand alone.
 
     Parameters
     ----------
@@ -57,47 +74,37 @@ def resolve_sharing(slots: Iterable[BlobSlot]) -> list[SharedBlob]:
     """
     blobs: list[SharedBlob] = []
     by_name: dict[str, SharedBlob] = {}
-    given: dict[tuple[int, str], float] = {}
     for slot in slots:
-        name = slot.spec.name if slot.spec is not None else ""
-        shared = by_name.get(name) if name else None
-        if shared is None:
-            shared = SharedBlob(slot, [])
-            blobs.append(shared)
-            if name:
-                by_name[name] = shared
-        else:
-            _check_shape(shared.owner, slot, name)
+        shared = by_name.get(slot.name) if slot.name else None
+        if shared is not None:
+            _check_shape(shared.owner, slot)
+            for which in ("lr_mult", "decay_mult"):
+                _check_multiplier(shared, slot, which)
             shared.sharers.append(slot)
-        for multiplier in ("lr_mult", "decay_mult"):
-            _merge(shared, slot, multiplier, given)
+            continue
+        blobs.append(SharedBlob(slot, []))
+        by_name[slot.name] = blobs[-1]
     return blobs
 
 
-def _check_shape(owner: BlobSlot, slot: BlobSlot, name: str) -> None:
-    permissive = slot.spec.share_mode == slot.spec.PERMISSIVE
-    same = prod(owner.shape) == prod(slot.shape) if permissive else owner.shape == slot.shape
+def _check_shape(owner: BlobSlot, slot: BlobSlot) -> None:
+    same = prod(owner.shape) == prod(slot.shape) if slot.permissive else owner.shape == slot.shape
     if not same:
         raise SphereFaceError(
-            f'cannot share param "{name}": its shape here is {slot.shape}',
+            f'cannot share param "{slot.name}": its shape here is {slot.shape}',
             where=slot.where,
-            expected=f"{'the count' if permissive else 'the shape'} of its owner: "
+            expected=f"{'the count' if slot.permissive else 'the shape'} of its owner: "
             f"{owner.shape} in {owner.where}",
-            fix="" if permissive else "share_mode: PERMISSIVE compares counts only",
+            fix="" if slot.permissive else "share_mode: PERMISSIVE compares counts only",
         )
 
 
-def _merge(
-    shared: SharedBlob, slot: BlobSlot, multiplier: str, given: dict[tuple[int, str], float]
-) -> None:
-    if slot.spec is None or not slot.spec.HasField(multiplier):
-        return
-    value = getattr(slot.spec, multiplier)
-    earlier = given.setdefault((id(shared), multiplier), value)
-    if earlier != value:
-        raise SphereFaceError(
-            f'shared param "{slot.spec.name}" has {multiplier} {value:g}',
-            where=slot.where,
-            expected=f"{earlier:g}, as given where the blob is first named ({shared.owner.where})",
-        )
-    setattr(shared, multiplier, value)
+def _check_multiplier(shared: SharedBlob, slot: BlobSlot, which: str) -> None:
+    for earlier in (shared.owner, *shared.sharers):
+        value, expected = getattr(slot, which), getattr(earlier, which)
+        if value is not None and expected is not None and value != expected:
+            raise SphereFaceError(
+                f'shared param "{slot.name}" has {which} {value:g}',
+                where=slot.where,
+                expected=f"{expected:g}, as in {earlier.where}",
+            )
