@@ -1,0 +1,47 @@
+"""The prototxts that come with the package, by name; made by tools/make_prototxts.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sphereface.errors import SphereFaceError, nearest
+
+__all__ = ["prototxt_names", "prototxt_path"]
+
+_FOLDER = Path(__file__).parent / "prototxt"
+
+
+def prototxt_names() -> list[str]:
+    """Return the names that `prototxt_path` takes, sorted."""
+    return sorted(path.stem for path in _FOLDER.glob("*.prototxt"))
+
+
+def prototxt_path(name: str) -> Path:
+    """Return the path of a packaged net or solver.
+
+    Parameters
+    ----------
+    name : str
+        ``sphereface_N_deploy``, ``sphereface_N_train`` or ``sphereface_N_solver`` with N 4, 10, 20,
+        36, 64 (the released definition) or 64_paper; ``digits_deploy`` and so on; MTCNN's ``det1``,
+        ``det2``, ``det3``. ``.prototxt`` may follow.
+
+    Raises
+    ------
+    SphereFaceError
+        There is no such file; the error gives the nearest name.
+
+    Examples
+    --------
+    >>> prototxt_path("sphereface_20_deploy").name
+    'sphereface_20_deploy.prototxt'
+    """
+    stem = name.removesuffix(".prototxt")
+    names = prototxt_names()
+    if stem not in names:
+        raise SphereFaceError(
+            f'no packaged prototxt "{name}"',
+            expected=f"one of {', '.join(names)}",
+            fix=nearest(stem, names),
+        )
+    return _FOLDER / f"{stem}.prototxt"

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sphereface.errors import SphereFaceError
+from sphereface.resources import prototxt_names, prototxt_path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_names_are_the_files_of_the_folder() -> None:
+    stems = sorted(path.stem for path in (ROOT / "models" / "prototxt").iterdir())
+    assert prototxt_names() == stems
+    assert {"sphereface_20_deploy", "sphereface_64_paper_train", "det3", "digits_solver"} < {*stems}
+
+
+@pytest.mark.parametrize("name", ["sphereface_20_deploy", "sphereface_20_deploy.prototxt"])
+def test_path(name: str) -> None:
+    path = prototxt_path(name)
+    assert path.read_text().splitlines()[2] == 'name: "SpherefaceNet-20"'
+
+
+def test_unknown_name() -> None:
+    with pytest.raises(SphereFaceError, match=r'"sphereface_20_deplyo".*did you mean'):
+        prototxt_path("sphereface_20_deplyo")
