@@ -7,7 +7,6 @@ from sphereface.caffe.graph import Arity, at_least, build_graph, exactly
 from sphereface.errors import SphereFaceError
 from sphereface.proto import text
 
-
 ONE = exactly(1)
 
 
