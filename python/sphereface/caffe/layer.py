@@ -29,6 +29,8 @@ Phase: TypeAlias = Literal["TRAIN", "TEST"]
 class Layer(nn.Module):
     """One layer of a net; subclasses define `setup`, `reshape` and `forward`.
 
+    `forward` takes the bottoms and returns the top, or a tuple of all tops (``()`` for none).
+
     Parameters
     ----------
     param : LayerParameter
@@ -62,6 +64,10 @@ class Layer(nn.Module):
     default_loss_weight: ClassVar[float] = 0.0
     #: The caller provides the tops; `forward` is not run.
     is_input: ClassVar[bool] = False
+
+    # The usual blobs; a layer that has others annotates them.
+    weight: Tensor
+    bias: Tensor | None
 
     # nn.Module.type (a dtype cast) gives way to Caffe's word; Module.to does the same.
     type: str  # type: ignore[assignment]
@@ -103,10 +109,6 @@ class Layer(nn.Module):
             given.get(name, shape)
             for name, shape in zip(self.layer_param.top, self.reshape([]), strict=True)
         ]
-
-    def forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Return the top, or the tuple of all tops (``()`` for none)."""
-        raise NotImplementedError
 
     def add_blob(
         self, name: str, shape: Shape, filler: Any = None, *, buffer: bool = False

@@ -54,12 +54,14 @@ def copy_weights(
     by_name: dict[str, Layer] = {}
     for layer in layers:
         by_name.setdefault(layer.name, layer)
-    from_file = not isinstance(source, Mapping)
+    arrays_by_name, where = (
+        (source, "") if isinstance(source, Mapping) else (load_weights(source), os.fspath(source))
+    )
     report = match_weights(
-        load_weights(source) if from_file else source,
+        arrays_by_name,
         {name: [tuple(blob.shape) for blob in layer.blobs] for name, layer in by_name.items()},
         shared=[(layers[layer].name, blob) for layer, blob in shared],
-        where=os.fspath(source) if from_file else "",
+        where=where,
         **options,
     )
     # Fillers first: a blob that a left layer shares with a loaded one keeps the loaded values.

@@ -65,17 +65,19 @@ class InnerProduct(Layer):
         self, x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None
     ) -> Tensor:
         """Return x W^T + b."""
-        weight = self.weight if weight is None else weight.flatten(1)
+        rows = self.weight if weight is None else weight.flatten(1)
         if self.normalize:
-            with torch.no_grad():
-                axis = 0 if self.transpose else 1
-                norm = (weight.square().sum(axis, keepdim=True) + 1e-6).sqrt_()
-                if self.training:
-                    weight.div_(norm)
-            if not self.training:
-                weight = weight / norm
+            rows = self._normalized(rows)
         if self.transpose:
-            weight = weight.t()
+            rows = rows.t()
         if x.dim() > self.axis + 1:
             x = x.flatten(self.axis)
-        return F.linear(x, weight, self.bias if bias is None else bias)
+        return F.linear(x, rows, self.bias if bias is None else bias)
+
+    def _normalized(self, weight: Tensor) -> Tensor:
+        with torch.no_grad():
+            axis = 0 if self.transpose else 1
+            norm = (weight.square().sum(axis, keepdim=True) + 1e-6).sqrt_()
+            if self.training:
+                return weight.div_(norm)
+        return weight / norm
