@@ -1,16 +1,21 @@
-#include "margin_ops.h"
 #include "sphereface/cpu.h"
+#include <torch/csrc/inductor/aoti_torch/generated/c_shim_cpu.h>
+
+#include "margin_ops.h"
 
 namespace sphereface::torch_ops {
 
 namespace {
 
 void torch_parallel_for(int64_t count, int64_t grain, RangeBody body, const void* state) {
-  torch::stable::parallel_for(
-      0, count, grain, [&](int64_t begin, int64_t end) { body(state, begin, end); });
+  torch::stable::parallel_for(0, count, grain,
+                              [&](int64_t begin, int64_t end) { body(state, begin, end); });
 }
 
 struct Cpu {
+  static constexpr auto mm_out = &aoti_torch_cpu_mm_out;
+  static constexpr auto addmm_out = &aoti_torch_cpu_addmm_out;
+
   struct Context {
     explicit Context(const Tensor&) {}
   };
@@ -49,14 +54,15 @@ struct Cpu {
     }
     const int64_t row = cpu::first_non_finite_row(p.x, torch_parallel_for);
     if (row >= 0) {
-      fail("x has a NaN or infinite value in row ", row,
-           "; the net before this layer diverged (lower the learning rate, raise lambda_min) or was "
-           "fed bad data");
+      fail(
+          "x has a NaN or infinite value in row ", row,
+          "; the net before this layer diverged (lower the learning rate, raise lambda_min) or was "
+          "fed bad data");
     }
   }
 
   template <typename T>
-  static auto backend(const Context&, const Gemm<T>& gemm) {
+  static auto backend(const Context&, const Gemm<Cpu, T>& gemm) {
     return cpu::backend<T>(gemm, torch_parallel_for);
   }
 
@@ -80,7 +86,7 @@ struct Cpu {
   static void finish(const Context&, const Backend& backend, const MarginProblem<T>& p) {
     if (backend.non_finite_row != nullptr) {
       fail_at_row((backend.non_finite_row - p.weight.data) /
-                     std::max<int64_t>(p.weight.row_stride, 1));
+                  std::max<int64_t>(p.weight.row_stride, 1));
     }
   }
 };

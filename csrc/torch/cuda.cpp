@@ -3,6 +3,7 @@
 #include "cuda/launch.h"
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/inductor/aoti_torch/generated/c_shim_cuda.h>
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/macros.h>
 
@@ -12,12 +13,14 @@ namespace sphereface::torch_ops {
 
 namespace {
 
-template <typename T>
+template <typename T, typename Gemm>
 struct CudaBackend {
-  Gemm<T> gemm;
+  Gemm gemm;
   cudaStream_t stream;
 
-  void normalize_rows(Matrix<const T> from, Matrix<T> to) { cuda::normalize_rows(from, to, stream); }
+  void normalize_rows(Matrix<const T> from, Matrix<T> to) {
+    cuda::normalize_rows(from, to, stream);
+  }
   void margin_forward(const MarginProblem<T>& p, Matrix<T> y) {
     cuda::margin_forward(p, y, stream);
   }
@@ -31,6 +34,9 @@ struct CudaBackend {
 };
 
 struct Cuda {
+  static constexpr auto mm_out = &aoti_torch_cuda_mm_out;
+  static constexpr auto addmm_out = &aoti_torch_cuda_addmm_out;
+
   struct Context {
     torch::stable::accelerator::DeviceGuard guard;  // otherwise kernels launch on cuda:0
     cudaStream_t stream;
@@ -72,7 +78,7 @@ struct Cuda {
   static void check_values(const Context&, const MarginProblem<T>&) {}
 
   template <typename T>
-  static CudaBackend<T> backend(const Context& context, const Gemm<T>& gemm) {
+  static CudaBackend<T, Gemm<Cuda, T>> backend(const Context& context, const Gemm<Cuda, T>& gemm) {
     return {gemm, context.stream};
   }
 

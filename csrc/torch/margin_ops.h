@@ -1,5 +1,6 @@
 // The operators over a device policy (CPU in cpu.cpp, CUDA in cuda.cpp): check, allocate, run the
 // core. A policy has
+//   mm_out, addmm_out                products, as ATen's C shims
 //   dispatch(dtype, f)               calls f(T{}) with the storage type, or fails naming the dtype
 //   Context(tensor)                  guards the device and knows the stream
 //   check_values(context, problem)   what can be checked without waiting for the device
@@ -66,7 +67,8 @@ struct Arguments {
            shape_of(x));
     }
     if (label.dim() != 1 || label.size(0) != x.size(0)) {
-      fail("label has shape ", shape_of(label), "; expected (", x.size(0), ",), one for each row of x");
+      fail("label has shape ", shape_of(label), "; expected (", x.size(0),
+           ",), one for each row of x");
     }
     if (label.scalar_type() != ScalarType::Long) {
       fail("label has dtype ", dtype_name(label.scalar_type()), "; expected int64");
@@ -75,8 +77,8 @@ struct Arguments {
       fail("weight has dtype ", dtype_name(weight.scalar_type()), " and x ",
            dtype_name(x.scalar_type()), "; cast one of them, or run under torch.autocast");
     }
-    if (lambda.numel() != 1 || (lambda.scalar_type() != ScalarType::Float &&
-                                lambda.scalar_type() != ScalarType::Double)) {
+    if (lambda.numel() != 1 ||
+        (lambda.scalar_type() != ScalarType::Float && lambda.scalar_type() != ScalarType::Double)) {
       fail("lambda_ has shape ", shape_of(lambda), " and dtype ", dtype_name(lambda.scalar_type()),
            "; expected one value of float32 or float64");
     }
@@ -113,8 +115,9 @@ struct Chunk {
 
   explicit Chunk(const Arguments& a, bool needs_workspace)
       : rows(std::max<int64_t>(
-            1, std::min(a.weight.size(0), Device::template chunk_bytes<T>() /
-                                              static_cast<int64_t>(sizeof(T) * (a.x.size(1) + 1))))),
+            1,
+            std::min(a.weight.size(0), Device::template chunk_bytes<T>() /
+                                           static_cast<int64_t>(sizeof(T) * (a.x.size(1) + 1))))),
         storage(new_matrix(a.x, needs_workspace ? rows : 0, a.x.size(1))),
         workspace(matrix<T>(storage)) {}
 };
@@ -128,7 +131,7 @@ void run(const Arguments& a, bool needs_workspace, const Body& body) {
     const MarginProblem<T> problem = a.problem<T>();
     Device::check_values(context, problem);
     const Chunk<Device, T> chunk(a, needs_workspace);
-    auto backend = Device::template backend<T>(context, Gemm<T>(a.x));
+    auto backend = Device::template backend<T>(context, Gemm<Device, T>(a.x));
     body(problem, chunk, backend);
     Device::finish(context, backend, problem);
   });

@@ -1,4 +1,5 @@
-// Tensors as the core's Matrix views, products through ATen, and the checks that name what is wrong.
+// Tensors as the core's Matrix views, products through ATen, and the checks that name what is
+// wrong.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -72,22 +73,20 @@ inline Tensor with_unit_columns(const Tensor& t) {
   return t.stride(1) == 1 || t.size(1) <= 1 ? t : torch::stable::contiguous(t);
 }
 
-// ATen's product on views of memory that tensors elsewhere own.
-template <typename T>
+// ATen's product on views of memory that tensors elsewhere own. Device::mm_out and addmm_out are
+// the C shims of the device; the dispatcher's stable form takes no Scalar, so it cannot add.
+template <typename Device, typename T>
 class Gemm {
  public:
   explicit Gemm(const Tensor& like) : device_(like.device()), type_(like.scalar_type()) {}
 
   void operator()(Matrix<const T> a, Matrix<const T> b, Matrix<T> c, bool accumulate) const {
-    using torch::stable::detail::from;
-    const Tensor out = view(c);
+    const Tensor left = view(a), right = view(b), out = view(c);
     if (accumulate) {
-      std::array<StableIValue, 6> stack{from(out), from(view(a)), from(view(b)),
-                                        from(1.0), from(1.0),     from(out)};
-      call("aten::addmm", stack.data());
+      TORCH_ERROR_CODE_CHECK(
+          Device::addmm_out(out.get(), out.get(), left.get(), right.get(), 1.0, 1.0));
     } else {
-      std::array<StableIValue, 3> stack{from(view(a)), from(view(b)), from(out)};
-      call("aten::mm", stack.data());
+      TORCH_ERROR_CODE_CHECK(Device::mm_out(out.get(), left.get(), right.get()));
     }
   }
 
@@ -97,10 +96,6 @@ class Gemm {
     const std::array<int64_t, 2> sizes{m.rows, m.cols}, strides{m.row_stride, m.col_stride};
     return torch::stable::from_blob(const_cast<T*>(m.data), {sizes.data(), 2}, {strides.data(), 2},
                                     device_, type_);
-  }
-  static void call(const char* op, StableIValue* stack) {
-    TORCH_ERROR_CODE_CHECK(torch_call_dispatcher(op, "out", stack, TORCH_ABI_VERSION));
-    torch::stable::detail::to<Tensor>(stack[0]);  // takes over and drops the returned reference
   }
 
   torch::stable::Device device_;

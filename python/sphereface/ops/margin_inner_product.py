@@ -140,7 +140,15 @@ def margin_logits(
     )
 
 
-def _check_shapes(x: Tensor, weight: Tensor, label: Tensor) -> None:
+def _check(x: Tensor, weight: Tensor, label: Tensor, lambda_: Tensor) -> None:
+    """Check what traced tensors tell; the kernels check the same and the values."""
+    for name, tensor in (("weight", weight), ("label", label), ("lambda_", lambda_)):
+        torch._check(
+            tensor.device == x.device,
+            lambda name=name, tensor=tensor: (
+                f"{name} is on {tensor.device} and x on {x.device}; move them to one device"
+            ),
+        )
     torch._check(x.dim() == 2, lambda: f"x has shape {tuple(x.shape)}; expected (M, K)")
     torch._check(
         weight.dim() == 2 and weight.shape[1] == x.shape[1],
@@ -163,19 +171,23 @@ def _(
     unit_rows: bool,
     ignore_index: int | None,
 ) -> Tensor:
-    _check_shapes(x, weight, label)
+    _check(x, weight, label, lambda_)
     return x.new_empty(x.shape[0], weight.shape[0])
 
 
 @torch.library.register_fake("sphereface::margin_inner_product_input_gradient")
-def _(grad: Tensor, x: Tensor, weight: Tensor, label: Tensor, *options: Any) -> Tensor:
-    _check_shapes(x, weight, label)
+def _(
+    grad: Tensor, x: Tensor, weight: Tensor, label: Tensor, lambda_: Tensor, *options: Any
+) -> Tensor:
+    _check(x, weight, label, lambda_)
     return x.new_empty(x.shape)
 
 
 @torch.library.register_fake("sphereface::margin_inner_product_weight_gradient")
-def _(grad: Tensor, x: Tensor, weight: Tensor, label: Tensor, *options: Any) -> Tensor:
-    _check_shapes(x, weight, label)
+def _(
+    grad: Tensor, x: Tensor, weight: Tensor, label: Tensor, lambda_: Tensor, *options: Any
+) -> Tensor:
+    _check(x, weight, label, lambda_)
     return weight.new_empty(weight.shape)
 
 

@@ -1,0 +1,48 @@
+import os
+
+import numpy as np
+import pytest
+import torch
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
+MARGIN_TYPES = {"SINGLE": 1, "DOUBLE": 2, "TRIPLE": 3, "QUADRUPLE": 4}
+SEED = int(os.environ.get("SPHEREFACE_TEST_SEED", "2017"))
+
+
+def pytest_report_header():
+    return f"SPHEREFACE_TEST_SEED={SEED}, torch {torch.__version__}"
+
+
+def pytest_collection_modifyitems(items):
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("cuda"):
+                item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture(params=DEVICES)
+def device(request):
+    return request.param
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(SEED)
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(SEED)
+
+
+@pytest.fixture
+def norm_error():
+    """|a - b| / |b| over whole arrays, the measure that the recordings are compared by."""
+
+    def error(a, b):
+        a, b = (np.asarray(v.detach().cpu() if torch.is_tensor(v) else v, float) for v in (a, b))
+        assert a.shape == b.shape
+        assert np.linalg.norm(b) > 0
+        return np.linalg.norm(a - b) / np.linalg.norm(b)
+
+    return error

@@ -1,0 +1,360 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import sphereface
+from reference import a_softmax
+from reference.margin_goldens import FILES, read
+from sphereface import SphereFaceError
+from sphereface.ops import normalize_rows_
+
+MARGINS = [1, 2, 3, 4]
+LAMBDAS = [0.0, 0.75, 5.0, 1000.0]
+OPS = torch.ops.sphereface
+
+
+def sample(rng, rows=9, features=13, classes=17, dtype=torch.float64, device="cpu"):
+    """x, weight, label (one class repeated) and grad, away from nothing in particular."""
+    x = torch.tensor(rng.normal(size=(rows, features)), dtype=dtype, device=device)
+    weight = torch.tensor(rng.normal(size=(classes, features)), dtype=dtype, device=device)
+    label = torch.tensor(rng.integers(classes, size=rows), device=device)
+    label[-1] = label[0]
+    grad = torch.tensor(rng.normal(size=(rows, classes)), dtype=dtype, device=device)
+    return x, weight, label, grad
+
+
+def run(x, weight, label, grad, lambda_, margin, gradient, **options):
+    x = x.detach().clone().requires_grad_()
+    weight = weight.detach().clone().requires_grad_()
+    y = sphereface.margin_inner_product(x, weight, label, lambda_, margin, gradient, **options)
+    y.backward(grad)
+    return y.detach(), x.grad, weight.grad, weight.detach()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_recording_of_the_original(path, device, norm_error):
+    g = read(path)
+    x, weight, grad = (torch.tensor(a, device=device) for a in (g.x, g.weight, g.grad))
+    label = torch.tensor(g.label, device=device)
+    y, dx, dweight, after = run(x, weight, label, grad, float(g.lambda_[0]), g.type, "caffe")
+    assert norm_error(y, g.y) < 2e-6
+    assert norm_error(after, g.weight_after) < 2e-6
+    assert norm_error(dx, g.dx) < 2e-6
+    assert norm_error(dweight, g.dweight) < 2e-6
+
+
+@pytest.mark.parametrize("lambda_", LAMBDAS)
+@pytest.mark.parametrize("margin", MARGINS)
+def test_float64_reference(margin, lambda_, rng, device, norm_error):
+    x, weight, label, grad = sample(rng, rows=40, device=device)
+    arrays = [t.cpu().numpy() for t in (grad, x, weight, label)]
+    expected = a_softmax.forward(*arrays[1:], lambda_, margin)
+    for gradient, backward in (
+        ("caffe", a_softmax.caffe_backward),
+        ("exact", a_softmax.exact_backward),
+    ):
+        y, dx, dweight, after = run(x, weight, label, grad, lambda_, margin, gradient)
+        dx_expected, dweight_expected = backward(*arrays, lambda_, margin)
+        assert norm_error(y, expected) < 1e-13
+        assert norm_error(dx, dx_expected) < 1e-11
+        assert norm_error(dweight, dweight_expected) < 1e-11
+        raw = weight.cpu().numpy()
+        kept = a_softmax.unit_rows(raw) if gradient == "caffe" else raw
+        assert norm_error(after, kept) < 1e-15
+
+
+@pytest.mark.parametrize("lambda_", LAMBDAS)
+@pytest.mark.parametrize("margin", MARGINS)
+def test_exact_gradient_passes_gradcheck(margin, lambda_, rng, device):
+    x, weight, label, _ = sample(rng, device=device)
+    x.requires_grad_()
+    weight.requires_grad_()
+
+    def f(x, weight):
+        return sphereface.margin_inner_product(x, weight, label, lambda_, margin, "exact")
+
+    assert torch.autograd.gradcheck(f, (x, weight))
+
+
+@pytest.mark.parametrize("margin", [2, 3, 4])
+def test_at_the_knots_both_sides_agree(margin, device, norm_error):
+    # theta exactly at, and just beside, every k pi / m: value and gradient are continuous there.
+    knots = np.pi / margin * np.arange(1, margin)
+    grad = torch.ones(len(knots), 1, dtype=torch.float64, device=device)
+    weight = torch.tensor([[2.0, 0.0]], dtype=torch.float64, device=device)
+    label = torch.zeros(len(knots), dtype=torch.int64, device=device)
+    results = []
+    for shift in (-1e-9, 0.0, 1e-9):
+        theta = knots + shift
+        x = 3 * np.stack([np.cos(theta), np.sin(theta)], axis=1)
+        x = torch.tensor(x, device=device)
+        results.append(run(x, weight, label, grad, 0.5, margin, "exact"))
+    expected = (3 * (-1.0 - 2 * np.arange(margin - 1)) + 0.5 * 3 * np.cos(knots)) / 1.5
+    for y, dx, dweight, _ in results:
+        assert norm_error(y[:, 0], expected) < 1e-8
+        assert norm_error(dx, results[1][1]) < 1e-7
+        assert norm_error(dweight, results[1][2]) < 1e-7
+
+
+def test_caffe_gradient_is_not_the_gradient(rng):
+    x, weight, label, _ = sample(rng)
+    x.requires_grad_()
+
+    def f(x):
+        return sphereface.margin_inner_product(x, weight.clone(), label, 0.0, 4, "caffe")
+
+    assert not torch.autograd.gradcheck(f, x, raise_exception=False)
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 3e-7), (torch.bfloat16, 8e-3)])
+@pytest.mark.parametrize("gradient", ["caffe", "exact"])
+def test_lower_precisions(gradient, dtype, bound, rng, device, norm_error):
+    # 1500 classes: several pieces of the weight on the CPU.
+    tensors = sample(rng, rows=24, features=200, classes=1500, dtype=dtype, device=device)
+    x, weight, label, grad = tensors
+    y, dx, dweight, _ = run(x, weight, label, grad, 2.0, 4, gradient)
+    wide = [t.double() if t.is_floating_point() else t for t in tensors]
+    expected = run(*wide, 2.0, 4, gradient)
+    assert norm_error(y.double(), expected[0]) < bound
+    assert norm_error(dx.double(), expected[1]) < bound
+    assert norm_error(dweight.double(), expected[2]) < bound
+
+
+@pytest.mark.parametrize("gradient", ["caffe", "exact"])
+def test_pieces_of_the_weight_do_not_show(gradient, rng, norm_error):
+    # 1 MiB of float64 rows a piece: 2000 x 256 makes four of them.
+    x, weight, label, grad = sample(rng, rows=12, features=256, classes=2000)
+    arrays = [t.numpy() for t in (grad, x, weight, label)]
+    backward = a_softmax.caffe_backward if gradient == "caffe" else a_softmax.exact_backward
+    y, dx, dweight, _ = run(x, weight, label, grad, 5.0, 4, gradient)
+    assert norm_error(y, a_softmax.forward(*arrays[1:], 5.0, 4)) < 1e-13
+    for ours, expected in zip((dx, dweight), backward(*arrays, 5.0, 4), strict=True):
+        assert norm_error(ours, expected) < 1e-12
+
+
+@pytest.mark.parametrize("gradient", ["caffe", "exact"])
+def test_layout_of_the_arguments_does_not_matter(gradient, rng, device):
+    x, weight, label, grad = sample(rng, device=device)
+    expected = run(x, weight, label, grad, 5.0, 4, gradient)
+    wide = torch.cat([x, x], dim=1)[:, : x.shape[1]]
+    transposed = x.t().contiguous().t()
+    every_second = torch.stack([label, label], dim=1)[:, 0]
+    strided_grad = grad.t().contiguous().t()
+    for x_view in (wide, transposed):
+        y = sphereface.margin_inner_product(
+            x_view.detach().requires_grad_(), weight.clone(), every_second, 5.0, 4, gradient
+        )
+        torch.testing.assert_close(y.detach(), expected[0], rtol=1e-14, atol=1e-14)
+    _, dx, dweight, _ = run(x, weight, every_second.int(), strided_grad, 5.0, 4, gradient)
+    torch.testing.assert_close(dx, expected[1], rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(dweight, expected[2], rtol=1e-13, atol=1e-13)
+    if gradient == "exact":
+        columns = weight.t().contiguous().t()
+        _, _, dweight, _ = run(x, columns, label, grad, 5.0, 4, gradient)
+        torch.testing.assert_close(dweight, expected[2], rtol=1e-13, atol=1e-13)
+
+
+def test_rows_are_normalised_in_place_once(rng, device):
+    weight = sample(rng, features=512, classes=300, dtype=torch.float32, device=device)[1]
+    normalize_rows_(weight)
+    once = weight.clone()
+    norms = weight.double().norm(dim=1)
+    torch.testing.assert_close(norms, torch.ones_like(norms), rtol=3e-7, atol=0)
+    normalize_rows_(weight)
+    assert torch.equal(weight, once)
+
+
+def test_two_forwards_before_a_backward(rng):
+    x, weight, label, grad = sample(rng)
+    weight.requires_grad_()
+    first = sphereface.margin_inner_product(x, weight, label, 5.0)
+    second = sphereface.margin_inner_product(2 * x, weight, label, 1.0)
+    (first + second).backward(grad)
+    torch.testing.assert_close(weight.grad, 3 * grad.t() @ x)
+
+
+@pytest.mark.parametrize("gradient", ["caffe", "exact"])
+def test_zero_rows_are_finite_and_plain(gradient, rng, device):
+    x, weight, label, grad = sample(rng, device=device)
+    x[0] = 0
+    weight[label[1]] = 0
+    y, dx, dweight, _ = run(x, weight, label, grad, 0.5, 4, gradient)
+    assert all(torch.isfinite(t).all() for t in (y, dx, dweight))
+    assert torch.equal(y[0], torch.zeros_like(y[0]))
+    assert y[1, label[1]] == 0
+    unit = F.normalize(weight)
+    torch.testing.assert_close(dx[0], grad[0] @ unit)
+    if gradient == "exact":
+        assert torch.equal(dweight[label[1]], torch.zeros_like(dweight[0]))
+
+
+@pytest.mark.parametrize("gradient", ["caffe", "exact"])
+@pytest.mark.parametrize("ignore_index", [-1, 3, 255])
+def test_ignored_rows_are_plain_products(ignore_index, gradient, rng, device):
+    x, weight, label, grad = sample(rng, device=device)
+    label[2] = ignore_index
+    y, dx, dweight, _ = run(x, weight, label, grad, 0.5, 4, gradient, ignore_index=ignore_index)
+    others = label != ignore_index
+    rest = run(x[others], weight, label[others], grad[others], 0.5, 4, gradient)
+    zeros = torch.zeros_like(label[~others])
+    plain = run(x[~others], weight, zeros, grad[~others], 0.5, 1, gradient)
+    for ours, ignored, counted in ((y, plain[0], rest[0]), (dx, plain[1], rest[1])):
+        torch.testing.assert_close(ours[~others], ignored)
+        torch.testing.assert_close(ours[others], counted)
+    torch.testing.assert_close(dweight, rest[2] + plain[2])
+
+
+@pytest.mark.parametrize("gradient", ["caffe", "exact"])
+def test_no_rows(gradient, device):
+    x = torch.zeros(0, 5, device=device)
+    weight = torch.ones(3, 5, device=device)
+    label = torch.zeros(0, dtype=torch.int64, device=device)
+    y, dx, dweight, _ = run(x, weight, label, torch.zeros(0, 3, device=device), 1.0, 4, gradient)
+    assert y.shape == (0, 3)
+    assert dx.shape == (0, 5)
+    assert torch.equal(dweight, torch.zeros(3, 5, device=device))
+
+
+def test_result_does_not_depend_on_threads(rng):
+    x, weight, label, grad = sample(rng, rows=64, features=128, classes=700, dtype=torch.float32)
+    results = []
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 2, 1):
+            torch.set_num_threads(count)
+            results.append(run(x, weight, label, grad, 5.0, 4, "exact"))
+    finally:
+        torch.set_num_threads(threads)
+    for ours, repeated in zip(results[0], results[2], strict=True):
+        assert torch.equal(ours, repeated)
+    for ours, other in zip(results[0], results[1], strict=True):
+        torch.testing.assert_close(ours, other, rtol=1e-5, atol=1e-5)
+
+
+def op_arguments(rng, device, exact, unit_rows, requires_grad):
+    x, weight, label, grad = sample(rng, dtype=torch.float32, device=device)
+    if unit_rows:
+        normalize_rows_(weight)
+    x.requires_grad_(requires_grad)
+    weight.requires_grad_(requires_grad)
+    lambda_ = torch.tensor(5.0, device=device)
+    return grad, x, weight, label, lambda_, 4, exact, unit_rows, None
+
+
+@pytest.mark.parametrize("requires_grad", [False, True])
+@pytest.mark.parametrize(("exact", "unit_rows"), [(False, True), (False, False), (True, False)])
+def test_opcheck(exact, unit_rows, requires_grad, rng, device):
+    grad, *arguments = op_arguments(rng, device, exact, unit_rows, requires_grad)
+    torch.library.opcheck(OPS.margin_inner_product, tuple(arguments))
+    plain = op_arguments(rng, device, exact, unit_rows, False)
+    torch.library.opcheck(OPS.margin_inner_product_input_gradient, plain)
+    torch.library.opcheck(OPS.margin_inner_product_weight_gradient, plain)
+
+
+def test_opcheck_of_the_small_ops(rng, device):
+    weight = sample(rng, dtype=torch.float32, device=device)[1]
+    torch.library.opcheck(OPS.normalize_rows_, (weight,))
+    count = torch.tensor(7, device=device)
+    torch.library.opcheck(OPS.annealed_lambda, (count, 1000.0, 0.12, 1.0, 5.0))
+
+
+def test_autocast_runs_in_float32(rng, device):
+    x, weight, label, _ = sample(rng, dtype=torch.float32, device=device)
+    expected = sphereface.margin_inner_product(x, weight.clone(), label, 5.0)
+    with torch.autocast(device, torch.bfloat16):
+        y = sphereface.margin_inner_product(x, weight, label, 5.0)
+        low = sphereface.margin_inner_product(x.bfloat16().requires_grad_(), weight, label, 5.0)
+    assert y.dtype == low.dtype == torch.float32
+    assert torch.equal(y, expected)
+    torch.testing.assert_close(low.detach(), expected, rtol=0.1, atol=0.1)
+
+
+def test_second_derivative_is_refused(rng):
+    x, weight, label, _ = sample(rng)
+    x.requires_grad_()
+    y = sphereface.margin_inner_product(x, weight, label, 5.0, gradient="exact")
+    (dx,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="cannot be differentiated twice"):
+        dx.sum().backward()
+
+
+def test_only_wanted_gradients_are_computed(rng):
+    x, weight, label, grad = sample(rng)
+    y = sphereface.margin_inner_product(x, weight.requires_grad_(), label, 5.0)
+    y.backward(grad)
+    assert x.grad is None
+    assert weight.grad is not None
+
+
+BAD = {
+    "label above": (lambda a: a["label"].fill_(17), r"label\[0\] is 17; expected 0 to 16"),
+    "label below": (lambda a: a["label"][4:5].fill_(-1), r"label\[4\] is -1; expected 0 to 16"),
+    "labels": (lambda a: a.update(label=a["label"][:3]), r"label has shape \(3\); expected \(9,\)"),
+    "label dtype": (lambda a: a.update(label=a["x"][:, 0]), "label has dtype float64.*int64"),
+    "features": (lambda a: a.update(x=a["x"][:, :5]), r"weight has shape \(17, 13\).*\(N, 5\)"),
+    "dimensions": (lambda a: a.update(x=a["x"][0]), r"x has shape \(13\); expected \(M, K\)"),
+    "mixed dtype": (lambda a: a.update(x=a["x"].float()), "weight has dtype float64 and x float32"),
+    "half": (
+        lambda a: a.update(x=a["x"].half(), weight=a["weight"].half()),
+        "dtype float16; on the CPU expected float32, float64 or bfloat16",
+    ),
+    "x nan": (lambda a: a["x"][6, 2:3].fill_(float("nan")), "x has a NaN.* in row 6"),
+    "x inf": (lambda a: a["x"][8, 2:3].fill_(float("inf")), "x has a NaN.* in row 8"),
+    "weight nan": (lambda a: a["weight"][16, :1].fill_(float("nan")), "weight has a NaN.* row 16"),
+    "lambda": (lambda a: a.update(lambda_=torch.ones(2)), r"lambda_ has shape \(2\).*one value"),
+}
+
+
+@pytest.mark.parametrize("gradient", ["caffe", "exact"])
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_named(case, gradient, rng):
+    change, message = BAD[case]
+    x, weight, label, _ = sample(rng)
+    arguments = {"x": x, "weight": weight, "label": label, "lambda_": 5.0}
+    change(arguments)
+    with pytest.raises(RuntimeError, match=message):
+        sphereface.margin_inner_product(**arguments, gradient=gradient)
+
+
+@pytest.mark.parametrize("name", ["weight", "label", "lambda_"])
+@pytest.mark.parametrize("elsewhere", ["meta", pytest.param("cpu", marks=pytest.mark.cuda)])
+def test_mixed_devices_are_named(elsewhere, name, rng):
+    device = "cpu" if elsewhere == "meta" else "cuda"
+    x, weight, label, _ = sample(rng, device=device)
+    arguments = {
+        "x": x,
+        "weight": weight,
+        "label": label,
+        "lambda_": torch.tensor(5.0, device=device),
+    }
+    arguments[name] = arguments[name].to(elsewhere)
+    with pytest.raises(RuntimeError, match=f"{name} is on {elsewhere} and x on {x.device}"):
+        sphereface.margin_inner_product(**arguments, gradient="exact")
+
+
+@pytest.mark.parametrize("grad_shape", [(9, 16), (8, 17)])
+def test_bad_grad_is_named(grad_shape, rng):
+    _, *arguments = op_arguments(rng, "cpu", False, True, False)
+    for op in (OPS.margin_inner_product_input_gradient, OPS.margin_inner_product_weight_gradient):
+        with pytest.raises(RuntimeError, match=r"grad has shape .*expected \(9, 17\)"):
+            op(torch.zeros(grad_shape), *arguments)
+
+
+@pytest.mark.parametrize("margin", [0, 5, "QUINTUPLE", 2.5, None])
+def test_bad_margin_is_named(margin, rng):
+    x, weight, label, _ = sample(rng)
+    with pytest.raises(SphereFaceError, match="margin is .*SINGLE, DOUBLE, TRIPLE, QUADRUPLE"):
+        sphereface.margin_inner_product(x, weight, label, 5.0, margin)
+
+
+def test_bad_gradient_is_named(rng):
+    x, weight, label, _ = sample(rng)
+    with pytest.raises(SphereFaceError, match='gradient is \'true\'; expected "caffe" or "exact"'):
+        sphereface.margin_inner_product(x, weight, label, 5.0, gradient="true")
+
+
+def test_in_place_needs_contiguous_rows(rng):
+    x, weight, label, _ = sample(rng)
+    with pytest.raises(RuntimeError, match=r"normalised in place and needs contiguous rows"):
+        sphereface.margin_inner_product(x, weight.t().contiguous().t(), label, 5.0)
