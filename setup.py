@@ -1,8 +1,8 @@
 """Builds the two extension modules; everything else about the package is in pyproject.toml.
 
-``sphereface._numpy_ops`` (pybind11) is built for one Python. ``sphereface._C`` (the torch operators)
-uses only LibTorch's stable ABI and Python's limited API, so one build serves every torch from 2.10 on
-and every Python from 3.10 on.
+``sphereface._numpy_ops`` (pybind11) is built for one Python. ``sphereface._C`` (the torch
+operators) uses only LibTorch's stable ABI and Python's limited API, so one build serves every torch
+from 2.10 on and every Python from 3.10 on.
 
 Environment: SPHEREFACE_CUDA=0|1 leaves out or demands the CUDA kernels (default: built when torch
 was built for CUDA and nvcc is found), TORCH_CUDA_ARCH_LIST, MAX_JOBS, CUDA_HOME.
@@ -10,7 +10,7 @@ was built for CUDA and nvcc is found), TORCH_CUDA_ARCH_LIST, MAX_JOBS, CUDA_HOME
 
 import os
 import sys
-from glob import glob
+from pathlib import Path
 
 import torch
 from pybind11.setup_helpers import Pybind11Extension
@@ -20,7 +20,8 @@ from torch.utils.cpp_extension import CUDA_HOME, BuildExtension, CppExtension, C
 # 2.10 is the first release whose stable ABI has parallel_for.
 TORCH_TARGET = "-DTORCH_TARGET_VERSION=0x020a000000000000"
 DEFAULT_ARCHS = "8.0;8.6;8.9;9.0;10.0;12.0+PTX"
-INCLUDES = [os.path.abspath(folder) for folder in ("csrc", "csrc/include", "csrc/cpu")]
+INCLUDES = [str(Path(folder).resolve()) for folder in ("csrc", "csrc/include", "csrc/cpu")]
+CPU_SOURCES = sorted(str(path) for path in Path("csrc/cpu").glob("*.cpp"))
 COMPILE = ["-O3", "-std=c++17", "-fvisibility=hidden", "-Wall"]
 
 
@@ -45,11 +46,14 @@ def use_cuda() -> bool:
 def torch_extension(cuda: bool) -> CppExtension:
     """Return the torch operators, with the core's kernels compiled in."""
     sources = ["csrc/torch/module.c", "csrc/torch/library.cpp", "csrc/torch/cpu.cpp"]
-    sources += sorted(glob("csrc/cpu/*.cpp"))
+    sources += CPU_SOURCES
     flags = {"cxx": [*COMPILE, TORCH_TARGET]}
     if cuda:
         os.environ.setdefault("TORCH_CUDA_ARCH_LIST", DEFAULT_ARCHS)
-        sources += ["csrc/torch/cuda.cpp", *sorted(glob("csrc/cuda/*.cu"))]
+        sources += [
+            "csrc/torch/cuda.cpp",
+            *sorted(str(path) for path in Path("csrc/cuda").glob("*.cu")),
+        ]
         flags["cxx"].append("-DUSE_CUDA")
         flags["nvcc"] = ["-O3", "-std=c++17", TORCH_TARGET]
     extension = CUDAExtension if cuda else CppExtension
@@ -64,7 +68,7 @@ def torch_extension(cuda: bool) -> CppExtension:
 
 numpy_extension = Pybind11Extension(
     "sphereface._numpy_ops",
-    ["csrc/numpy/module.cpp", *sorted(glob("csrc/cpu/*.cpp"))],
+    ["csrc/numpy/module.cpp", *CPU_SOURCES],
     include_dirs=INCLUDES,
     cxx_std=17,
     extra_compile_args=[*COMPILE, "-fopenmp"],

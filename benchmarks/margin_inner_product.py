@@ -10,7 +10,7 @@ printed. Memory is what a forward + backward holds at its peak beyond its result
 from __future__ import annotations
 
 import argparse
-import datetime
+import datetime as dt
 import gc
 import itertools
 import json
@@ -231,7 +231,7 @@ def main() -> None:
         "torch": torch.__version__,
         "sphereface": sphereface.__version__,
         "python": platform.python_version(),
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "date": dt.datetime.now(dt.timezone.utc).date().isoformat(),
         "rounds": args.rounds,
     }
     print(", ".join(f"{key} {value}" for key, value in machine.items()))

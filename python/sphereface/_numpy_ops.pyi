@@ -1,9 +1,9 @@
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-_Floats = TypeVar("_Floats", NDArray[np.float32], NDArray[np.float64])
+_Floats = NDArray[np.floating[Any]]
 
 NO_IGNORE_INDEX: int
 MAX_MARGIN: int

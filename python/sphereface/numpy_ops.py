@@ -6,6 +6,8 @@ GIL is released around everything else. See `sphereface.ops.margin_inner_product
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,7 +17,7 @@ from sphereface.margin_type import is_exact, margin_of
 
 __all__ = ["annealed_lambda", "backward", "forward", "normalize"]
 
-Floats = NDArray[np.float32] | NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 
 def annealed_lambda(
@@ -57,7 +59,7 @@ def normalize(weight: Floats) -> None:
     SphereFaceError
         `weight` is not as above, or a row holds a NaN or an infinity.
     """
-    _check_float("weight", weight, 2)
+    _check_float("weight", weight)
     if not (weight.flags.c_contiguous and weight.flags.writeable):
         raise SphereFaceError(
             "weight is read-only or not C-contiguous",
@@ -71,7 +73,7 @@ def normalize(weight: Floats) -> None:
 def forward(
     x: Floats,
     weight: Floats,
-    label: NDArray[np.integer],
+    label: NDArray[np.integer[Any]],
     lambda_: float,
     margin: int | str = 4,
     gradient: str = "caffe",
@@ -84,8 +86,8 @@ def forward(
     x : ndarray of shape (M, K), float32 or float64
         Embeddings.
     weight : ndarray of shape (N, K), dtype of `x`
-        One row a class. ``gradient="caffe"`` normalises its rows **in place**, as the original layer
-        does; ``"exact"`` leaves them as they are.
+        One row a class. ``gradient="caffe"`` normalises its rows **in place**, as the original
+        layer does; ``"exact"`` leaves them as they are.
     label : ndarray of shape (M,), any integer dtype
         Classes, counted from 0.
     lambda_ : float
@@ -117,7 +119,7 @@ def backward(
     grad: Floats,
     x: Floats,
     weight: Floats,
-    label: NDArray[np.integer],
+    label: NDArray[np.integer[Any]],
     lambda_: float,
     margin: int | str = 4,
     gradient: str = "caffe",
@@ -136,8 +138,8 @@ def backward(
     -------
     dx : ndarray of shape (M, K)
     dweight : ndarray of shape (N, K)
-        ``"caffe"``: the original layer's diffs, which are not the gradient. ``"exact"``: the gradient
-        with respect to x and the raw weight.
+        ``"caffe"``: the original layer's diffs, which are not the gradient. ``"exact"``: the
+        gradient with respect to x and the raw weight.
 
     Raises
     ------
@@ -148,7 +150,7 @@ def backward(
     arguments = _checked(x, weight, label, lambda_, margin, exact, ignore_index)
     if not exact:
         normalize(weight)
-    _check_float("grad", grad, 2)
+    _check_float("grad", grad)
     expected = (x.shape[0], weight.shape[0])
     if grad.shape != expected or grad.dtype != x.dtype:
         raise SphereFaceError(
@@ -166,15 +168,15 @@ def backward(
 def _checked(
     x: Floats,
     weight: Floats,
-    label: NDArray[np.integer],
+    label: NDArray[np.integer[Any]],
     lambda_: float,
     margin: int | str,
     exact: bool,
     ignore_index: int | None,
 ) -> tuple[Floats, Floats, NDArray[np.int64], float, int, bool, int]:
     """Return the arguments as the native functions take them."""
-    _check_float("x", x, 2)
-    _check_float("weight", weight, 2)
+    _check_float("x", x)
+    _check_float("weight", weight)
     if weight.shape[1] != x.shape[1] or weight.dtype != x.dtype:
         raise SphereFaceError(
             f"weight has shape {weight.shape} and dtype {weight.dtype}",
@@ -212,13 +214,13 @@ def _checked(
     return x, weight, labels, float(lambda_), margin_of(margin), exact, ignored
 
 
-def _check_float(name: str, array: object, ndim: int) -> None:
-    wanted = isinstance(array, np.ndarray) and array.dtype in (np.float32, np.float64)
-    if not wanted or array.ndim != ndim:
+def _check_float(name: str, array: Any) -> None:
+    is_float = isinstance(array, np.ndarray) and array.dtype in (np.float32, np.float64)
+    if not (is_float and array.ndim == 2):
         raise SphereFaceError(
             f"{name} is {_kind(array)}",
             where="MarginInnerProduct",
-            expected=f"a float32 or float64 array of {ndim} dimensions",
+            expected="a float32 or float64 array of 2 dimensions",
         )
 
 
@@ -233,7 +235,7 @@ def _check_finite_row(name: str, row: int) -> None:
         )
 
 
-def _kind(value: object) -> str:
+def _kind(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return f"an array of shape {value.shape} and dtype {value.dtype}"
     return f"a {type(value).__name__}"

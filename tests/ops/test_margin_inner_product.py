@@ -245,7 +245,7 @@ def op_arguments(rng, device, exact, unit_rows, requires_grad):
 @pytest.mark.parametrize("requires_grad", [False, True])
 @pytest.mark.parametrize(("exact", "unit_rows"), [(False, True), (False, False), (True, False)])
 def test_opcheck(exact, unit_rows, requires_grad, rng, device):
-    grad, *arguments = op_arguments(rng, device, exact, unit_rows, requires_grad)
+    _, *arguments = op_arguments(rng, device, exact, unit_rows, requires_grad)
     torch.library.opcheck(OPS.margin_inner_product, tuple(arguments))
     plain = op_arguments(rng, device, exact, unit_rows, False)
     torch.library.opcheck(OPS.margin_inner_product_input_gradient, plain)

@@ -1,7 +1,7 @@
 """A-Softmax in float64 numpy, through theta itself (arc cosine and sines), from the definitions.
 
-psi(theta) = (-1)^k cos(m theta) - 2k on [k pi/m, (k+1) pi/m]; rows of W normalised; the label's logit
-is (|x| psi + lambda x.w) / (1 + lambda). Nothing of the package is used.
+psi(theta) = (-1)^k cos(m theta) - 2k on [k pi/m, (k+1) pi/m]; rows of W normalised; the label's
+logit is (|x| psi + lambda x.w) / (1 + lambda). Nothing of the package is used.
 """
 
 import numpy as np

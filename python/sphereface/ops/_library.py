@@ -8,7 +8,7 @@ try:
     from sphereface import _C  # noqa: F401  (its import registers torch.ops.sphereface.*)
 except ImportError as error:
     raise ImportError(
-        f"the compiled operators of sphereface do not load with torch {torch.__version__}: {error}. "
+        f"sphereface's compiled operators do not load with torch {torch.__version__}: {error}. "
         "They need torch 2.10 or newer; reinstall with "
         "`pip install --no-build-isolation --force-reinstall --no-deps .` from a checkout"
     ) from error

@@ -1,8 +1,8 @@
 """lambda(iteration) = max(lambda_min, base (1 + gamma iteration)^-power) on the device.
 
 Source: margin_inner_product_layer of SphereFace's Caffe. There lambda is computed on the host in
-every forward; here it stays a tensor, so that a step needs no synchronisation and can be captured in
-a CUDA graph.
+every forward; here it stays a tensor, so that a step needs no synchronisation and can be captured
+in a CUDA graph.
 """
 
 from __future__ import annotations

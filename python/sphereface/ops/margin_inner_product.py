@@ -2,8 +2,8 @@
 
 Source: Liu et al., "SphereFace", CVPR 2017, eq. 7, and margin_inner_product_layer of the authors'
 Caffe fork. What differs from the layer: the backward can also be the true gradient
-(``gradient="exact"``); a zero row of x or of the weight, labels out of range and `ignore_index` have
-defined results; only the label's column is ever touched besides the matrix products.
+(``gradient="exact"``); a zero row of x or of the weight, labels out of range and `ignore_index`
+have defined results; only the label's column is ever touched besides the matrix products.
 """
 
 from __future__ import annotations
