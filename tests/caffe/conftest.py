@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 import torch
+
 from sphereface.caffe import Layer, Net, load
 
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from sphereface.caffe import load
+
+from sphereface.caffe import Layer, layer_types, load, registry
 from sphereface.caffe.assemble import module_names
 from sphereface.errors import SphereFaceError
 
@@ -66,9 +67,35 @@ def test_permissive_sharing_reshapes():
     outputs = net(x, image)
     (outputs["y"].sum() + outputs["v"].sum()).backward()
     torch.testing.assert_close(a.weight.grad, (x.sum(0) + image.flatten()).expand(4, 9))
+    compiled = torch.compile(net, fullgraph=True, backend="eager")(x, image)
+    assert torch.equal(compiled["v"], outputs["v"])
     # The view follows the owner when the net moves.
     net.double()
     assert net(x.double(), image.double())["v"].dtype == torch.float64
+
+
+class Counter(Layer):
+    """Counts its forwards in a buffer."""
+
+    def setup(self, bottom_shapes):
+        self.add_blob("count", (1,), buffer=True)
+
+    def forward(self, x):
+        self.count += 1
+        return x + self.count
+
+
+def test_shared_buffers_stay_one_when_the_net_moves(monkeypatch):
+    layer_types()
+    monkeypatch.setattr(registry, "_LAYERS", {**registry._LAYERS, "Counter": Counter})
+    monkeypatch.setattr(registry, "_PARAM_FIELDS", {**registry._PARAM_FIELDS, "Counter": ""})
+    counter = 'layer {{ name: "{0}" type: "Counter" bottom: "x" top: "{0}" param {{ name: "n" }} }}'
+    net = load(INPUT + counter.format("a") + counter.format("b"))
+    x = torch.zeros(2, 6)
+    assert [top.max().item() for top in net(x).values()] == [1, 2]
+    assert [top.max().item() for top in net.double()(x).values()] == [3, 4]
+    assert list(net.state_dict()) == ["a.count"]
+    assert [blob.key for blob in net.learnable_blobs()] == ["a.count"]
 
 
 def test_shared_shapes_that_differ_name_both_layers():

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from sphereface.caffe.fillers import FILLERS, fan, fill_
 from sphereface.errors import SphereFaceError
 from sphereface.proto import schema, text

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from sphereface.caffe import Net, load
 
 FILES = sorted((Path(__file__).parents[1] / "golden" / "layers").glob("*.npz"))

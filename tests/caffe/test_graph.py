@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
+
 from sphereface.caffe.graph import Arity, at_least, build_graph, exactly
 from sphereface.errors import SphereFaceError
 from sphereface.proto import text

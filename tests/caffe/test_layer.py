@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 import torch
+
 from sphereface.caffe import load
 from sphereface.errors import SphereFaceError
 

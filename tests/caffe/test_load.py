@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from sphereface.caffe import load
 from sphereface.caffe.load import load_graph
 from sphereface.errors import SphereFaceError

@@ -7,9 +7,10 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from sphereface.caffe import load
 from sphereface.errors import SphereFaceError
-from torch import nn
 
 DEPLOY = """
 name: "small"

@@ -5,6 +5,7 @@ import textwrap
 
 import pytest
 import torch
+
 from sphereface.caffe import Layer, layer_types, load, register_layer, registry
 from sphereface.errors import SphereFaceError
 

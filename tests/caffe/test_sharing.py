@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from sphereface.caffe.sharing import BlobSlot, resolve_sharing
 from sphereface.errors import SphereFaceError
 

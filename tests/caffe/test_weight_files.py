@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from sphereface.caffe import load
 from sphereface.errors import SphereFaceError
 from sphereface.proto import schema

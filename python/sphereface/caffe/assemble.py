@@ -42,8 +42,9 @@ def share_blobs(layers: Sequence[Layer]) -> list[SharedBlob]:
         for slot in shared.sharers:
             layer = layers[slot.layer]
             name = layer.blob_names[slot.blob]
-            if slot.shape == shared.owner.shape:
-                setattr(layer, name, getattr(owner, owner_name))
+            tensor = getattr(owner, owner_name)
+            if slot.shape == shared.owner.shape and isinstance(tensor, nn.Parameter):
+                setattr(layer, name, tensor)
             else:
                 delattr(layer, name)
                 view = _View(owner, owner_name, name, slot.shape)
@@ -71,7 +72,10 @@ class _Detach:
 
 
 class _View:
-    """Forward pre-hook for ``share_mode: PERMISSIVE``: the owner's blob in this layer's shape."""
+    """Forward pre-hook: the owner's blob in this layer's shape.
+
+    For ``share_mode: PERMISSIVE``, and for buffers, which `Module.to` would copy apart.
+    """
 
     def __init__(self, owner: Layer, owner_blob: str, blob: str, shape: Shape) -> None:
         self.owner, self.owner_blob, self.blob, self.shape = owner, owner_blob, blob, shape

@@ -72,12 +72,12 @@ class Node:
     @property
     def name(self) -> str:
         """The layer's name in the file."""
-        return self.param.name
+        return str(self.param.name)
 
     @property
     def type(self) -> str:
         """The layer's type in the file."""
-        return self.param.type
+        return str(self.param.type)
 
     def __getstate__(self) -> dict[str, Any]:
         # Messages of a private descriptor pool cannot be pickled by class name.

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+
 from sphereface.caffe import load
 from sphereface.errors import SphereFaceError
 

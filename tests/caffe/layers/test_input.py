@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from sphereface.caffe import load
 from sphereface.errors import SphereFaceError
 

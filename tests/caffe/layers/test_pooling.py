@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from sphereface.errors import SphereFaceError
 
 LOWEST = np.finfo(np.float32).min
