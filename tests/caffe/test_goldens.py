@@ -12,13 +12,16 @@ from sphereface.caffe import Net, load
 
 FILES = sorted((Path(__file__).parents[1] / "golden" / "layers").glob("*.npz"))
 TOLERANCE = 1e-5  # relative, of the norm
+MARGIN_TOLERANCE = 2e-6  # the margin layer is the package's own and held to more
 
 
-def assert_close(found: torch.Tensor | None, expected: np.ndarray, what: str) -> None:
+def assert_close(
+    found: torch.Tensor | None, expected: np.ndarray, what: str, tolerance: float
+) -> None:
     assert found is not None, what
     assert tuple(found.shape) == expected.shape, what
     error = np.linalg.norm(found.detach().numpy() - expected)
-    assert error <= TOLERANCE * np.linalg.norm(expected), what
+    assert error <= tolerance * np.linalg.norm(expected), what
 
 
 def blob_of(net: Net, name: str) -> torch.Tensor:
@@ -29,6 +32,7 @@ def blob_of(net: Net, name: str) -> torch.Tensor:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_layer_computes_what_caffe_computed(path: Path) -> None:
     golden = dict(np.load(path))
+    tolerance = MARGIN_TOLERANCE if path.stem.startswith("margin") else TOLERANCE
     by_kind: dict[str, list[str]] = {}
     for name in golden:
         by_kind.setdefault(name.partition("/")[0], []).append(name)
@@ -40,11 +44,11 @@ def test_layer_computes_what_caffe_computed(path: Path) -> None:
         inputs[name[4:]].requires_grad_()
 
     outputs = net(inputs)
+    assert any(np.abs(golden[name]).max() > 0 for name in by_kind["out"])
     for name in by_kind["out"]:
-        assert np.abs(golden[name]).max() > 0
-        assert_close(outputs[name[4:]], golden[name], name)
+        assert_close(outputs[name[4:]], golden[name], name, tolerance)
     for name in by_kind.get("param_after", []):
-        assert_close(blob_of(net, name), golden[name], name)
+        assert_close(blob_of(net, name), golden[name], name, tolerance)
 
     terms = [(outputs[n[5:]] * torch.from_numpy(golden[n])).sum() for n in by_kind.get("dout", [])]
     if net.loss_weights:
@@ -52,6 +56,6 @@ def test_layer_computes_what_caffe_computed(path: Path) -> None:
     if terms:
         torch.stack(terms).sum().backward()
     for name in by_kind.get("din", []):
-        assert_close(inputs[name[4:]].grad, golden[name], name)
+        assert_close(inputs[name[4:]].grad, golden[name], name, tolerance)
     for name in by_kind.get("dparam", []):
-        assert_close(blob_of(net, name).grad, golden[name], name)
+        assert_close(blob_of(net, name).grad, golden[name], name, tolerance)

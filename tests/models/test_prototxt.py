@@ -7,6 +7,7 @@ from math import prod
 from pathlib import Path
 
 import pytest
+
 from sphereface.caffe import Net
 from sphereface.caffe.load import load_graph
 from sphereface.proto.net_file import read_net

@@ -1,0 +1,84 @@
+"""MarginInnerProduct: the logits of A-Softmax, SphereFace's classifier.
+
+Source: Liu et al., "SphereFace", CVPR 2017, and margin_inner_product_layer of the authors' Caffe
+fork; the numbers are those of sphereface.ops. What differs: the count of forwards advances in TRAIN
+only and is saved in the state_dict (Caffe's test net has a counter, and so a lambda, of its own,
+and a resumed run starts again at `iteration`); TEST does not overwrite the weight; the second top
+may be left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sphereface.caffe.class_weights import ClassWeights
+from sphereface.caffe.graph import Arity
+from sphereface.caffe.layer import Shape
+from sphereface.caffe.registry import register_layer
+from sphereface.ops import annealed_lambda, margin_inner_product
+from sphereface.ops.margin_inner_product import margin_logits
+
+__all__ = ["AnnealedProduct", "MarginInnerProduct"]
+
+
+class AnnealedProduct(ClassWeights):
+    """What A-Softmax and L-Softmax share: weight, labels and the annealing of lambda.
+
+    Tops: the logits; ``lambda = max(lambda_min, base (1 + gamma iteration)^-power)``, shape (1,).
+    Buffer: ``iteration``, the count of forwards in TRAIN plus the option of that name.
+    """
+
+    tops = Arity(1, 2)
+    iteration: Tensor
+
+    def setup(self, bottom_shapes: Sequence[Shape]) -> None:
+        """Read the margin and the annealing, and create the weight."""
+        super().setup(bottom_shapes)
+        options = self.options
+        for name in ("base", "gamma", "power", "lambda_min", "iteration"):
+            if not getattr(options, name) >= 0:
+                raise self.error(f"{name} {getattr(options, name):g}", expected="0 or more")
+        self.margin = options.type + 1  # SINGLE is 0
+        self.annealing = (options.base, options.gamma, options.power, options.lambda_min)
+        self.register_buffer("iteration", torch.tensor(options.iteration, dtype=torch.int64))
+
+    def reshape(self, bottom_shapes: Sequence[Shape]) -> Sequence[Shape]:
+        """Return bottom[:axis] + (N,), and (1,) for lambda."""
+        self.check_bottoms(bottom_shapes)
+        return [(*bottom_shapes[0][: self.axis], self.num_output), (1,)][: self.top_count]
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Return the logits, and lambda where the file asks for it."""
+        with torch.no_grad():
+            if self.training:
+                self.iteration.add_(1)
+            lambda_ = annealed_lambda(self.iteration, *self.annealing)
+        logits = self.logits(self.rows(x), self.labels(label), lambda_)
+        y = logits.reshape(*x.shape[: self.axis], self.num_output)
+        return (y, lambda_.reshape(1).to(y.dtype)) if self.top_count == 2 else y
+
+    def logits(self, x: Tensor, label: Tensor, lambda_: Tensor) -> Tensor:
+        """Return the logits (M, N) of x (M, K)."""
+        raise NotImplementedError
+
+
+@register_layer("MarginInnerProduct", param="margin_inner_product_param")
+class MarginInnerProduct(AnnealedProduct):
+    """A-Softmax: the label's logit is that of m times the angle theta between x and its weight.
+
+    ``y_j = x . w_j / |w_j|``, and for the label ``(|x| psi(theta) + lambda x . w / |w|) /
+    (1 + lambda)``, psi being cos(m theta) continued monotonically. ``type`` SINGLE to QUADRUPLE is
+    m = 1 to 4. TRAIN divides the rows of the weight by their norms in place. The gradient is the
+    original's, which is not the derivative: see `sphereface.margin_inner_product`.
+    """
+
+    def logits(self, x: Tensor, label: Tensor, lambda_: Tensor) -> Tensor:
+        """Return the logits; in TRAIN, normalise the weight before."""
+        product = margin_inner_product if self.training else margin_logits
+        try:
+            return product(x, self.weight, label, lambda_, self.margin)
+        except RuntimeError as error:  # a row that is not finite
+            raise self.error(str(error)) from None

@@ -1,0 +1,151 @@
+"""The goldens margin_* hold the numbers; here are options, state, phases and errors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from sphereface.caffe import load
+from sphereface.errors import SphereFaceError
+
+TOPS = 'top: "y" top: "lambda"'
+
+
+def layer(options: str, tops: str = TOPS) -> str:
+    return (
+        f'layer {{ name: "l" type: "MarginInnerProduct" bottom: "x" bottom: "label" {tops} '
+        f"margin_inner_product_param {{ {options} }} }}"
+    )
+
+
+def psi(theta: np.ndarray, m: int) -> np.ndarray:
+    k = np.floor(m * theta / np.pi)
+    return (-1) ** k * np.cos(m * theta) - 2 * k
+
+
+def a_softmax(x: np.ndarray, w: np.ndarray, label: np.ndarray, lam: float, m: int) -> np.ndarray:
+    y = x @ (w / np.linalg.norm(w, axis=1, keepdims=True)).T
+    rows = np.arange(len(x))
+    norm = np.linalg.norm(x, axis=1)
+    theta = np.arccos(y[rows, label] / norm)
+    if m > 1:
+        y[rows, label] = (norm * psi(theta, m) + lam * y[rows, label]) / (1 + lam)
+    return y
+
+
+@pytest.mark.parametrize(
+    ("kind", "m"), [("SINGLE", 1), ("DOUBLE", 2), ("TRIPLE", 3), ("QUADRUPLE", 4)]
+)
+def test_train_and_test(kind, m, layer_net, rng):
+    text = layer(f"num_output: 5 type: {kind} base: 100 gamma: 0.5 power: 2 lambda_min: 1")
+    x, w, dy = rng.normal(size=(6, 2, 3)), rng.normal(size=(5, 6)), rng.normal(size=(6, 5))
+    label = np.array([0, 4, 2, 2, 1, 3])
+    net = layer_net(text, x=x.shape, label=(6,))
+    net.net.double()
+    result = net.set(weight=w).run({"x": x, "label": label}, {"y": dy})
+    lam = 100 * 1.5**-2
+    flat = x.reshape(6, 6)
+    np.testing.assert_allclose(result.tops["y"], a_softmax(flat, w, label, lam, m), rtol=1e-6)
+    np.testing.assert_allclose(result.tops["lambda"], [lam], rtol=1e-6)
+    # The original's weight gradient takes nothing through margin and normalisation.
+    np.testing.assert_allclose(result.param_diffs["weight"], dy.T @ flat, rtol=1e-12)
+    norms = np.linalg.norm(net.layer.weight.detach().numpy(), axis=1)
+    np.testing.assert_allclose(norms, 1, rtol=1e-12)
+
+    net.run({"x": x, "label": label})
+    assert net.net.state_dict()["l.iteration"] == 2
+    net.net.eval()
+    result = net.set(weight=w).run({"x": x, "label": label})
+    lam = 100 * 2.0**-2
+    np.testing.assert_allclose(result.tops["y"], a_softmax(flat, w, label, lam, m), rtol=1e-6)
+    np.testing.assert_allclose(result.tops["lambda"], [lam], rtol=1e-6)
+    assert net.layer.iteration == 2
+    np.testing.assert_array_equal(net.layer.weight.detach().numpy(), w)
+
+
+def test_iteration_option_and_state(layer_net, rng):
+    text = layer("num_output: 3 base: 1000 gamma: 0.12 lambda_min: 5 iteration: 599")
+    net = layer_net(text, x=(2, 4), label=(2,))
+    assert sorted(net.net.state_dict()) == ["l.iteration", "l.weight"]
+    bottoms = {"x": rng.normal(size=(2, 4)), "label": np.array([0, 2])}
+    net.set(weight=rng.normal(size=(3, 4)))
+    # A published training log printed this value after 600 iterations.
+    np.testing.assert_allclose(net.run(bottoms).tops["lambda"], [13.6986], rtol=1e-4)
+
+    other = layer_net(text.replace("599", "0"), x=(2, 4), label=(2,))
+    other.net.load_state_dict(net.net.state_dict())
+    assert other.layer.iteration == 600
+    np.testing.assert_array_equal(other.run(bottoms).tops["y"], net.run(bottoms).tops["y"])
+
+
+@pytest.mark.parametrize(("axis", "rows"), [(0, ()), (2, (2, 3)), (-1, (2, 3))])
+def test_axis(axis, rows, layer_net, rng):
+    x = rng.normal(size=(2, 3, 4))
+    flat = x.reshape(-1, 24 if axis == 0 else 4)
+    label = np.arange(len(flat)) % 5
+    w = rng.normal(size=(5, flat.shape[1]))
+    net = layer_net(
+        layer(f"num_output: 5 type: TRIPLE axis: {axis}", 'top: "y"'),
+        x=x.shape,
+        label=rows or (1,),
+    )
+    result = net.set(weight=w).run({"x": x, "label": label.reshape(rows or (1,))})
+    expected = a_softmax(flat, w, label, 1, 3).reshape(*rows, 5)
+    np.testing.assert_allclose(result.tops["y"], expected, rtol=1e-6)
+    assert set(result.tops) == {"y"}
+
+
+def test_weight_filler_and_float_labels():
+    net = load(
+        'input: "x" input_shape { dim: [2, 300] } input: "label" input_shape { dim: 2 }'
+        + layer('num_output: 50 weight_filler { type: "xavier" }', 'top: "y"'),
+        phase="TRAIN",
+    )
+    largest = net.layer("l").weight.abs().max().item()
+    assert 0.095 < largest <= 0.1  # sqrt(3 / 300)
+    x = torch.randn(2, 300)
+    first = net(x, torch.tensor([1.0, 49.0]))["y"]
+    assert torch.equal(first, net(x, torch.tensor([1, 49]))["y"])
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_compile_and_export(strict):
+    text = 'input: "x" input_shape { dim: [4, 6] } input: "label" input_shape { dim: 4 }' + layer(
+        'num_output: 5 type: QUADRUPLE weight_filler { type: "xavier" }'
+    )
+    net = load(text)
+    arguments = (torch.randn(4, 6), torch.tensor([0.0, 1.0, 2.0, 4.0]))
+    program = torch.export.export(net, arguments, strict=strict).module()
+    expected = net(*arguments)
+    for name, top in program(*arguments).items():
+        torch.testing.assert_close(top, expected[name])
+
+
+@pytest.mark.parametrize(
+    ("options", "shapes", "message"),
+    [
+        ("", {}, "num_output 0; expected at least 1"),
+        ("num_output: 3 gamma: -0.5", {}, "gamma -0.5; expected 0 or more"),
+        ("num_output: 3 iteration: -1", {}, "iteration -1"),
+        ("num_output: 3 axis: 2", {}, "axis 2 for a bottom"),
+        ("num_output: 3", {"label": (4,)}, r"4 labels \(shape \(4,\)\); expected 2"),
+    ],
+)
+def test_impossible_options_are_refused(options, shapes, message, layer_net):
+    with pytest.raises(SphereFaceError, match=message):
+        layer_net(layer(options), **{"x": (2, 4), "label": (2,), **shapes})
+
+
+def test_wrong_values_are_named(layer_net, rng):
+    net = layer_net(layer("num_output: 3"), x=(2, 4), label=(2,))
+    net.set(weight=rng.normal(size=(3, 4)))
+    x = rng.normal(size=(2, 4))
+    for wrong in (3, -1):
+        with pytest.raises(SphereFaceError, match=rf'"l" .*: label {wrong} in row 1; .* 0 to 2'):
+            net.run({"x": x, "label": np.array([0, wrong])})
+    x[1, 2] = np.nan
+    with pytest.raises(SphereFaceError, match='layer "l" .*x has a NaN or infinite value in row 1'):
+        net.run({"x": x, "label": np.array([0, 1])})
+    with pytest.raises(SphereFaceError, match="has 5 values from axis 1 on; expected 4"):
+        net.run({"x": rng.normal(size=(2, 5)), "label": np.array([0, 1])})
