@@ -56,7 +56,9 @@ def release(cache: Path) -> Path:
 
 @pytest.mark.parametrize("name", CPP_TESTS)
 def test_cpp(release: Path, name: str) -> None:
-    run("ctest", "--test-dir", release, "-R", f"^{name}$", "--output-on-failure", "--no-tests=error")
+    run(
+        "ctest", "--test-dir", release, "-R", f"^{name}$", "--output-on-failure", "--no-tests=error"
+    )
 
 
 @pytest.mark.slow
