@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from sphereface.caffe import load
+from sphereface.caffe import Net, load
 from sphereface.caffe.load import load_graph
 from sphereface.errors import SphereFaceError
 from sphereface.proto import text
 
 GOLDEN = Path(__file__).parents[1] / "golden"
+PROTOTXT = Path(__file__).parents[2] / "models" / "prototxt"
 TOLERANCE = 1e-5
 
 NET = """
@@ -100,3 +101,64 @@ def test_a_caffemodel_trained_by_caffe(rng):
         found = net(torch.from_numpy(x.astype(np.float32)))["fc5"].numpy()
     assert np.linalg.norm(found - expected) < TOLERANCE * np.linalg.norm(expected)
     assert np.linalg.norm(expected) > 1
+
+
+@pytest.mark.parametrize("index", [1, 2, 3])
+def test_the_released_mtcnn(index):
+    """P-, R- and O-Net: the authors' prototxts and weights, outputs recorded from Caffe."""
+    folder = GOLDEN / "mtcnn"
+    net = load(folder / f"det{index}.prototxt", folder / f"det{index}.caffemodel")
+    assert not net.load_report.left
+    golden = np.load(folder / "nets.npz")
+    prefix = f"det{index}/out/"
+    recorded = [name for name in golden if name.startswith(prefix)]
+    with torch.no_grad():
+        outputs = net(torch.from_numpy(golden[f"det{index}/in/data"]))
+    assert list(outputs) == sorted(name.removeprefix(prefix) for name in recorded)
+    for name in recorded:
+        found, expected = outputs[name.removeprefix(prefix)].numpy(), golden[name]
+        assert found.shape == expected.shape
+        assert np.linalg.norm(found - expected) <= TOLERANCE * np.linalg.norm(expected), name
+    for name in golden:
+        if name.startswith(f"det{index}/sum/"):
+            _, _, layer, blob = name.split("/")
+            stored = net.layer(layer).blobs[int(blob)].detach()
+            np.testing.assert_allclose(float(stored.double().sum()), golden[name][0], rtol=1e-4)
+            assert tuple(stored.shape) == tuple(golden[name][1:])
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("4", 12_562_496),
+        ("10", 15_219_264),
+        ("20", 22_670_656),
+        ("36", 32_778_816),
+        ("64", 47_905_088),
+        ("64_paper", 48_200_512),
+    ],
+)
+def test_the_published_nets(name, parameters):
+    graph = load_graph(PROTOTXT / f"sphereface_{name}_deploy.prototxt")
+    net = Net(graph, fill=False)
+    assert sum(parameter.numel() for parameter in net.parameters()) == parameters
+    assert net.outputs == ("fc5",)
+    assert net.blob_shapes["fc5"] == (1, 512)
+    assert net.blob_shapes["conv4_1"] == (1, 512, 7, 6)
+
+
+def test_a_training_net_starts_at_the_loss_of_chance():
+    path = PROTOTXT / "sphereface_4_train.prototxt"
+    net = load(path, phase="TRAIN", input_shapes={"data": (2, 3, 112, 96)})
+    assert net.inputs == ("data", "label")
+    assert net.blob_shapes["label"] == (2,)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, 3, 112, 96, generator=generator)
+    outputs = net(images, torch.tensor([3.0, 10571.0]))
+    assert list(outputs) == ["lambda", "softmax_loss"]
+    loss = net.loss(outputs)
+    assert 0.5 * np.log(10572) < loss.item() < 2 * np.log(10572)
+    loss.backward()
+    # Slopes without a ParamSpec learn too.
+    trained = {key for key, parameter in net.named_parameters() if parameter.grad is not None}
+    assert {"conv1_1.weight", "conv1_1.bias", "relu1_1.weight", "fc6.weight"} <= trained

@@ -132,6 +132,13 @@ def test_other_sizes_at_call_time():
     assert net.blob_shapes["pool"] == (2, 4, 6, 5)
 
 
+def test_labels_follow_the_batch_of_the_images():
+    net = load(TRAIN, phase="TRAIN")
+    shapes = net.infer_shapes({"data": (7, 3, 12, 10)})
+    assert shapes[net.graph.blobs["lambda"]] == (7,)
+    assert net.infer_shapes({})[net.graph.blobs["fc"]] == (2, 5)
+
+
 @pytest.mark.parametrize(
     ("shape", "message"),
     [

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from sphereface.caffe.assemble import detach_bottoms, module_names, share_blobs
 from sphereface.caffe.graph import NetGraph
 from sphereface.caffe.layer import Layer, Phase, Shape
+from sphereface.caffe.program import Program, make_program
 from sphereface.caffe.weight_files import copy_weights, save_weights
 from sphereface.errors import SphereFaceError, nearest
 from sphereface.weights import LoadReport
@@ -34,14 +35,6 @@ class LearnableBlob(NamedTuple):
     tensor: Tensor
     lr_mult: float
     decay_mult: float
-
-
-class _Program(NamedTuple):
-    """What `Net.forward` runs: a step a layer, and what it returns."""
-
-    # (slots read, slot written or -1, slots written, slots freed)
-    steps: list[tuple[tuple[int, ...], int, tuple[int, ...], tuple[int, ...]]]
-    results: list[tuple[str, int]]
 
 
 class Net(nn.Module):
@@ -109,7 +102,7 @@ class Net(nn.Module):
         self._learnable = share_blobs(self._order)
         self._loss_slots = self._weighted_tops()
         self.loss_weights = {name: weight for name, _, weight in self._loss_slots}
-        self._programs: dict[tuple[str, ...], _Program] = {}
+        self._programs: dict[tuple[str, ...], Program] = {}
         self._default = self._program(())
         self._known_shapes = {tuple(self._built_shapes[s] for s in graph.inputs.values())}
         self.load_report = LoadReport()
@@ -207,13 +200,21 @@ class Net(nn.Module):
     def infer_shapes(self, input_shapes: Mapping[str, Shape]) -> list[Shape]:
         """Return the shape of every slot of `graph` for other input sizes, running nothing.
 
+        Inputs that are not given keep the shape that the net was built for.
+
         Raises
         ------
         SphereFaceError
             A layer cannot take its bottoms; the error names it.
         """
-        given = {name: self._built_shapes[slot] for name, slot in self.graph.inputs.items()}
-        given.update(self._overrides(input_shapes))
+        given = self._overrides(input_shapes)
+        for node in self.graph.nodes:
+            # The other tops of a layer follow the one that is given (labels, the batch of images).
+            if node.layer_class.is_input and given.keys().isdisjoint(node.param.top):
+                given.update(
+                    (name, self._built_shapes[slot])
+                    for name, slot in zip(node.param.top, node.tops, strict=True)
+                )
         return self._infer(given, lambda layer, bottoms: layer.reshape(bottoms))
 
     def learnable_blobs(self) -> Iterator[LearnableBlob]:
@@ -328,25 +329,11 @@ class Net(nn.Module):
                     weighted.append((self.graph.blob_names[slot] or node.name, slot, weight))
         return weighted
 
-    def _program(self, blobs: tuple[str, ...]) -> _Program:
-        if blobs in self._programs:
-            return self._programs[blobs]
-        results = dict(self.graph.outputs)
-        results.update((name, slot) for name, slot, _ in self._loss_slots)
-        for name in blobs:
-            if name not in self.graph.blobs:
-                raise SphereFaceError(
-                    f'net "{self.name}" has no blob "{name}"', fix=nearest(name, self.graph.blobs)
-                )
-            results[name] = self.graph.blobs[name]
-        frees = self.graph.frees(set(results.values()))
-        steps = [
-            (node.bottoms, node.tops[0] if len(node.tops) == 1 else -1, node.tops, freed)
-            for node, freed in zip(self.graph.nodes, frees, strict=True)
-            if not node.layer_class.is_input
-        ]
-        self._programs[blobs] = program = _Program(steps, list(results.items()))
-        return program
+    def _program(self, blobs: tuple[str, ...]) -> Program:
+        if blobs not in self._programs:
+            losses = ((name, slot) for name, slot, _ in self._loss_slots)
+            self._programs[blobs] = make_program(self.graph, losses, blobs)
+        return self._programs[blobs]
 
     # ---- inputs of a pass
 

@@ -1,0 +1,63 @@
+"""What a net runs, precomputed: a step a layer over numbered slots, and what is returned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from sphereface.caffe.graph import NetGraph
+from sphereface.errors import SphereFaceError, nearest
+
+__all__ = ["Program", "Step", "make_program"]
+
+
+class Step(NamedTuple):
+    """One layer: the slots it reads, the one it writes (-1 for several), all it writes, frees."""
+
+    reads: tuple[int, ...]
+    write: int
+    writes: tuple[int, ...]
+    frees: tuple[int, ...]
+
+
+class Program(NamedTuple):
+    """Steps of the layers that are no inputs, in file order, and (name, slot) of the results."""
+
+    steps: list[Step]
+    results: list[tuple[str, int]]
+
+
+def make_program(
+    graph: NetGraph, losses: Iterable[tuple[str, int]], blobs: Iterable[str]
+) -> Program:
+    """Return the program that computes the outputs, the losses and `blobs`.
+
+    Parameters
+    ----------
+    graph : NetGraph
+        The net.
+    losses : iterable of (str, int)
+        Name and slot of the tops with a loss weight.
+    blobs : iterable of str
+        Blobs wanted besides; of a name written in place, the last version.
+
+    Raises
+    ------
+    SphereFaceError
+        The net has no blob of that name.
+    """
+    results = dict(graph.outputs)
+    results.update(losses)
+    for name in blobs:
+        if name not in graph.blobs:
+            raise SphereFaceError(
+                f'net "{graph.name}" has no blob "{name}"', fix=nearest(name, graph.blobs)
+            )
+        results[name] = graph.blobs[name]
+    frees = graph.frees(set(results.values()))
+    steps = [
+        Step(node.bottoms, node.tops[0] if len(node.tops) == 1 else -1, node.tops, freed)
+        for node, freed in zip(graph.nodes, frees, strict=True)
+        if not node.layer_class.is_input
+    ]
+    return Program(steps, list(results.items()))
