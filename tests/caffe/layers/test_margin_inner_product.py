@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from reference import a_softmax
 
 from sphereface.caffe import load
 from sphereface.errors import SphereFaceError
@@ -19,21 +20,6 @@ def layer(options: str, tops: str = TOPS) -> str:
     )
 
 
-def psi(theta: np.ndarray, m: int) -> np.ndarray:
-    k = np.floor(m * theta / np.pi)
-    return (-1) ** k * np.cos(m * theta) - 2 * k
-
-
-def a_softmax(x: np.ndarray, w: np.ndarray, label: np.ndarray, lam: float, m: int) -> np.ndarray:
-    y = x @ (w / np.linalg.norm(w, axis=1, keepdims=True)).T
-    rows = np.arange(len(x))
-    norm = np.linalg.norm(x, axis=1)
-    theta = np.arccos(y[rows, label] / norm)
-    if m > 1:
-        y[rows, label] = (norm * psi(theta, m) + lam * y[rows, label]) / (1 + lam)
-    return y
-
-
 @pytest.mark.parametrize(
     ("kind", "m"), [("SINGLE", 1), ("DOUBLE", 2), ("TRIPLE", 3), ("QUADRUPLE", 4)]
 )
@@ -46,7 +32,9 @@ def test_train_and_test(kind, m, layer_net, rng):
     result = net.set(weight=w).run({"x": x, "label": label}, {"y": dy})
     lam = 100 * 1.5**-2
     flat = x.reshape(6, 6)
-    np.testing.assert_allclose(result.tops["y"], a_softmax(flat, w, label, lam, m), rtol=1e-6)
+    np.testing.assert_allclose(
+        result.tops["y"], a_softmax.forward(flat, w, label, lam, m), rtol=1e-6
+    )
     np.testing.assert_allclose(result.tops["lambda"], [lam], rtol=1e-6)
     # The original's weight gradient takes nothing through margin and normalisation.
     np.testing.assert_allclose(result.param_diffs["weight"], dy.T @ flat, rtol=1e-12)
@@ -58,7 +46,9 @@ def test_train_and_test(kind, m, layer_net, rng):
     net.net.eval()
     result = net.set(weight=w).run({"x": x, "label": label})
     lam = 100 * 2.0**-2
-    np.testing.assert_allclose(result.tops["y"], a_softmax(flat, w, label, lam, m), rtol=1e-6)
+    np.testing.assert_allclose(
+        result.tops["y"], a_softmax.forward(flat, w, label, lam, m), rtol=1e-6
+    )
     np.testing.assert_allclose(result.tops["lambda"], [lam], rtol=1e-6)
     assert net.layer.iteration == 2
     np.testing.assert_array_equal(net.layer.weight.detach().numpy(), w)
@@ -91,7 +81,7 @@ def test_axis(axis, rows, layer_net, rng):
         label=rows or (1,),
     )
     result = net.set(weight=w).run({"x": x, "label": label.reshape(rows or (1,))})
-    expected = a_softmax(flat, w, label, 1, 3).reshape(*rows, 5)
+    expected = a_softmax.forward(flat, w, label, 1, 3).reshape(*rows, 5)
     np.testing.assert_allclose(result.tops["y"], expected, rtol=1e-6)
     assert set(result.tops) == {"y"}
 

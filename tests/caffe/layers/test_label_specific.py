@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sphereface.errors import SphereFaceError
+
+LABEL = np.array([2, 0, 2])
+
+
+def layer(kind: str, options: str, top: str = "y") -> str:
+    return (
+        f'layer {{ name: "l" type: "{kind}" bottom: "x" bottom: "label" top: "{top}" {options} }}'
+    )
+
+
+@pytest.mark.parametrize("top", ["x", "y"])
+@pytest.mark.parametrize("shape", [(3, 4), (3, 2, 2)])
+def test_add(shape, top, layer_net, rng):
+    text = layer("LabelSpecificAdd", "label_specific_add_param { bias: -0.35 }", top)
+    x, dy = rng.normal(size=shape), rng.normal(size=shape)
+    net = layer_net(text, x=shape, label=(3,))
+    result = net.run({"x": x, "label": LABEL}, {top: dy})
+    expected = x.copy().reshape(3, 4)
+    expected[np.arange(3), LABEL] -= 0.35
+    np.testing.assert_allclose(result.tops[top], expected.reshape(shape), rtol=1e-7)
+    np.testing.assert_array_equal(result.bottom_diffs["x"], dy)
+    net.net.eval()
+    np.testing.assert_array_equal(net.run({"x": x, "label": LABEL}).tops[top], x)
+
+
+def test_rescale(layer_net, rng):
+    text = layer(
+        "LabelSpecificRescale",
+        "label_specific_rescale_param { positive_weight: 0.5 negative_weight: 3 }",
+    )
+    x, dy = rng.normal(size=(3, 4)), rng.normal(size=(3, 4))
+    net = layer_net(text, x=(3, 4), label=(3,))
+    result = net.run({"x": x, "label": LABEL}, {"y": dy})
+    factor = np.full((3, 4), 3.0)
+    factor[np.arange(3), LABEL] = 0.5
+    np.testing.assert_allclose(result.tops["y"], x * factor, rtol=1e-12)
+    np.testing.assert_allclose(result.bottom_diffs["x"], dy * factor, rtol=1e-12)
+    net.net.eval()
+    np.testing.assert_array_equal(net.run({"x": x, "label": LABEL}).tops["y"], x)
+
+
+@pytest.mark.parametrize("kind", ["LabelSpecificAdd", "LabelSpecificRescale"])
+def test_defaults_and_errors(kind, layer_net, rng):
+    x = rng.normal(size=(3, 4))
+    net = layer_net(layer(kind, ""), x=(3, 4), label=(3,))
+    np.testing.assert_array_equal(net.run({"x": x, "label": LABEL}).tops["y"], x)
+    with pytest.raises(SphereFaceError, match="label 4 in row 1; expected 0 to 3"):
+        net.run({"x": x, "label": np.array([0, 4, 0])})
+    with pytest.raises(SphereFaceError, match="2 labels for scores of shape"):
+        layer_net(layer(kind, ""), x=(3, 4), label=(2,))
