@@ -1,0 +1,79 @@
+"""BN: batch normalisation with its slope and bias in one layer, of the time before BatchNorm.
+
+Source: bn_layer.cpp of the forks of yjxiong and of L-Softmax (`bn_param`, field 201), not of BVLC.
+Running averages are plain ones, running = momentum running + (1 - momentum) batch, of the biased
+variance. As there, slope and bias start at 0 unless their fillers say otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sphereface.caffe.layer import Layer, Shape
+from sphereface.caffe.layers.batch_norm import batch_statistics, fix_blobs
+from sphereface.caffe.registry import register_layer
+from sphereface.proto import schema
+
+__all__ = ["BN"]
+
+
+@register_layer("BN", param="bn_param")
+class BN(Layer):
+    """slope (x - mean) / sqrt(variance + eps) + bias for each channel (axis 1).
+
+    Statistics of the batch in TRAIN; the running ones in TEST and with ``frozen: true``, which also
+    stops slope and bias from learning. Blobs, all (1, C, 1, 1): ``weight`` (the slope), ``bias``,
+    ``mean``, ``variance``.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    mean: Tensor
+    variance: Tensor
+
+    def setup(self, bottom_shapes: Sequence[Shape]) -> None:
+        """Create slope, bias and statistics."""
+        options = self.options
+        self.momentum, self.eps, self.frozen = options.momentum, options.eps, options.frozen
+        if not 2 <= len(bottom_shapes[0]) <= 4:
+            raise self.error(f"bottom of shape {bottom_shapes[0]}", expected="2 to 4 axes")
+        shape = (1, bottom_shapes[0][1], 1, 1)
+        fix_blobs(self, 4, range(0 if self.frozen else 2, 4), lr_mult=0, decay_mult=0)
+        self.add_blob("weight", shape, options.slope_filler)
+        self.add_blob("bias", shape, options.bias_filler)
+        self.add_blob("mean", shape, buffer=True)
+        # 1 for the net that is frozen without trained statistics.
+        start = schema.message("FillerParameter")(value=1) if self.frozen else None
+        self.add_blob("variance", shape, start, buffer=True)
+
+    def reshape(self, bottom_shapes: Sequence[Shape]) -> Sequence[Shape]:
+        """Check the channels and return the bottom's shape."""
+        if bottom_shapes[0][1:2] != tuple(self.weight.shape[1:2]):
+            raise self.error(
+                f"bottom of shape {bottom_shapes[0]}",
+                expected=f"{self.weight.shape[1]} channels on axis 1",
+            )
+        return bottom_shapes
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x normalised, times slope, plus bias."""
+        weight, bias = self.weight.flatten(), self.bias.flatten()
+        if self.frozen or not self.training:
+            mean, variance = self.mean.flatten(), self.variance.flatten()
+            return F.batch_norm(x, mean, variance, weight, bias, eps=self.eps)
+        count = x.numel() // x.shape[1]
+        if count > 1:
+            y, mean, variance = batch_statistics(x, self.eps, weight=weight, bias=bias)
+            variance = variance * ((count - 1) / count)
+        else:
+            shape = (1, -1) + (1,) * (x.dim() - 2)
+            y = (x - x) * weight.reshape(shape) + bias.reshape(shape)
+            mean, variance = x.detach().flatten(), torch.zeros_like(x).flatten()
+        with torch.no_grad():
+            for blob, value in ((self.mean, mean), (self.variance, variance)):
+                blob.mul_(self.momentum).add_(value.view_as(blob), alpha=1 - self.momentum)
+        return y

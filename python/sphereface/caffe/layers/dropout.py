@@ -1,0 +1,34 @@
+"""Dropout: in TRAIN each value is dropped with probability dropout_ratio.
+
+Source: Caffe's dropout_layer.cpp (Srivastava et al., 2014). What is kept is scaled by
+1 / (1 - dropout_ratio), so TEST does nothing. What differs: the random stream is torch's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from sphereface.caffe.layer import Layer, Shape
+from sphereface.caffe.registry import register_layer
+
+__all__ = ["Dropout"]
+
+
+@register_layer("Dropout", param="dropout_param")
+class Dropout(Layer):
+    """x mask / (1 - dropout_ratio) in TRAIN, x in TEST."""
+
+    def setup(self, bottom_shapes: Sequence[Shape]) -> None:
+        """Read the ratio."""
+        self.dropout_ratio = self.options.dropout_ratio
+        if not 0 <= self.dropout_ratio < 1:
+            raise self.error(
+                f"dropout_ratio {self.dropout_ratio:g}", expected="at least 0 and less than 1"
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x with values dropped (TRAIN) or as it is (TEST)."""
+        return F.dropout(x, self.dropout_ratio) if self.training else x

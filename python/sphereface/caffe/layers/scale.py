@@ -1,0 +1,59 @@
+"""Scale: multiplies by a blob, or a second bottom, that spans some axes; then adds a bias.
+
+Source: Caffe's scale_layer.cpp; ``min_value`` is NormFace's. As there, training overwrites the
+factors below it and their gradient passes; what differs: evaluation leaves the blob as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sphereface.caffe.layer import Shape
+from sphereface.caffe.layers.bias import Bias
+from sphereface.caffe.registry import register_layer
+from sphereface.proto import schema
+
+__all__ = ["Scale"]
+
+
+@register_layer("Scale", param="scale_param")
+class Scale(Bias):
+    """x * factor (+ bias), the factor (d_axis, ..., d_(axis + num_axes - 1)) repeated.
+
+    Bottoms: x; optionally the factor, whose axes are then those from ``axis`` on. Otherwise it is
+    the blob ``weight`` of ``num_axes`` axes: -1 all from ``axis`` on, 0 a single number. Ones
+    unless ``filler`` says otherwise. With ``bias_term: true`` there is a blob ``bias`` of the
+    factor's shape (zeros, or ``bias_filler``). ``min_value`` limits the factor from below.
+    """
+
+    def setup(self, bottom_shapes: Sequence[Shape]) -> None:
+        """Create the factor, unless the second bottom is it, and the bias."""
+        options = self.options
+        self.min_value = options.min_value if options.HasField("min_value") else None
+        self.axis = options.axis
+        if len(bottom_shapes) == 2:
+            shape = bottom_shapes[1]
+        else:
+            shape = self.blob_shape(bottom_shapes[0])
+            filler = options.filler
+            if not options.HasField("filler"):
+                filler = schema.message("FillerParameter")(type="constant", value=1)
+            self.add_blob("weight", shape, filler)
+        self.bias_term = options.bias_term
+        if self.bias_term:
+            self.add_blob("bias", shape, options.bias_filler)
+
+    def forward(self, x: Tensor, factor: Tensor | None = None) -> Tensor:
+        """Return x * factor, plus the bias if there is one."""
+        if factor is None:
+            factor = self.weight
+            if self.min_value is not None and self.training:
+                with torch.no_grad():
+                    factor.clamp_(min=self.min_value)
+        if self.min_value is not None:
+            factor = factor + (self.min_value - factor).clamp(min=0).detach()
+        factor = self.spread(factor, x)
+        return torch.addcmul(self.spread(self.bias, x), x, factor) if self.bias_term else x * factor
