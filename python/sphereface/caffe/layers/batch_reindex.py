@@ -1,0 +1,43 @@
+"""BatchReindex: the batch in another order, with samples left out or repeated.
+
+Source: Caffe's batch_reindex_layer.cpp. As there, an index out of range is an error of this
+layer on the CPU only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sphereface.caffe.graph import exactly
+from sphereface.caffe.layer import Layer, Shape
+from sphereface.caffe.registry import register_layer
+
+__all__ = ["BatchReindex"]
+
+
+@register_layer("BatchReindex")
+class BatchReindex(Layer):
+    """Sample i of the top is sample index[i] of the bottom; gradients of repeats add up."""
+
+    bottoms = exactly(2)
+
+    def reshape(self, bottom_shapes: Sequence[Shape]) -> Sequence[Shape]:
+        """Return the bottom's shape with one sample for each index."""
+        shape, indices = bottom_shapes
+        if len(indices) != 1 or not shape:
+            raise self.error(
+                f"bottoms of shapes {shape} and {indices}",
+                expected="samples on the first axis, and indices of one axis",
+            )
+        return [(*indices, *shape[1:])]
+
+    def forward(self, x: Tensor, indices: Tensor) -> Tensor:
+        """Return the chosen samples."""
+        indices = indices.long()
+        if not torch.compiler.is_compiling() and indices.device.type == "cpu":
+            for index in indices[(indices < 0) | (indices >= x.shape[0])]:
+                raise self.error(f"index {int(index)}", expected=f"0 to {x.shape[0] - 1}")
+        return x.index_select(0, indices)

@@ -1,0 +1,37 @@
+"""Parameter: a parameter blob as a top.
+
+Source: Caffe's parameter_layer.hpp. What differs: nothing; the blob has no filler and starts at
+zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from sphereface.caffe.graph import exactly
+from sphereface.caffe.layer import Layer, Shape
+from sphereface.caffe.registry import register_layer
+
+__all__ = ["Parameter"]
+
+
+@register_layer("Parameter", param="parameter_param")
+class Parameter(Layer):
+    """The learnable blob ``weight`` of ``parameter_param.shape``."""
+
+    bottoms = exactly(0)
+    weight: Tensor
+
+    def setup(self, bottom_shapes: Sequence[Shape]) -> None:
+        """Create the blob."""
+        self.add_blob("weight", tuple(self.options.shape.dim))
+
+    def reshape(self, bottom_shapes: Sequence[Shape]) -> Sequence[Shape]:
+        """Return the blob's shape."""
+        return [tuple(self.weight.shape)]
+
+    def forward(self) -> Tensor:
+        """Return the blob."""
+        return self.weight

@@ -1,0 +1,82 @@
+"""The base class of losses: their blobs, labels and normalisation.
+
+Source: Caffe's loss_layer.cpp, and the get_normalizer of softmax_loss_layer.cpp and its kin. What
+differs: a label out of range is an error (on the CPU), where Caffe reads foreign memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from sphereface.caffe.graph import exactly
+from sphereface.caffe.layer import Layer, Shape
+
+__all__ = ["LossLayer"]
+
+
+class LossLayer(Layer):
+    """A scalar top with loss weight 1, which the file may leave out.
+
+    Attributes
+    ----------
+    ignore_label : int or None
+        From ``loss_param``, for the losses that know it.
+    normalization : {"FULL", "VALID", "BATCH_SIZE", "NONE"}
+        From ``loss_param``, or what its older ``normalize`` means.
+    """
+
+    bottoms = exactly(2)
+    auto_tops = True
+    default_loss_weight = 1.0
+    #: Where the file says nothing.
+    default_normalization: ClassVar[str] = "VALID"
+
+    def setup(self, bottom_shapes: Sequence[Shape]) -> None:
+        """Read ``loss_param``."""
+        loss = self.layer_param.loss_param
+        self.ignore_label = loss.ignore_label if loss.HasField("ignore_label") else None
+        if loss.HasField("normalization"):
+            modes = loss.DESCRIPTOR.enum_types_by_name["NormalizationMode"]
+            self.normalization = modes.values_by_number[loss.normalization].name
+        elif loss.HasField("normalize"):
+            self.normalization = "VALID" if loss.normalize else "BATCH_SIZE"
+        else:
+            self.normalization = self.default_normalization
+
+    def reshape(self, bottom_shapes: Sequence[Shape]) -> Sequence[Shape]:
+        """Check that the first two bottoms have one batch size; the top is a scalar."""
+        first, second = bottom_shapes[:2]
+        if not first or first[:1] != second[:1]:
+            raise self.error(
+                f"bottoms of shapes {first} and {second}", expected="the same first dimension"
+            )
+        return [()]
+
+    def normalizer(self, outer: int, count: int, valid: Tensor | None) -> Tensor | int:
+        """Return what `normalization` divides by, at least 1.
+
+        Parameters
+        ----------
+        outer : int
+            For BATCH_SIZE.
+        count : int
+            All labels, for FULL.
+        valid : Tensor of bool, optional
+            Which labels are not ignored, for VALID; None for all of them.
+        """
+        if self.normalization == "VALID" and valid is not None:
+            return valid.sum().clamp(min=1)
+        if self.normalization == "NONE":
+            return 1
+        return max(outer if self.normalization == "BATCH_SIZE" else count, 1)
+
+    def check_labels(self, labels: Tensor, classes: int) -> None:
+        """Raise an error for the first label that is no class; on the CPU, outside compilers."""
+        if torch.compiler.is_compiling() or labels.device.type != "cpu":
+            return
+        for label in labels[(labels < 0) | (labels >= classes)]:
+            raise self.error(f"label {int(label)}", expected=f"0 to {classes - 1}")
