@@ -11,6 +11,7 @@ import torch
 from sphereface.caffe.graph import NetGraph, build_graph
 from sphereface.caffe.layer import Phase, Shape
 from sphereface.caffe.net import Net
+from sphereface.caffe.python_class import importing_allowed
 from sphereface.caffe.registry import layer_class, layer_types
 from sphereface.errors import SphereFaceError
 from sphereface.proto.net_file import read_net
@@ -29,6 +30,7 @@ def load(
     *,
     input_shapes: Mapping[str, Shape] | None = None,
     generator: torch.Generator | None = None,
+    allow_python: bool | Iterable[str] = (),
 ) -> Net:
     """Build a Caffe net as a torch module, with the weights of a caffemodel.
 
@@ -48,6 +50,9 @@ def load(
         Input and data layers.
     generator : torch.Generator, optional
         Source of the fillers' random numbers (``random_seed``).
+    allow_python : bool or iterable of str
+        Modules that Python layers of the file may import, True for any; modules that the program
+        has imported are always allowed.
 
     Returns
     -------
@@ -69,7 +74,8 @@ def load(
     """
     graph = load_graph(prototxt, phase, level, stages)
     fill = caffemodel is None
-    net = Net(graph, phase=phase, input_shapes=input_shapes, fill=fill, generator=generator)
+    with importing_allowed(allow_python):
+        net = Net(graph, phase=phase, input_shapes=input_shapes, fill=fill, generator=generator)
     if caffemodel is not None:
         net.copy_from(caffemodel, generator=generator)
     return net

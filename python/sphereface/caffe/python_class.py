@@ -1,0 +1,164 @@
+"""Python layer classes: their base class, and which of them a prototxt may use.
+
+Source: Caffe's python_layer.hpp and python/caffe/_caffe.cpp. What differs: a file that is loaded
+never makes the program import a module by itself. The classes of modules that the program has
+imported are free to use; others are imported only if `load` is told so by ``allow_python``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from sphereface.caffe.numpy_blob import BlobVec
+from sphereface.errors import SphereFaceError, nearest
+
+__all__ = ["PythonLayer", "as_caffe", "importing_allowed", "make_python_layer"]
+
+_METHODS = ("setup", "reshape", "forward")
+_importable: ContextVar[bool | frozenset[str]] = ContextVar("importable", default=frozenset())
+
+
+class PythonLayer:
+    """What ``caffe.Layer`` is to a Python layer class.
+
+    Attributes
+    ----------
+    param_str : str
+        ``python_param.param_str``.
+    phase : int
+        0 is TRAIN, 1 TEST.
+    blobs : BlobVec
+        Parameter blobs; `setup` adds them with ``self.blobs.add_blob(*shape)``.
+    """
+
+    param_str: str
+    phase: int
+    blobs: BlobVec
+
+    def __init__(self, param: Any = None) -> None:
+        """Accept the LayerParameter, which a class that overrides this hands on."""
+
+    @property
+    def type(self) -> str:
+        """The type in the file."""
+        return "Python"
+
+    def setup(self, bottom: Any, top: Any) -> None:
+        """Read `param_str` and add parameter blobs; runs once."""
+
+    def reshape(self, bottom: Any, top: Any) -> None:
+        """Give the tops their shapes; runs before every forward."""
+        raise NotImplementedError(f"{type(self).__name__}.reshape")
+
+    def forward(self, bottom: Any, top: Any) -> None:
+        """Write the tops' data."""
+        raise NotImplementedError(f"{type(self).__name__}.forward")
+
+    def backward(self, top: Any, propagate_down: Any, bottom: Any) -> None:
+        """Write the bottoms' diffs and add to the parameter blobs' diffs."""
+        raise NotImplementedError(f"{type(self).__name__}.backward")
+
+
+def make_python_layer(module: str, layer: str, param: Any, where: str) -> Any:
+    """Return an instance of the class that a ``python_param`` names.
+
+    Raises
+    ------
+    SphereFaceError
+        The module may not be imported or cannot be, or it has no such layer class.
+    """
+    found = _module(module, where)
+    cls = getattr(found, layer, None)
+    if cls is None:
+        raise SphereFaceError(
+            f'module "{module}" has no "{layer}"', where=where, fix=nearest(layer, vars(found))
+        )
+    # Not everything that can be called is a layer: prototxts come from anywhere.
+    if not isinstance(cls, type) or not all(callable(getattr(cls, m, None)) for m in _METHODS):
+        raise SphereFaceError(
+            f'"{module}.{layer}" is no layer class',
+            where=where,
+            expected="a class with the methods setup, reshape, forward and backward",
+        )
+    if issubclass(cls, PythonLayer):
+        return cls(param)
+    try:
+        return cls()
+    except TypeError as error:
+        raise SphereFaceError(
+            f'"{module}.{layer}" cannot be made ({error})',
+            where=where,
+            expected="a class derived from the Layer of sphereface.pycaffe, not of another caffe",
+        ) from error
+
+
+def _module(name: str, where: str) -> ModuleType:
+    if name in sys.modules:
+        return sys.modules[name]
+    allowed = _importable.get()
+    if allowed is not True and name not in allowed:  # type: ignore[operator]
+        raise SphereFaceError(
+            f'python_param names the module "{name}", which the program has not imported',
+            where=where,
+            fix="if you trust its code: import it before loading the net, or "
+            f'load(..., allow_python=["{name}"])',
+        )
+    try:
+        return import_module(name)
+    except ImportError as error:
+        missing_caffe = getattr(error, "name", None) == "caffe"
+        raise SphereFaceError(
+            f'module "{name}" cannot be imported ({error})',
+            where=where,
+            fix="load inside `with sphereface.caffe.as_caffe(sphereface.pycaffe):`"
+            if missing_caffe
+            else "add its folder to PYTHONPATH",
+        ) from error
+
+
+@contextmanager
+def importing_allowed(modules: bool | Iterable[str]) -> Iterator[None]:
+    """Allow nets built inside the block to import `modules` for Python layers; True: any."""
+    given = modules if isinstance(modules, bool) else frozenset(modules)
+    token = _importable.set(given or frozenset())
+    try:
+        yield
+    finally:
+        _importable.reset(token)
+
+
+@contextmanager
+def as_caffe(module: ModuleType) -> Iterator[None]:
+    """Let ``import caffe`` find `module` inside the block, and its loaded submodules too.
+
+    For layer classes and scripts written for pycaffe. A caffe that is installed is hidden for
+    that time.
+
+    Examples
+    --------
+    >>> from sphereface import pycaffe
+    >>> with as_caffe(pycaffe):
+    ...     import my_layers  # says: import caffe; class MyLayer(caffe.Layer)
+    """
+    prefix = module.__name__ + "."
+    names = {n: "caffe." + n.removeprefix(prefix) for n in sys.modules if n.startswith(prefix)}
+    aliases = {"caffe": module, **{alias: sys.modules[name] for name, alias in names.items()}}
+    hidden = {n: m for n, m in sys.modules.items() if n == "caffe" or n.startswith("caffe.")}
+    _replace(hidden, aliases)
+    try:
+        yield
+    finally:
+        added = {n: m for n, m in sys.modules.items() if n == "caffe" or n.startswith("caffe.")}
+        _replace(added, hidden)
+
+
+def _replace(old: dict[str, ModuleType], new: dict[str, ModuleType]) -> None:
+    for name in old:
+        del sys.modules[name]
+    sys.modules.update(new)
