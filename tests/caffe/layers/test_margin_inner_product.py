@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from reference import a_softmax
 
+from reference import a_softmax
 from sphereface.caffe import load
 from sphereface.errors import SphereFaceError
 

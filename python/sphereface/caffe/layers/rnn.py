@@ -1,0 +1,47 @@
+"""RNN: the plain recurrent layer.
+
+Source: Caffe's rnn_layer.cpp. What differs: see `Recurrent`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sphereface.caffe.layer import Shape
+from sphereface.caffe.layers.recurrent import Recurrent
+from sphereface.caffe.registry import register_layer
+
+__all__ = ["RNN"]
+
+
+@register_layer("RNN", param="recurrent_param")
+class RNN(Recurrent):
+    """Outputs ``o_t = tanh(W_ho h_t + b_o)`` of the hidden state h_t.
+
+    ``h_t = tanh(W_hh cont_t h_(t-1) + W_xh x_t + b_h + W_xh_static x_static)``. Blobs: ``weight``
+    W_xh, ``bias`` b_h, ``weight_static``, ``weight_hidden`` W_hh, ``weight_output`` W_ho,
+    ``bias_output`` b_o. State: h. Bottoms and tops: see `Recurrent`.
+    """
+
+    def setup(self, bottom_shapes: Sequence[Shape]) -> None:
+        """Create the blobs."""
+        super().setup(bottom_shapes)
+        size, options = self.num_output, self.options
+        self.add_blob("weight_output", (size, size), options.weight_filler)
+        self.add_blob("bias_output", (size,), options.bias_filler)
+
+    def unroll(
+        self, inputs: Tensor, cont: Tensor, before: Sequence[Tensor]
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        """Run the recurrence, then the output of all timesteps at once."""
+        (h,) = before
+        hidden = []
+        for step, mark in zip(inputs.unbind(), cont.unbind(), strict=True):
+            h = (step + F.linear(mark * h, self.weight_hidden)).tanh()
+            hidden.append(h)
+        outputs = F.linear(torch.stack(hidden), self.weight_output, self.bias_output).tanh()
+        return outputs, [h]
