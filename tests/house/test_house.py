@@ -1,0 +1,69 @@
+"""Rules of the repository that no linter checks."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MAX_LINES = 400
+TORCH_FREE = [
+    "sphereface",
+    "sphereface.cli.main",
+    "sphereface.evaluation",
+    "sphereface.numpy_ops",
+    "sphereface.proto.schema",
+    "sphereface.python_layer",
+    "sphereface.weights",
+]
+
+
+def tracked(*patterns):
+    names = subprocess.run(
+        ["git", "ls-files", *patterns], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    return [ROOT / name for name in names if (ROOT / name).is_file()]
+
+
+@pytest.fixture(scope="module")
+def sources():
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    return tracked("*.py", "*.h", "*.cpp", "*.cu", "*.cuh", "*.c")
+
+
+def test_files_stay_small(sources):
+    lengths = {p.relative_to(ROOT): len(p.read_text().splitlines()) for p in sources}
+    assert len(lengths) > 50
+    assert {name: n for name, n in lengths.items() if n > MAX_LINES} == {}
+
+
+@pytest.mark.parametrize("module", TORCH_FREE)
+def test_import_does_not_load_torch(module):
+    script = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_public_names_resolve():
+    import sphereface
+
+    for name in sphereface.__all__:
+        assert getattr(sphereface, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'margin'"):
+        _ = sphereface.margin
+
+
+def test_readme_names_only_what_exists():
+    readme = (ROOT / "README.md").read_text()
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    named = re.findall(r"\bmake ([\w-]+)", readme)
+    assert {"demo", "test"} <= set(named) <= set(targets)
+    links = re.findall(r"\]\(((?!http)[^)#]+)\)", readme)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_ci_runs_the_readmes_test_command():
+    assert "make test" in (ROOT / ".ci" / "run").read_text()
