@@ -39,7 +39,7 @@ class _AddRowGradient(torch.autograd.Function):
         return value.clone()
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         label, rows = ctx.saved_tensors
         dweight = None
         if ctx.needs_input_grad[1]:

@@ -54,11 +54,11 @@ class LabelSpecificAdd(_LabelSpecific):
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Read the bias."""
-        self.bias = self.options.bias
+        self.added: float = self.options.bias
 
     def change(self, scores: Tensor, column: Tensor) -> Tensor:
         """Add the bias."""
-        bias = torch.full_like(column, self.bias, dtype=scores.dtype)
+        bias = torch.full_like(column, self.added, dtype=scores.dtype)
         return scores.scatter_add(1, column, bias)
 
 

@@ -43,6 +43,9 @@ class Recurrent(Layer):
     #: Rows of the weights, in units of num_output.
     gates: ClassVar[int] = 1
 
+    weight_static: Tensor
+    weight_hidden: Tensor
+
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Create the blobs, and the carried state where it is not exposed."""
         options = self.options

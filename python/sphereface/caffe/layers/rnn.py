@@ -27,6 +27,9 @@ class RNN(Recurrent):
     ``bias_output`` b_o. State: h. Bottoms and tops: see `Recurrent`.
     """
 
+    weight_output: Tensor
+    bias_output: Tensor
+
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Create the blobs."""
         super().setup(bottom_shapes)
