@@ -2,7 +2,7 @@
 // operators, and makes a failed load an ordinary ImportError.
 #include <Python.h>
 
-static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_C", NULL, -1, NULL,
-                                    NULL,                  NULL, NULL, NULL};
+static struct PyModuleDef module = {
+    PyModuleDef_HEAD_INIT, "_C", NULL, -1, NULL, NULL, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit__C(void) { return PyModule_Create(&module); }

@@ -46,7 +46,8 @@ struct Gemm {
   }
 };
 
-// Row-major with rows one element further apart than they are long, in memory of exactly that size.
+// Row-major, NaN until written, rows one element further apart than they are long, in memory of
+// exactly that size.
 template <typename T>
 struct Rows {
   int64_t rows, cols;
@@ -66,6 +67,12 @@ struct Rows {
         matrix().at(i, k) = Scalar<T>::store(static_cast<MathOf<T>>(normal(random)));
       }
     }
+  }
+  bool gaps_untouched() {
+    for (int64_t i = 0; i + 1 < rows; ++i) {
+      if (!std::isnan(Scalar<T>::load(matrix().row(i)[cols]))) return false;
+    }
+    return true;
   }
   reference::Dense dense() {
     reference::Dense result(rows, cols);
@@ -151,6 +158,7 @@ void check_setting(const Setting& s, Special special, std::mt19937& random) {
       margin_inner_product_input_gradient(p, g, dx.matrix(), chunk, workspace, backend);
       margin_inner_product_weight_gradient(p, g, dweight.matrix(), chunk, backend);
       CHECK(backend.non_finite_row == nullptr);
+      CHECK(y.gaps_untouched() && dx.gaps_untouched() && dweight.gaps_untouched());
       check_close(y, expected.y, y_size);
       check_close(dx, expected.dx, dx_size);
       check_close(dweight, expected.dweight, dw_size);
