@@ -55,5 +55,6 @@ class Scale(Bias):
                     factor.clamp_(min=self.min_value)
         if self.min_value is not None:
             factor = factor + (self.min_value - factor).clamp(min=0).detach()
-        factor = self.spread(factor, x)
-        return torch.addcmul(self.spread(self.bias, x), x, factor) if self.bias_term else x * factor
+        y = x * self.spread(factor, x)
+        # Not addcmul, which is slow where a factor is repeated along the last axis.
+        return y.add_(self.spread(self.bias, x)) if self.bias_term else y
