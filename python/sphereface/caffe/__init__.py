@@ -6,6 +6,17 @@ from sphereface.caffe.graph import Arity, at_least, exactly
 from sphereface.caffe.layer import Layer
 from sphereface.caffe.load import load
 from sphereface.caffe.net import Net
+from sphereface.caffe.python_class import as_caffe
 from sphereface.caffe.registry import layer_types, register_layer
 
-__all__ = ["Arity", "Layer", "Net", "at_least", "exactly", "layer_types", "load", "register_layer"]
+__all__ = [
+    "Arity",
+    "Layer",
+    "Net",
+    "as_caffe",
+    "at_least",
+    "exactly",
+    "layer_types",
+    "load",
+    "register_layer",
+]

@@ -112,7 +112,7 @@ def _module(name: str, where: str) -> ModuleType:
     try:
         return import_module(name)
     except ImportError as error:
-        missing_caffe = getattr(error, "name", None) == "caffe"
+        missing_caffe = (error.name or "").partition(".")[0] == "caffe"
         raise SphereFaceError(
             f'module "{name}" cannot be imported ({error})',
             where=where,

@@ -9,6 +9,7 @@ refuses.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,8 @@ class Python(Layer):
         """Return the shapes that the object's reshape gives the tops for bottoms of zeros."""
         bottom = [NumpyBlob(shape) for shape in bottom_shapes]
         top = self.top_blobs(bottom, np.float32)
-        self.instance.reshape(bottom, top)
+        # A copy, so that the state between a forward and its backward stays as it is.
+        copy(self.instance).reshape(bottom, top)
         return [blob.shape for blob in top]
 
     def forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
