@@ -1,0 +1,42 @@
+"""What ``import caffe`` was: ``from sphereface import pycaffe as caffe``.
+
+Legacy scripts run unchanged by ``python -m sphereface.pycaffe script.py``. docs/pycaffe.md tells
+what differs from pycaffe.
+"""
+
+from __future__ import annotations
+
+from sphereface.caffe import layer_types as layer_type_list
+from sphereface.caffe.python_class import PythonLayer as Layer
+from sphereface.pycaffe import io, proto
+from sphereface.pycaffe.classifier import Classifier
+from sphereface.pycaffe.detector import Detector
+from sphereface.pycaffe.install import install
+from sphereface.pycaffe.mode import set_device, set_mode_cpu, set_mode_gpu, set_random_seed
+from sphereface.pycaffe.net import Net
+from sphereface.pycaffe.net_spec import NetSpec, layers, params, to_proto
+from sphereface.pycaffe.proto.caffe_pb2 import TEST, TRAIN
+
+__all__ = [
+    "TEST",
+    "TRAIN",
+    "Classifier",
+    "Detector",
+    "Layer",
+    "Net",
+    "NetSpec",
+    "install",
+    "io",
+    "layer_type_list",
+    "layers",
+    "params",
+    "proto",
+    "set_device",
+    "set_mode_cpu",
+    "set_mode_gpu",
+    "set_random_seed",
+    "to_proto",
+]
+
+__version__ = "1.0.0"
+"""Of the Caffe whose interface this is."""

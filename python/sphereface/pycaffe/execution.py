@@ -1,0 +1,262 @@
+"""A net run layer by layer on blobs that stay: any part of it, forward and backward.
+
+Source: Caffe's Net::ForwardFromTo, BackwardFromTo and Reshape (net.cpp). Each layer's gradient is
+torch's, computed from what its last forward recorded and from the diffs in its top blobs. What
+differs: a layer that was never run forward is run when its gradient is asked for.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from sphereface.caffe import Layer, Net
+from sphereface.pycaffe.backward_plan import plan_backward
+from sphereface.pycaffe.blob import Blob
+from sphereface.pycaffe.mode import current_device
+from sphereface.pycaffe.sources import source_of
+
+__all__ = ["AUTOMATIC_TOP", "Execution"]
+
+AUTOMATIC_TOP = "(automatic)"
+"""Caffe's name for the top that a loss layer has without being given one."""
+
+
+class _Record(NamedTuple):
+    """What a layer's forward left for its backward."""
+
+    bottoms: list[Tensor]
+    tops: tuple[Tensor, ...]
+
+
+class Execution:
+    """The blobs of a built net, and the passes over them.
+
+    Parameters
+    ----------
+    net : sphereface.caffe.Net
+        Built, on the CPU, with the Split layers of `insert_splits`.
+
+    Attributes
+    ----------
+    blobs, blob_names : list
+        By Caffe's blob number; what is written in place is one blob.
+    bottom_ids, top_ids : list of list of int
+        Blob numbers of each layer.
+    params : list of list of Blob
+        Parameter blobs of each layer.
+    sources : dict
+        Index of a data layer to what feeds it.
+    """
+
+    def __init__(self, net: Net) -> None:
+        self.net = net
+        self.blobs: list[Blob] = []
+        self.blob_names: list[str] = []
+        self.bottom_ids: list[list[int]] = []
+        self.top_ids: list[list[int]] = []
+        self._add_blobs()
+        self._owners: list[tuple[Blob, Layer, str]] = []
+        self.params = self._param_blobs()
+        if net.force_backward:
+            for parameter in net.parameters():
+                parameter.requires_grad_()
+        self.plan = plan_backward(net)
+        self.sources = {
+            index: source
+            for index, layer in enumerate(net.layers)
+            if layer.is_input and (source := source_of(layer)) is not None
+        }
+        self._records: list[_Record | None] = [None] * len(net.layers)
+        self._checked: list[Any] = [None] * len(net.layers)
+        self._device = torch.device("cpu")
+
+    # ---- passes
+
+    def forward(self, start: int, end: int) -> float:
+        """Run layers `start` to `end` on what their bottoms hold; return their weighted loss."""
+        self._place(current_device())
+        loss = 0.0
+        for index in range(start, end + 1):
+            self._forward_layer(index)
+            for blob_id, weight in self._losses(index):
+                loss += weight * float(self.blobs[blob_id].data.sum())
+        return loss
+
+    def backward(self, start: int, end: int) -> None:
+        """Run layers `start` down to `end` backward from the diffs of their tops.
+
+        Bottom diffs are overwritten, parameter diffs added to.
+        """
+        self._place(current_device())
+        for index in range(start, end - 1, -1):
+            if self.plan.layers[index] and not self.net.layers[index].is_input:
+                self._backward_layer(index)
+
+    def reshape(self) -> None:
+        """Give every blob the shape that follows from the input blobs."""
+        for index, layer in enumerate(self.net.layers):
+            if not layer.is_input:
+                shapes = self._check_shapes(index)
+                for blob, shape in zip(self._tops(index), shapes, strict=True):
+                    blob.reshape(*shape)
+
+    def to_host(self) -> None:
+        """Let the net's layers use the parameter blobs' host memory, to read or replace it."""
+        self._bind(torch.device("cpu"))
+
+    # ---- one layer
+
+    def _forward_layer(self, index: int) -> None:
+        layer, tops = self.net.layers[index], self._tops(index)
+        if layer.is_input:
+            if index in self.sources:
+                self.sources[index].feed(tops)
+            return
+        if layer.type == "Split":
+            for top in tops:
+                top.share_data(self.blobs[self.bottom_ids[index][0]])
+            return
+        # A layer class of the user's own looks at its bottoms itself, before every forward.
+        if layer.type != "Python":
+            self._check_shapes(index)
+        record = self._run(index)
+        for top, value in zip(tops, record.tops, strict=True):
+            top.reshape(*value.shape)
+            top.data_tensor(self._device, write=True).copy_(value.detach())
+        self._records[index] = record if self.plan.layers[index] else None
+
+    def _run(self, index: int) -> _Record:
+        values = []
+        for blob_id, wanted in zip(self.bottom_ids[index], self.plan.bottoms[index], strict=True):
+            value = self.blobs[blob_id].data_tensor(self._device)
+            if blob_id in self.top_ids[index]:
+                value = value.clone()  # the top overwrites the blob
+            values.append(value.requires_grad_(wanted))
+        with torch.set_grad_enabled(self.plan.layers[index]):
+            result = self.net.layers[index](*values)
+        return _Record(values, result if isinstance(result, tuple) else (result,))
+
+    def _backward_layer(self, index: int) -> None:
+        layer = self.net.layers[index]
+        bottoms = [self.blobs[blob_id] for blob_id in self.bottom_ids[index]]
+        if layer.type == "Split":
+            diffs = torch.stack([top.diff_tensor(self._device) for top in self._tops(index)])
+            bottoms[0].diff_tensor(self._device, write=True).copy_(diffs.sum(0))
+            return
+        record = self._records[index] or self._run(index)
+        self._records[index] = record
+        wanted = self.plan.bottoms[index]
+        params = self._learning(index)
+        into = [value for value, wish in zip(record.bottoms, wanted, strict=True) if wish]
+        grads = self._gradients(index, record, into + [tensor for _, tensor in params])
+        targets = [blob for blob, wish in zip(bottoms, wanted, strict=True) if wish]
+        for blob, grad in zip(targets, grads, strict=False):
+            diff = blob.diff_tensor(self._device, write=True)
+            diff.zero_() if grad is None else diff.copy_(grad)
+        for (blob, _), grad in zip(params, grads[len(into) :], strict=True):
+            if grad is not None:
+                blob.diff_tensor(self._device, write=True).add_(grad)
+
+    def _gradients(
+        self, index: int, record: _Record, inputs: list[Tensor]
+    ) -> tuple[Tensor | None, ...]:
+        in_place = set(self.bottom_ids[index]).intersection(self.top_ids[index])
+        outputs, diffs = [], []
+        for value, blob in zip(record.tops, self._tops(index), strict=True):
+            if not value.requires_grad:
+                continue
+            if value.shape != blob.shape:
+                raise self.net.layers[index].error(
+                    f"backward with a top of shape {blob.shape}",
+                    expected=f"{tuple(value.shape)}, its shape in the last forward",
+                    fix="run forward after a reshape",
+                )
+            diff = blob.diff_tensor(self._device)
+            outputs.append(value)
+            diffs.append(diff.clone() if in_place else diff)
+        if not outputs or not inputs:
+            return (None,) * len(inputs)
+        return torch.autograd.grad(outputs, inputs, diffs, retain_graph=True, allow_unused=True)
+
+    def _check_shapes(self, index: int) -> Any:
+        """Return the shapes of a layer's tops, or raise Caffe's error for its bottoms."""
+        bottoms = [self.blobs[blob_id].shape for blob_id in self.bottom_ids[index]]
+        known = self._checked[index]
+        if known is None or known[0] != bottoms:
+            known = self._checked[index] = (bottoms, self.net.layers[index].reshape(bottoms))
+        return known[1]
+
+    # ---- blobs
+
+    def _tops(self, index: int) -> list[Blob]:
+        return [self.blobs[blob_id] for blob_id in self.top_ids[index]]
+
+    def _losses(self, index: int) -> list[tuple[int, float]]:
+        weights = self.net.layers[index].loss_weight
+        return [(i, w) for i, w in zip(self.top_ids[index], weights, strict=True) if w]
+
+    def _add_blobs(self) -> None:
+        graph = self.net.graph
+        names, shapes = graph.blob_names, self.net.infer_shapes({})
+        ids: dict[int, int] = {}
+        for node, layer in zip(graph.nodes, self.net.layers, strict=True):
+            for position, slot in enumerate(node.tops):
+                bottom = node.bottoms[position] if position < len(node.bottoms) else -1
+                if bottom >= 0 and names[slot] == names[bottom]:
+                    ids[slot] = ids[bottom]
+                else:
+                    ids[slot] = len(self.blobs)
+                    self.blobs.append(Blob())
+                    self.blob_names.append(names[slot] or AUTOMATIC_TOP)
+                blob = self.blobs[ids[slot]]
+                blob.reshape(*shapes[slot])
+                if layer.loss_weight[position]:
+                    # From the start; a loss' backward begins with it.
+                    blob.diff[...] = layer.loss_weight[position]
+            self.bottom_ids.append([ids[slot] for slot in node.bottoms])
+            self.top_ids.append([ids[slot] for slot in node.tops])
+
+    def _param_blobs(self) -> list[list[Blob]]:
+        """Return the parameter blobs of each layer; shared ones share data and diff."""
+        known: dict[int, Blob] = {}
+        params: list[list[Blob]] = []
+        for layer in self.net.layers:
+            params.append([])
+            for name, tensor in zip(layer.blob_names, layer.blobs, strict=True):
+                blob = Blob.of(tensor)
+                owner = known.setdefault(tensor.data_ptr(), blob)
+                if owner is blob:
+                    self._owners.append((blob, layer, name))
+                else:
+                    shape = blob.shape
+                    blob.share_data(owner)
+                    blob.share_diff(owner)
+                    blob.reshape(*shape)
+                params[-1].append(blob)
+        return params
+
+    def _learning(self, index: int) -> list[tuple[Blob, Tensor]]:
+        tensors = self.net.layers[index].blobs
+        return [
+            (blob, tensor)
+            for blob, tensor in zip(self.params[index], tensors, strict=True)
+            if tensor.requires_grad
+        ]
+
+    def _place(self, device: torch.device) -> None:
+        if device != self._device:
+            self.net.to(device)
+            self._device = device
+            self._records = [None] * len(self._records)
+        self._bind(device)
+
+    def _bind(self, device: torch.device) -> None:
+        """Let the layers compute with the memory of the parameter blobs."""
+        for blob, layer, name in self._owners:
+            memory = blob.data_tensor(device, write=True)
+            tensor = getattr(layer, name)
+            if tensor.data_ptr() != memory.data_ptr() or tensor.shape != memory.shape:
+                tensor.data = memory
