@@ -32,12 +32,13 @@ __device__ Math warp_sum(Math value) {
   return value;
 }
 
-template <typename T>
-__device__ MathOf<T> warp_dot(const T* a, const T* b, int64_t count) {
-  MathOf<T> sum = 0;
+// Summed in Sum, the math type unless asked otherwise.
+template <typename T, typename Sum = MathOf<T>>
+__device__ Sum warp_dot(const T* a, const T* b, int64_t count) {
+  Sum sum = 0;
 #pragma unroll 4
   for (int64_t k = lane_id(); k < count; k += kWarpSize) {
-    sum += Scalar<T>::load(a[k]) * Scalar<T>::load(b[k]);
+    sum += Sum{Scalar<T>::load(a[k])} * Sum{Scalar<T>::load(b[k])};
   }
   return warp_sum(sum);
 }

@@ -155,8 +155,7 @@ Tensor margin_inner_product_input_gradient(Tensor grad, Tensor x, Tensor weight,
                                            bool unit_rows, std::optional<int64_t> ignore_index) {
   const Arguments a(x, weight, label, lambda, margin, exact, unit_rows, ignore_index);
   check_grad(grad, a);
-  Tensor dx = new_matrix(a.x, a.x.size(0), a.x.size(1));
-  if (a.weight.size(0) == 0) return torch::stable::zero_(dx);
+  const Tensor dx = new_matrix(a.x, a.x.size(0), a.x.size(1));
   run<Device>(a, !unit_rows, [&](const auto& problem, const auto& chunk, auto& backend) {
     using T = std::remove_pointer_t<decltype(chunk.workspace.data)>;
     sphereface::margin_inner_product_input_gradient(problem, matrix<const T>(grad), matrix<T>(dx),

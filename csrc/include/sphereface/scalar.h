@@ -47,8 +47,9 @@ struct Scalar<bfloat16> {
 template <typename T>
 using MathOf = typename Scalar<T>::Math;
 
-// How far from 1 the squared norm of a row may be for the row to count as normalised: what the
-// rounding of the division and of the sum leaves, so that normalising twice changes nothing.
+// How far from 1 the squared norm of a row, summed in double, may be for the row to count as
+// normalised: what rounding the scale and the products leaves, so that normalising twice changes
+// nothing.
 template <typename T>
 SPHEREFACE_HD constexpr MathOf<T> unit_tolerance() {
   return 8 * Scalar<T>::kEpsilon + 2 * Scalar<T>::kRoundoff;
