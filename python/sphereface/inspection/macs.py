@@ -1,0 +1,85 @@
+"""Multiply-accumulates of a layer.
+
+Counted are the products with a weight matrix or a kernel, as papers on face networks count them:
+convolutions, inner products, margin products, recurrent products and their kin, forward only,
+without the addition of a bias. Activations, normalisation, pooling and element-wise layers count 0,
+and so does Embed, which looks up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+
+from sphereface.caffe import Layer
+
+__all__ = ["layer_macs"]
+
+Shape = tuple[int, ...]
+
+
+def layer_macs(layer: Layer, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+    """Return the multiply-accumulates of one forward pass of `layer`.
+
+    Parameters
+    ----------
+    layer : Layer
+        A built layer. One of a type that is not of this package is asked for its count with
+        ``layer.macs(bottoms, tops)`` if it has such a method, and counts 0 otherwise.
+    bottoms, tops : sequence of shape
+        Its shapes, batch included.
+    """
+    rule = _RULES.get(layer.type)
+    if rule is not None:
+        return rule(layer, bottoms, tops)
+    own = getattr(layer, "macs", None)
+    return int(own(bottoms, tops)) if callable(own) else 0
+
+
+def _convolution(layer: Layer, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+    # Every output value takes the kernel over the channels of its group.
+    per_output = prod(layer.blobs[0].shape[1:])
+    return per_output * sum(map(prod, tops))
+
+
+def _deconvolution(layer: Layer, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+    # Every input value is spread by the kernel over the outputs of its group.
+    per_input = prod(layer.blobs[0].shape[1:])
+    return per_input * sum(map(prod, bottoms))
+
+
+def _product(layer: Layer, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+    # A row of the first top from each row of the first bottom; the rows are what is left of K.
+    axis = len(tops[0]) - 1
+    return prod(tops[0]) * prod(bottoms[0][axis:])
+
+
+def _recurrent(layer: Layer, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+    # Bottoms: x (T, N, ...), cont (T, N), optionally a static input (N, ...), whose weight is the
+    # third blob and is applied once; biases have one axis.
+    steps, streams = bottoms[0][:2]
+    matrices = [blob for blob in layer.blobs if blob.dim() == 2]
+    static = matrices.pop(1) if _has_static_input(layer, bottoms) else None
+    total = steps * streams * sum(blob.numel() for blob in matrices)
+    return total + (streams * static.numel() if static is not None else 0)
+
+
+def _has_static_input(layer: Layer, bottoms: Sequence[Shape]) -> bool:
+    hidden = 0
+    if layer.options is not None and layer.options.expose_hidden:
+        hidden = 2 if layer.type == "LSTM" else 1
+    return len(bottoms) - hidden > 2
+
+
+_RULES: dict[str, Callable[[Layer, Sequence[Shape], Sequence[Shape]], int]] = {
+    "Convolution": _convolution,
+    "DepthwiseConvolution": _convolution,
+    "ConvolutionDepthwise": _convolution,
+    "Deconvolution": _deconvolution,
+    "InnerProduct": _product,
+    "MarginInnerProduct": _product,
+    "LargeMarginInnerProduct": _product,
+    "InnerDistance": _product,
+    "LSTM": _recurrent,
+    "RNN": _recurrent,
+}
