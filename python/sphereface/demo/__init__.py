@@ -1,0 +1,1 @@
+"""Whole jobs on data that comes with the installed packages; ``sphereface demo`` runs them."""
