@@ -1,0 +1,1 @@
+"""The command ``sphereface``: one module a subcommand, which parses, calls and prints."""

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from sphereface.cli import main as cli
+from sphereface.errors import SphereFaceError
+
+
+def program(*arguments: str, code: str = "") -> subprocess.CompletedProcess[str]:
+    command = ["-c", code] if code else ["-m", "sphereface", *arguments]
+    return subprocess.run(  # PATH and the like are needed, so the environment is kept
+        [sys.executable, *command], capture_output=True, text=True, env=os.environ, check=False
+    )
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A command "probe", whose `run` the test sets."""
+    module = ModuleType("sphereface.cli.probe")
+
+    def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
+        parser = subparsers.add_parser("probe")
+        parser.add_argument("--number", type=int, default=0)
+        return parser
+
+    module.add_parser = add_parser  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(cli, "COMMANDS", ("probe",))
+    return module
+
+
+def failing(error: BaseException) -> Callable[[argparse.Namespace], int]:
+    def run(args: argparse.Namespace) -> int:
+        raise error
+
+    return run
+
+
+def test_version() -> None:
+    result = program("--version")
+    assert (result.returncode, result.stdout) == (
+        0,
+        f"sphereface {metadata.version('sphereface')}\n",
+    )
+
+
+def test_help_names_every_command() -> None:
+    result = program("--help")
+    assert result.returncode == 0
+    for name in cli.COMMANDS:
+        assert f"\n    {name.replace('_', '-')} " in result.stdout
+
+
+def test_help_loads_neither_torch_nor_numpy() -> None:
+    code = (
+        "import sys\n"
+        "from sphereface.cli.main import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print([n for n in ('torch', 'numpy', 'google', 'matplotlib') if n in sys.modules])"
+    )
+    assert program(code=code).stdout.endswith("\n[]\n")
+
+
+def test_no_command_is_a_usage_error() -> None:
+    result = program()
+    assert result.returncode == 2
+    assert "required: COMMAND" in result.stderr
+
+
+def test_exit_code_and_arguments_reach_the_command(command: ModuleType) -> None:
+    command.run = lambda args: args.number + 1
+    assert cli.main(["probe", "--number", "6"]) == 7
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (SphereFaceError("bad", where="net:1:2", fix="mend it"), 2, "net:1:2: bad; mend it"),
+        (FileNotFoundError(2, "No such file", "a.txt"), 2, "a.txt: No such file"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_errors_are_one_line(
+    command: ModuleType,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    code: int,
+    message: str,
+) -> None:
+    command.run = failing(error)
+    assert cli.main(["probe"]) == code
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err == f"sphereface probe: {message}\n"
+
+
+@pytest.mark.parametrize("error", [OSError("no file involved"), RuntimeError("a bug")])
+def test_other_errors_keep_their_traceback(command: ModuleType, error: Exception) -> None:
+    command.run = failing(error)
+    with pytest.raises(type(error), match=str(error)):
+        cli.main(["probe"])
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    script = (
+        "import sys, types\n"
+        "from sphereface.cli import main as cli\n"
+        "probe = types.ModuleType('probe')\n"
+        "probe.add_parser = lambda subparsers: subparsers.add_parser('probe')\n"
+        "probe.run = lambda args: [print(i) for i in range(100000)] and 0\n"
+        "sys.modules['sphereface.cli.probe'] = probe\n"
+        "cli.COMMANDS = ('probe',)\n"
+        "sys.exit(cli.main(['probe']))\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"0\n"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 141
+
+
+def test_the_list_is_the_folder() -> None:
+    """Every module that has `add_parser` is in the list, and nothing else is."""
+    folder = Path(cli.__file__).parent
+    commands = [
+        path.stem for path in folder.glob("*.py") if "\ndef add_parser(" in path.read_text()
+    ]
+    assert sorted(cli.COMMANDS) == sorted(commands)
