@@ -1,31 +1,47 @@
-# Every target makes its own .venv. On a machine without a GPU, PyPI's torch still brings CUDA:
-#   make test PIP_TORCH_FLAGS="--index-url https://download.pytorch.org/whl/cpu"
+# Every target makes what it needs: .venv, the dependencies, the compiled package.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 PIP_TORCH_FLAGS ?=
 
-BUILD_NEEDS := "setuptools>=77" wheel "pybind11>=3.0" "numpy>=1.26" ninja "cmake>=3.25"
-BUILT_FROM := pyproject.toml setup.py $(shell find csrc -type f)
-BIN := .venv/bin
-CPP = $(shell git ls-files 'csrc/*' 'tests/cpp/*' | grep -E '\.(h|cpp|cu|cuh|c)$$')
+PY := .venv/bin/python
+BUILD_INPUTS := pyproject.toml setup.py $(shell find csrc -type f)
 
-.PHONY: demo test lint format bench cuda-check clean
+demo: .venv/demo.stamp
+	.venv/bin/sphereface demo
 
-demo: .venv/installed-demo ; $(BIN)/sphereface demo
-test: .venv/installed-test ; $(BIN)/python -m pytest
-lint: .venv/installed-dev ; $(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/clang-format --dry-run -Werror $(CPP) && $(BIN)/mypy && $(BIN)/lint-imports
-format: .venv/installed-dev ; $(BIN)/ruff check --fix && $(BIN)/ruff format && $(BIN)/clang-format -i $(CPP)
-bench: .venv/installed-test ; $(BIN)/python benchmarks/margin_inner_product.py
-cuda-check: .venv/build-needs ; $(BIN)/cmake -S . -B build/cuda -DSPHEREFACE_CUDA=ON -DSPHEREFACE_WERROR=ON && $(BIN)/cmake --build build/cuda
-clean: ; rm -rf .venv build
+test: .venv/test.stamp
+	$(PY) -m pytest
 
-# An extra of pyproject.toml; torch is there before, so that no second one is fetched to build with.
-.venv/installed-%: .venv/build-needs $(BUILT_FROM)
-	$(BIN)/python -m pip install --no-build-isolation -e ".[$*]"
-	touch $@
+lint: .venv/dev.stamp
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/clang-format --dry-run -Werror $$(git ls-files '*.h' '*.cpp' '*.c' '*.cu' '*.cuh')
+	.venv/bin/mypy
+	.venv/bin/lint-imports
 
-.venv/build-needs:
+format: .venv/dev.stamp
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+	.venv/bin/clang-format -i $$(git ls-files '*.h' '*.cpp' '*.c' '*.cu' '*.cuh')
+
+bench: .venv/test.stamp
+	$(PY) benchmarks/margin_inner_product.py
+
+cuda-check: .venv/test.stamp
+	.venv/bin/cmake -S . -B build/cuda -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv/bin/ninja -DSPHEREFACE_CUDA=ON -DSPHEREFACE_WERROR=ON
+	.venv/bin/cmake --build build/cuda
+
+# Torch comes first, at the version that is tested: a range would let pip choose.
+.venv/torch.stamp:
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install $(PIP_TORCH_FLAGS) "$(TORCH)"
-	$(BIN)/python -m pip install $(BUILD_NEEDS)
+	$(PY) -m pip install --quiet --upgrade pip
+	$(PY) -m pip install $(PIP_TORCH_FLAGS) $(TORCH)
+	$(PY) -m pip install --quiet "setuptools>=77" wheel "pybind11>=3.0" "numpy>=1.26" ninja
 	touch $@
+
+.venv/%.stamp: .venv/torch.stamp $(BUILD_INPUTS)
+	$(PY) -m pip install --no-build-isolation --editable ".[$*]"
+	touch $@
+
+.PRECIOUS: .venv/torch.stamp
+.PHONY: demo test lint format bench cuda-check
