@@ -1,0 +1,105 @@
+"""A net in the form that runs forward fastest without changing its numbers.
+
+What differs from calling the net: no gradients, weights and images in channels-last order (what
+oneDNN's and cuDNN's convolutions want), results as float32 on the CPU. benchmarks/inference.py
+measures the choices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sphereface.caffe.net import Net
+from sphereface.errors import SphereFaceError
+
+__all__ = ["Predictor"]
+
+_IMAGE_AXES = 4
+
+
+class Predictor:
+    """Runs a net forward.
+
+    Parameters
+    ----------
+    net : Net
+        The net; it is moved and converted, not copied, and put in the TEST phase.
+    device : str
+        ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
+    channels_last : bool
+        Keep images and kernels in NHWC order in memory; shapes stay NCHW.
+    bfloat16 : bool
+        Compute in bfloat16: about half the time where the processor has it, and some 2 to 3
+        correct digits.
+    compile : bool
+        Use torch.compile: a minute at the first batch of a size.
+
+    Examples
+    --------
+    >>> from sphereface.caffe import load
+    >>> net = load('''
+    ...     input: "data" input_shape { dim: [1, 3] }
+    ...     layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc"
+    ...             inner_product_param { num_output: 2 } }''')
+    >>> Predictor(net)({"data": torch.ones(5, 3)})["fc"].shape
+    torch.Size([5, 2])
+    """
+
+    def __init__(
+        self,
+        net: Net,
+        *,
+        device: str = "cpu",
+        channels_last: bool = True,
+        bfloat16: bool = False,
+        compile: bool = False,
+    ) -> None:
+        self.net = net
+        self._device = _device(device)
+        self._dtype = torch.bfloat16 if bfloat16 else torch.float32
+        self._format = torch.channels_last if channels_last else torch.contiguous_format
+        net.eval().to(self._device, self._dtype)
+        net.to(memory_format=self._format)  # type: ignore[call-overload] # missing in torch's stub
+        self._run: Callable[..., dict[str, Tensor]] = torch.compile(net) if compile else net
+
+    def __call__(self, inputs: Mapping[str, Any], blobs: Sequence[str] = ()) -> dict[str, Tensor]:
+        """Return the net's outputs and `blobs`.
+
+        Parameters
+        ----------
+        inputs : mapping of str to Tensor or ndarray
+            Every input of the net by name.
+        blobs : sequence of str
+            Blobs wanted besides the outputs.
+
+        Returns
+        -------
+        dict of str to Tensor
+            float32, contiguous, on the CPU.
+        """
+        with torch.inference_mode():
+            placed = {name: self._place(torch.as_tensor(value)) for name, value in inputs.items()}
+            outputs = self._run(placed, blobs=tuple(blobs))
+            return {
+                name: value.to("cpu", torch.float32).contiguous() for name, value in outputs.items()
+            }
+
+    def _place(self, value: Tensor) -> Tensor:
+        if value.dim() == _IMAGE_AXES:
+            return value.to(self._device, self._dtype, memory_format=self._format)
+        # Labels and the like keep their precision.
+        return value.to(self._device)
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise SphereFaceError(f'device "{name}"', expected="cpu, cuda or cuda:INDEX") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise SphereFaceError(f'device "{name}"', expected="cpu", fix="torch sees no CUDA device")
+    return device
