@@ -102,15 +102,14 @@ class Detector(Net):
         half = (box[2:] - box[:2] + 1) / 2
         centre = box[:2] + half
         box = np.concatenate([centre - scale * half, centre + scale * half]).round()
-        extent = box[2:] - box[:2] + 1
+        # The extent counts one pixel more than the slice has, as in pycaffe.
+        fit = size / (box[2:] - box[:2] + 1)
         limit = np.array(im.shape[:2])
-        inside = np.concatenate([box[:2].clip(0, limit), (box[2:] + 1).clip(0, limit)]).astype(int)
-        top, left, bottom, right = inside
-        start = ((inside[:2] - box[:2]) * size / extent).round().astype(int)
-        dims = (np.array([bottom - top, right - left]) * size / extent).round().astype(int)
-        dims = np.minimum(dims, size - start)
+        low, high = (part.clip(0, limit).astype(int) for part in (box[:2], box[2:]))
+        start = ((low - box[:2]) * fit).round().astype(int)
+        dims = np.minimum(((high - low + 1) * fit).round().astype(int), size - start)
         crop = self.crop_mean.copy()
-        if dims.min() > 0:
-            resized = io.resize_image(im[top:bottom, left:right], dims)
+        if (high > low).all():
+            resized = io.resize_image(im[low[0] : high[0], low[1] : high[1]], dims)
             crop[start[0] : start[0] + dims[0], start[1] : start[1] + dims[1]] = resized
         return crop
