@@ -1,0 +1,31 @@
+"""``sphereface draw``: a picture of a net."""
+
+from __future__ import annotations
+
+import argparse
+
+from sphereface.cli.net_options import add_net_options, build_net
+
+__all__ = ["add_parser", "run"]
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    """Add the options of ``sphereface draw``."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "draw",
+        help="picture of a net, SVG or PNG",
+        description="Draws the layers of a net as boxes and its blobs, with their shapes, as"
+        " arrows. Layers that work in place are stripes of the box whose blob they change.",
+    )
+    add_net_options(parser)
+    parser.add_argument("picture", help="file to write: .svg, or .png (needs matplotlib)")
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the picture."""
+    from sphereface.inspection import draw
+
+    draw(build_net(args), args.picture)
+    print(args.picture)
+    return 0

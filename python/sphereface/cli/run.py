@@ -1,0 +1,141 @@
+"""``sphereface run``: a net over images or arrays; blobs printed or saved."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from sphereface.cli.net_options import add_net_options, input_shapes, prototxt_file
+from sphereface.errors import SphereFaceError
+
+if TYPE_CHECKING:
+    from sphereface.caffe.inference import Predictor
+    from sphereface.inspection.images import Preprocessing
+
+__all__ = ["add_parser", "run"]
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    """Add the options of ``sphereface run``."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "run",
+        help="run a net on images or arrays, print or save blobs",
+        description="Feeds images (files, folders, .txt lists) or an .npy/.npz of ready inputs to"
+        " a prototxt and its caffemodel. Images become (pixel - mean) * scale, as in Caffe.",
+    )
+    add_net_options(parser)
+    parser.add_argument("caffemodel", help="the weights, binary or HDF5")
+    parser.add_argument(
+        "inputs", nargs="+", help="images, folders, .txt lists; or one .npy or .npz"
+    )
+    _add_image_options(parser)
+    add = parser.add_argument
+    add("--blob", action="append", default=[], help="blob wanted instead of the outputs; repeats")
+    add("--output", help="write .npy (one blob) or .npz (blobs by name) instead of printing")
+    add("--batch", type=int, default=16, help="images at a time (default: %(default)s)")
+    add("--device", default="cpu", help="cpu, cuda, cuda:1 (default: %(default)s)")
+    add("--bfloat16", action="store_true", help="faster on processors that have it; 2-3 digits")
+    add("--compile", action="store_true", help="torch.compile; pays off for thousands of images")
+    add("--allow-missing", action="store_true", help="run with layers that the weights lack")
+    return parser
+
+
+def _add_image_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("images").add_argument
+    add("--mean", metavar="M[,M,M]|FILE", help="mean of the pixels, or a mean.binaryproto")
+    add("--scale", type=float, default=1.0, help="factor after the mean (default: %(default)s)")
+    add("--size", metavar="HxW|native", help="size to resize to (default: the net's input)")
+    add("--color", choices=("bgr", "rgb", "gray"), default="bgr", help="(default: %(default)s)")
+    add("--transpose", action="store_true", help="for nets trained from Matlab, such as MTCNN")
+    add("--mirror", action="store_true", help="run the mirror images")
+    add("--with-mirror", action="store_true", help="run images and mirrors, and join their values")
+    add("--root", default="", help="folder that the paths in lists are relative to")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the net, print or write its blobs."""
+    from sphereface.inspection import forward
+    from sphereface.inspection.images import list_images
+
+    if args.batch < 1:
+        raise SphereFaceError(f"{args.batch}", where="--batch", expected="at least 1")
+    predictor, paths = _predictor(args), []
+    arrays = [name for name in args.inputs if name.endswith((".npy", ".npz"))]
+    if arrays and len(args.inputs) > 1:
+        raise SphereFaceError("more inputs beside an array", where=arrays[0], expected="it alone")
+    if arrays:
+        inputs = forward.read_arrays(arrays[0], predictor)
+        blobs = forward.run_arrays(predictor, inputs, args.blob, args.batch)
+    else:
+        paths = list_images(args.inputs, args.root)
+        blobs = forward.run_images(
+            predictor,
+            paths,
+            _preprocessing(args, predictor),
+            args.blob,
+            batch=args.batch,
+            with_mirror=args.with_mirror,
+        )
+    if args.output:
+        forward.save_blobs(args.output, blobs, paths)
+    for name, blob in blobs.items():
+        print(
+            f"{name} {blob.shape} -> {args.output}"
+            if args.output
+            else forward.blob_text(name, blob)
+        )
+    return 0
+
+
+def _predictor(args: argparse.Namespace) -> Predictor:
+    from sphereface.caffe import load
+    from sphereface.caffe.inference import Predictor
+
+    net = load(
+        prototxt_file(args.prototxt),
+        args.caffemodel,
+        args.phase,
+        args.level,
+        args.stage,
+        input_shapes=input_shapes(args.input_shape),
+    )
+    left = net.load_report.left
+    if left and not args.allow_missing:
+        raise SphereFaceError(
+            f"no weights for {', '.join(f'layer {name} ({why})' for name, why in left.items())}",
+            where=args.caffemodel,
+            fix="give the model of this net, or --allow-missing",
+        )
+    return Predictor(net, device=args.device, bfloat16=args.bfloat16, compile=args.compile)
+
+
+def _preprocessing(args: argparse.Namespace, predictor: Predictor) -> Preprocessing:
+    from sphereface.inspection.forward import image_input
+    from sphereface.inspection.images import Preprocessing, read_mean
+
+    _, size = image_input(predictor)
+    height_width: tuple[int, int] | None = size[::-1] if args.transpose else size
+    if args.size == "native":
+        height_width = None
+    elif args.size:
+        height_width = _size(args.size)
+    return Preprocessing(
+        size=height_width,
+        color=args.color,
+        mean=read_mean(args.mean, args.color) if args.mean else None,
+        scale=args.scale,
+        mirror=args.mirror,
+        transpose=args.transpose,
+    )
+
+
+def _size(text: str) -> tuple[int, int]:
+    try:
+        height, width = (int(value) for value in text.lower().split("x"))
+        if min(height, width) < 1:
+            raise ValueError
+    except ValueError:
+        raise SphereFaceError(
+            f'"{text}"', where="--size", expected="HxW, such as 112x96, or native"
+        ) from None
+    return height, width

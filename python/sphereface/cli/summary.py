@@ -1,0 +1,37 @@
+"""``sphereface summary``: layers of a net with shapes, parameters, MACs and memory."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from sphereface.cli.net_options import add_net_options, build_net
+from sphereface.errors import SphereFaceError
+
+__all__ = ["add_parser", "run"]
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    """Add the options of ``sphereface summary``."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "summary",
+        help="table of a net's layers: shapes, parameters, MACs, memory",
+        description="Prints a net layer by layer, and totals. MACs are multiply-accumulates with"
+        " weights and kernels (convolution, inner product, margin, recurrent), forward only,"
+        " without biases. Memory is of float32 blobs. No weights are needed.",
+    )
+    add_net_options(parser)
+    parser.add_argument("--batch", type=int, help="batch size of every input")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the summary."""
+    from sphereface.inspection import summarize
+
+    if args.batch is not None and args.batch < 1:
+        raise SphereFaceError(f"{args.batch}", where="--batch", expected="at least 1")
+    summary = summarize(build_net(args), args.batch)
+    print(json.dumps(summary.to_dict(), indent=1) if args.json else summary)
+    return 0

@@ -1,0 +1,54 @@
+"""``sphereface upgrade``: old prototxts, solvers and caffemodels to today's format."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from sphereface.errors import SphereFaceError
+
+__all__ = ["add_parser", "run"]
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    """Add the options of ``sphereface upgrade``."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "upgrade",
+        help="old prototxt, solver or caffemodel to today's format",
+        description="Prints what has to change in a prototxt, a solver's prototxt or a binary"
+        " caffemodel of an old Caffe (V0 and V1 layers, input_dim, solver_type and so on), and"
+        " writes the result to OUTPUT or, with --in-place, over the input. Weights are copied"
+        " byte by byte.",
+    )
+    parser.add_argument("input", type=Path, help="the old file")
+    parser.add_argument("output", type=Path, nargs="?", help="the file to write")
+    parser.add_argument("--in-place", action="store_true", help="replace the input, atomically")
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the changes and write the file."""
+    from sphereface.caffe import layer_types
+    from sphereface.proto.upgrade_file import upgrade_file
+
+    if args.in_place and args.output:
+        raise SphereFaceError(
+            "--in-place together with an output", where="upgrade", expected="one of them"
+        )
+    output = args.input if args.in_place else args.output
+    if not args.in_place and output and output.exists() and output.samefile(args.input):
+        raise SphereFaceError(
+            "the output is the input",
+            where=str(output),
+            fix="name another file, or use --in-place",
+        )
+    layer_types()  # layers bring their parameter messages
+    result = upgrade_file(args.input)
+    age = "old" if result.changes else "current"
+    print(f"{args.input}: {result.kind}, {age} format")
+    for change in result.changes:
+        print(f"  {change}")
+    if output is not None and (result.changes or not args.in_place):
+        result.save(output)
+        print(f"written: {output}")
+    return 0

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sphereface.cli.main import main
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+ORL, MTCNN = GOLDEN / "orl_sphereface4", GOLDEN / "mtcnn"
+NET = [str(ORL / "deploy.prototxt"), str(ORL / "orl_iter_300.caffemodel")]
+SPHEREFACE = ["--mean", "127.5", "--scale", "0.0078125"]
+
+
+def test_the_recorded_features(tmp_path, capsys, norm_error):
+    golden = np.load(ORL / "orl_golden.npz")
+    output = tmp_path / "features.npz"
+    images = [str(ORL / "test.txt"), "--root", str(ORL / "images")]
+    assert main(["run", *NET, *images, *SPHEREFACE, "--with-mirror", "--output", str(output)]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == f"fc5 (100, 128) -> {output}\n"
+    assert "running: 100/100" in captured.err
+    with np.load(output) as found:
+        assert norm_error(found["fc5"], golden["features"]) < 1e-4
+        assert [
+            path[-len(g) :] for path, g in zip(found["paths"], golden["paths"], strict=True)
+        ] == (list(golden["paths"]))
+
+
+def test_printed_blobs(capsys):
+    golden = np.load(ORL / "orl_golden.npz")
+    images = [str(ORL / "images" / "s31" / f"{n}.pgm") for n in (1, 2)]
+    assert main(["run", *NET, *images, *SPHEREFACE, "--blob", "fc5", "--blob", "conv4_1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" min")[0] for line in lines] == ["fc5 (2, 64)", "conv4_1 (2, 512, 7, 6)"]
+    first = [float(word) for word in lines[0].split(": ")[1].split()[:-1]]
+    np.testing.assert_allclose(first, golden["features"][0, :8], rtol=1e-4)
+    expected = golden["features"][:2, :64]
+    values = dict(re.findall(r"(min|max|mean|std) (\S+?):? ", lines[0]))
+    for name in ("min", "max", "mean", "std"):
+        assert float(values[name]) == pytest.approx(getattr(expected, name)(), rel=1e-3, abs=1e-5)
+
+
+def test_mirror(tmp_path, norm_error):
+    golden = np.load(ORL / "orl_golden.npz")
+    image, output = str(ORL / "images" / "s31" / "1.pgm"), tmp_path / "f.npy"
+    assert main(["run", *NET, image, *SPHEREFACE, "--mirror", "--output", str(output)]) == 0
+    assert norm_error(np.load(output), golden["features"][:1, 64:]) < 1e-4
+
+
+@pytest.mark.parametrize("net", [1, 2, 3])
+def test_recorded_arrays_through_the_released_mtcnn(net, tmp_path, capsys, norm_error):
+    golden = np.load(MTCNN / "nets.npz")
+    np.save(tmp_path / "in.npy", golden[f"det{net}/in/data"])
+    arguments = [str(MTCNN / f"det{net}.{kind}") for kind in ("prototxt", "caffemodel")]
+    output = str(tmp_path / "out.npz")
+    assert main(["run", *arguments, str(tmp_path / "in.npy"), "--output", output]) == 0
+    outputs = [name for name in golden if name.startswith(f"det{net}/out/")]
+    with np.load(output) as found:
+        for name in outputs:
+            assert norm_error(found[name.rpartition("/")[2]], golden[name]) < 1e-5
+    assert outputs
+
+
+def test_transposed_images_of_their_own_size(tmp_path, capsys):
+    """det1 slides over an image of any size, in Matlab's order: width before height."""
+    image = str(ORL / "images" / "s31" / "1.pgm")  # 92 wide, 112 high
+    arguments = [str(MTCNN / "det1.prototxt"), str(MTCNN / "det1.caffemodel"), image]
+    options = ["--transpose", "--color", "rgb", *SPHEREFACE, "--blob", "prob1"]
+    assert main(["run", *arguments, *options, "--size", "native"]) == 0
+    assert capsys.readouterr().out.startswith("prob1 (1, 2, 41, 51) ")
+    assert main(["run", *arguments, *options, "--size", "24x12"]) == 0
+    assert capsys.readouterr().out.startswith("prob1 (1, 2, 1, 7) ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing.png"], "missing.png: No such file"),
+        ([str(ORL / "README.md")], "README.md: not an image"),
+        (["a.npy", "b.npy"], "a.npy: more inputs beside an array"),
+        (["x.png", "--batch", "0"], "--batch: 0; expected at least 1"),
+        (["x.png", "--size", "12"], '--size: "12"; expected HxW'),
+        (["x.png", "--device", "tpu7"], 'device "tpu7"; expected cpu'),
+        ([str(ORL / "images"), "--blob", "fc6"], 'no blob "fc6"; did you mean "fc5"?'),
+    ],
+)
+def test_errors_are_one_line(arguments, message, capsys):
+    assert main(["run", *NET, *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.splitlines()[-1].startswith("sphereface run: ")
+    assert "Traceback" not in error
+
+
+def test_weights_of_another_net(capsys, tmp_path):
+    image = str(ORL / "images" / "s31" / "1.pgm")
+    other = tmp_path / "net.prototxt"
+    other.write_text(Path(NET[0]).read_text().replace('"fc5"', '"fc"'))
+    assert main(["run", str(other), NET[1], image]) == 2
+    assert "no weights for layer fc (not in the source)" in capsys.readouterr().err
+    assert main(["run", str(other), NET[1], image, "--allow-missing"]) == 0
+    assert capsys.readouterr().out.startswith("fc (1, 64) ")
