@@ -2,9 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
-from sphereface.caffe.class_weights import class_labels
 from sphereface.errors import SphereFaceError
 
 TEXT = (
@@ -25,15 +23,3 @@ def test_sizes_follow_the_axis(layer_net, rng):
         SphereFaceError, match=r"6 labels \(shape \(2, 3\)\); expected 3, one a row"
     ):
         net.run({"x": rng.normal(size=(1, 3, 6, 4)), "label": label})
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int32, torch.int64])
-def test_labels_of_any_dtype(dtype, layer_net):
-    layer = layer_net(TEXT, x=(2, 3, 4, 6), label=(2, 3)).layer
-    labels = class_labels(layer, torch.tensor([[4], [0]], dtype=dtype), 5)
-    assert labels.dtype == torch.int64
-    assert labels.tolist() == [4, 0]
-    assert class_labels(layer, torch.empty(0), 5).shape == (0,)
-    for wrong in (5, -1):
-        with pytest.raises(SphereFaceError, match=f'"l" .*label {wrong} in row 1; expected 0 to 4'):
-            class_labels(layer, torch.tensor([2, wrong], dtype=dtype), 5)

@@ -1,7 +1,4 @@
-"""Layers with one row of weights a class: their sizes, their checks and their labels.
-
-Caffe passes labels as floats and reads foreign memory where one is out of range.
-"""
+"""Layers with one row of weights a class: their sizes, their checks and their labels."""
 
 from __future__ import annotations
 
@@ -9,13 +6,13 @@ from collections.abc import Sequence
 from math import prod
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from sphereface.caffe.graph import exactly
+from sphereface.caffe.indices import class_labels
 from sphereface.caffe.layer import Layer, Shape
 
-__all__ = ["ClassWeights", "class_labels"]
+__all__ = ["ClassWeights"]
 
 
 class ClassWeights(Layer):
@@ -61,23 +58,3 @@ class ClassWeights(Layer):
     def labels(self, label: Tensor) -> Tensor:
         """Return the labels as int64, checked."""
         return class_labels(self, label, self.num_output)
-
-
-def class_labels(layer: Layer, label: Tensor, classes: int) -> Tensor:
-    """Return `label` as a flat int64 tensor.
-
-    Raises
-    ------
-    SphereFaceError
-        On the CPU, where looking costs nothing: a label outside [0, `classes`).
-    """
-    labels = label.reshape(-1).long()
-    if not torch.compiler.is_compiling() and labels.device.type == "cpu" and labels.numel():
-        wrong = (labels < 0) | (labels >= classes)
-        if wrong.any():
-            row = int(wrong.nonzero()[0, 0])
-            raise layer.error(
-                f"label {int(labels[row])} in row {row}",
-                expected=f"0 to {classes - 1}, for {classes} classes",
-            )
-    return labels

@@ -1,21 +1,22 @@
-"""The base class of losses: their blobs, labels and normalisation.
+"""The base classes of losses: their blobs, labels and normalisation.
 
 Source: Caffe's loss_layer.cpp, and the get_normalizer of softmax_loss_layer.cpp and its kin. What
-differs: a label out of range is an error (on the CPU), where Caffe reads foreign memory.
+differs: labels are checked (`sphereface.caffe.indices`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from sphereface.caffe.graph import exactly
+from sphereface.caffe.indices import class_labels
 from sphereface.caffe.layer import Layer, Shape
 
-__all__ = ["LossLayer"]
+__all__ = ["LossLayer", "ScoreLoss"]
 
 
 class LossLayer(Layer):
@@ -74,9 +75,18 @@ class LossLayer(Layer):
             return 1
         return max(outer if self.normalization == "BATCH_SIZE" else count, 1)
 
-    def check_labels(self, labels: Tensor, classes: int) -> None:
-        """Raise an error for the first label that is no class; on the CPU, outside compilers."""
-        if torch.compiler.is_compiling() or labels.device.type != "cpu":
-            return
-        for label in labels[(labels < 0) | (labels >= classes)]:
-            raise self.error(f"label {int(label)}", expected=f"0 to {classes - 1}")
+
+class ScoreLoss(LossLayer):
+    """A loss of rows of scores: bottoms (N, classes...), and labels, one a row."""
+
+    def reshape(self, bottom_shapes: Sequence[Shape]) -> Sequence[Shape]:
+        """Check the number of labels."""
+        label_shape = bottom_shapes[1]
+        if prod(label_shape[1:]) != 1:
+            raise self.error(f"labels of shape {label_shape}", expected="one label a sample")
+        return super().reshape(bottom_shapes)
+
+    def rows_and_labels(self, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the scores as (N, classes) and the labels, checked, as (N, 1)."""
+        rows = x.reshape(x.shape[0], prod(x.shape[1:]))
+        return rows, class_labels(self, label, rows.shape[1])[:, None]

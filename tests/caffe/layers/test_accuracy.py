@@ -63,3 +63,12 @@ def test_smaller_is_better(layer_net):
 def test_impossible_options_are_refused(options, labels, message, layer_net):
     with pytest.raises(SphereFaceError, match=message):
         layer_net(layer(options), x=(4, 5), t=(labels,))
+
+
+@pytest.mark.parametrize("label", [-1, 5])
+def test_a_label_out_of_range(label, layer_net):
+    x, t = np.zeros((3, 5)), np.array([0, label, 4])
+    with pytest.raises(SphereFaceError, match=rf"label\[1\] is {label}; expected 0 to 4"):
+        layer_net(layer(), x=x.shape, t=t.shape).run({"x": x, "t": t})
+    net = layer_net(layer(f"ignore_label: {label}"), x=x.shape, t=t.shape)
+    assert net.run({"x": x, "t": t}).tops["y"] == 0.5

@@ -26,7 +26,9 @@ def test_diffs_of_repeats_add_up(shape, indices, layer_net, rng):
 @pytest.mark.parametrize("index", [-1, 4])
 def test_an_index_out_of_range(index, layer_net):
     net = layer_net(LAYER, x=(4, 2), i=(2,))
-    with pytest.raises(SphereFaceError, match=f'layer "l".*index {index}; expected 0 to 3'):
+    with pytest.raises(
+        SphereFaceError, match=rf'layer "l".*index\[\d\] is {index}; expected 0 to 3'
+    ):
         net.run({"x": np.zeros((4, 2)), "i": np.array([0, index])})
 
 

@@ -46,7 +46,9 @@ def test_fillers_and_integers(layer_net):
 @pytest.mark.parametrize("index", [-1, 4])
 def test_an_index_out_of_range(index, layer_net):
     net = layer_net(layer("input_dim: 4 num_output: 3"), x=(2,))
-    with pytest.raises(SphereFaceError, match=rf'layer "l" .*index {index}; expected 0 to 3'):
+    with pytest.raises(
+        SphereFaceError, match=rf'layer "l" .*index\[\d\] is {index}; expected 0 to 3'
+    ):
         net.run({"x": np.array([index, 1.0])})
 
 

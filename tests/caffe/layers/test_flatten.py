@@ -22,6 +22,8 @@ def layer(options: str = "", top: str = "y") -> str:
         ("end_axis: 2", (2, 12, 5)),
         ("axis: -4 end_axis: -3", (6, 4, 5)),
         ("axis: 2 end_axis: 2", (2, 3, 4, 5)),
+        ("axis: 2 end_axis: 1", (2, 3, 1, 4, 5)),
+        ("axis: -1 end_axis: -2", (2, 3, 4, 1, 5)),
     ],
 )
 def test_values_keep_their_order(options, shape, layer_net, rng):
@@ -37,7 +39,7 @@ def test_values_keep_their_order(options, shape, layer_net, rng):
     [
         ("axis: 4", "y", "axis 4 for a bottom"),
         ("end_axis: -5", "y", "axis -5 for a bottom"),
-        ("axis: 2 end_axis: 1", "y", "axis 2 is behind end_axis 1"),
+        ("axis: 2 end_axis: 0", "y", "axis 2 is behind end_axis 0"),
         ("", "x", "in-place computation"),
     ],
 )

@@ -46,7 +46,7 @@ def test_defaults_and_kinks(layer_net):
 
 def test_label_out_of_range(layer_net):
     net = layer_net(layer(""), d=(1, 3), label=(1,))
-    with pytest.raises(SphereFaceError, match="label 3; expected 0 to 2"):
+    with pytest.raises(SphereFaceError, match=r"label\[\d\] is 3; expected 0 to 2"):
         net.run({"d": np.ones((1, 3)), "label": np.array([3])})
     with pytest.raises(SphereFaceError, match="the same first dimension"):
         layer_net(layer(""), d=(2, 3), label=(1,))

@@ -58,5 +58,5 @@ def test_defaults(layer_net):
 
 def test_label_out_of_range(layer_net):
     net = layer_net(layer(""), d=(1, 3), label=(1,))
-    with pytest.raises(SphereFaceError, match="label -1; expected 0 to 2"):
+    with pytest.raises(SphereFaceError, match=r"label\[\d\] is -1; expected 0 to 2"):
         net.run({"d": np.ones((1, 3)), "label": np.array([-1])})

@@ -48,7 +48,7 @@ def test_hinge_loss(shape, label_shape, weight, options, norm, layer_net, rng):
 @pytest.mark.parametrize("label", [-1, 4])
 def test_a_label_out_of_range(label, layer_net):
     net = layer_net(layer(), x=(2, 4), t=(2,))
-    with pytest.raises(SphereFaceError, match=f"label {label}; expected 0 to 3"):
+    with pytest.raises(SphereFaceError, match=rf"label\[\d\] is {label}; expected 0 to 3"):
         net.run({"x": np.zeros((2, 4)), "t": np.array([0, label])})
 
 

@@ -81,17 +81,3 @@ def test_sizes_and_channels_may_change(layer_net, rng):
     assert net.run({"x": rng.normal(size=(3, 5, 3, 6))}).tops["y"].shape == (3, 20, 2, 5)
     with pytest.raises(SphereFaceError, match="expected 2 spatial axes"):
         net.run({"x": rng.normal(size=(3, 5, 3))})
-
-
-@pytest.mark.parametrize(
-    ("options", "shape", "message"),
-    [
-        ("", (1, 2, 4, 4), "kernel_size given 0 times"),
-        ("kernel_size: 0", (1, 2, 4, 4), r"kernel \(0, 0\)"),
-        ("kernel_size: 5", (1, 2, 4, 4), "hold the kernel"),
-        ("kernel_size: 2", (1, 2), "expected spatial axes after the channel axis 1"),
-    ],
-)
-def test_impossible_options_are_refused(options, shape, message, layer_net):
-    with pytest.raises(SphereFaceError, match=message):
-        layer_net(layer(options), x=shape)

@@ -87,7 +87,7 @@ def test_the_unit_matrix_is_the_softmax_loss(layer_net, rng):
 @pytest.mark.parametrize("label", [-1, 3])
 def test_a_label_out_of_range(label, layer_net):
     net = layer_net(layer(), x=(2, 3), t=(2,), h=(3, 3))
-    with pytest.raises(SphereFaceError, match=f"label {label}; expected 0 to 2"):
+    with pytest.raises(SphereFaceError, match=rf"label\[\d\] is {label}; expected 0 to 2"):
         net.run({"x": np.zeros((2, 3)), "t": np.array([0, label]), "h": np.eye(3)})
 
 

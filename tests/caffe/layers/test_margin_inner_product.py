@@ -132,7 +132,7 @@ def test_wrong_values_are_named(layer_net, rng):
     net.set(weight=rng.normal(size=(3, 4)))
     x = rng.normal(size=(2, 4))
     for wrong in (3, -1):
-        with pytest.raises(SphereFaceError, match=rf'"l" .*: label {wrong} in row 1; .* 0 to 2'):
+        with pytest.raises(SphereFaceError, match=rf'"l" .*: label\[1\] is {wrong}; .* 0 to 2'):
             net.run({"x": x, "label": np.array([0, wrong])})
     x[1, 2] = np.nan
     with pytest.raises(SphereFaceError, match='layer "l" .*x has a NaN or infinite value in row 1'):

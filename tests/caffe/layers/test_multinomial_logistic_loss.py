@@ -42,7 +42,7 @@ def test_the_threshold_in_other_precisions(dtype, layer_net):
 @pytest.mark.parametrize("label", [-1, 4])
 def test_a_label_out_of_range(label, layer_net):
     net = layer_net(layer(), x=(2, 4), t=(2,))
-    with pytest.raises(SphereFaceError, match=f"label {label}; expected 0 to 3"):
+    with pytest.raises(SphereFaceError, match=rf"label\[\d\] is {label}; expected 0 to 3"):
         net.run({"x": np.ones((2, 4)), "t": np.array([0, label])})
 
 

@@ -112,10 +112,20 @@ def test_the_top_may_be_left_out(layer_net, rng):
 @pytest.mark.parametrize("label", [-1, 5])
 def test_a_label_out_of_range(label, layer_net, rng):
     x, t = rng.normal(size=(3, 5)), np.array([0, label, 1])
-    with pytest.raises(SphereFaceError, match=rf'layer "l" .*label {label}; expected 0 to 4'):
+    with pytest.raises(
+        SphereFaceError, match=rf'layer "l" .*label\[1\] is {label}; expected 0 to 4'
+    ):
         layer_net(layer(), x=x.shape, t=t.shape).run({"x": x, "t": t})
 
 
-def test_the_number_of_labels(layer_net):
-    with pytest.raises(SphereFaceError, match=r"4 labels .*expected 3 labels"):
-        layer_net(layer(), x=(3, 5), t=(4,))
+@pytest.mark.parametrize(
+    ("x", "t", "message"),
+    [
+        ((3, 5), (4,), r"4 labels .*expected 3 labels"),
+        ((3, 5, 2), (2, 3), r"\(3, 5, 2\) and \(2, 3\); expected the same first dimension"),
+        ((1, 5), (), r"\(1, 5\) and \(\); expected the same first dimension"),
+    ],
+)
+def test_the_number_of_labels(x, t, message, layer_net):
+    with pytest.raises(SphereFaceError, match=message):
+        layer_net(layer(), x=x, t=t)

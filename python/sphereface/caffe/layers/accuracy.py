@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sphereface.caffe.graph import Arity, exactly
+from sphereface.caffe.indices import counted_labels
 from sphereface.caffe.layer import Layer, Shape
 from sphereface.caffe.registry import register_layer
 
@@ -55,11 +56,10 @@ class Accuracy(Layer):
         if self.min_is_better:
             x = -x
         scores = x.movedim(self.label_axis, -1).flatten(0, -2)  # (outer * inner, classes)
-        labels = label.reshape(-1).long()
-        valid = torch.ones_like(labels, dtype=torch.bool)
-        if self.ignore_label is not None:
-            valid = labels != self.ignore_label
-        column = labels.where(valid, 0)[:, None]
+        labels, valid = counted_labels(self, label, scores.shape[1], self.ignore_label)
+        if valid is None:
+            valid = torch.ones_like(labels, dtype=torch.bool)
+        column = labels[:, None]
         own = scores.gather(1, column)
         later = torch.arange(scores.shape[1], device=x.device) > column
         better = (scores > own) | ((scores == own) & later)
@@ -68,6 +68,6 @@ class Accuracy(Layer):
         if self.top_count == 1:
             return accuracy
         zeros = torch.zeros(scores.shape[1], dtype=x.dtype, device=x.device)
-        counts = zeros.index_add(0, column[:, 0], valid.to(x.dtype))
-        right = zeros.index_add(0, column[:, 0], correct)
+        counts = zeros.index_add(0, labels, valid.to(x.dtype))
+        right = zeros.index_add(0, labels, correct)
         return accuracy, torch.where(counts > 0, right / counts, 0)

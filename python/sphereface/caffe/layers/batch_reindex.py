@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from sphereface.caffe.graph import exactly
+from sphereface.caffe.indices import indices_below
 from sphereface.caffe.layer import Layer, Shape
 from sphereface.caffe.registry import register_layer
 
@@ -36,8 +36,4 @@ class BatchReindex(Layer):
 
     def forward(self, x: Tensor, indices: Tensor) -> Tensor:
         """Return the chosen samples."""
-        indices = indices.long()
-        if not torch.compiler.is_compiling() and indices.device.type == "cpu":
-            for index in indices[(indices < 0) | (indices >= x.shape[0])]:
-                raise self.error(f"index {int(index)}", expected=f"0 to {x.shape[0] - 1}")
-        return x.index_select(0, indices)
+        return x.index_select(0, indices_below(self, indices, x.shape[0]))

@@ -8,62 +8,22 @@ implementations in Caffe and mean nothing here. At most three spatial axes, as i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from sphereface.caffe.graph import at_least
-from sphereface.caffe.layer import Layer, Shape
+from sphereface.caffe.layer import Shape
 from sphereface.caffe.registry import register_layer
+from sphereface.caffe.sliding_kernel import SlidingKernel
 
-__all__ = ["Convolution", "DepthwiseConvolution", "spatial_option"]
+__all__ = ["Convolution", "DepthwiseConvolution"]
 
 _CONVOLUTIONS: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 
-def spatial_option(
-    layer: Layer, options: Any, axes: int, name: str, short: str, default: int | None
-) -> tuple[int, ...]:
-    """Return an option of a convolution or Im2col, one value for each spatial axis.
-
-    Caffe writes it as ``kernel_size: 3``, once an axis, or as ``kernel_h``/``kernel_w``.
-
-    Parameters
-    ----------
-    layer : Layer
-        Names the error.
-    options : ConvolutionParameter
-        Where the option is.
-    axes : int
-        Number of spatial axes.
-    name, short : str
-        ``"kernel_size"`` and ``"kernel"``; `short` is "" where there is no ``_h``/``_w`` form.
-    default : int or None
-        Value when the file gives none; None where it must.
-    """
-    given = tuple(getattr(options, name))
-    sides = tuple(f"{short}_{side}" for side in "hw") if short else ()
-    if any(options.HasField(side) for side in sides):
-        if axes != 2 or given:
-            raise layer.error(
-                f"{sides[0]}/{sides[1]}" + (f" together with {name}" if given else ""),
-                expected=f"{name}, or {sides[0]} and {sides[1]} for two spatial axes",
-            )
-        return tuple(getattr(options, side) for side in sides)
-    if not given and default is not None:
-        given = (default,)
-    if len(given) == 1:
-        return given * axes
-    if len(given) != axes:
-        raise layer.error(
-            f"{name} given {len(given)} times", expected=f"once, or once for each of {axes} axes"
-        )
-    return given
-
-
 @register_layer("Convolution", param="convolution_param")
-class Convolution(Layer):
+class Convolution(SlidingKernel):
     """Convolve each bottom into its top.
 
     Blobs: ``weight`` (num_output, C / group, kernel...), ``bias`` (num_output,) unless
@@ -77,31 +37,27 @@ class Convolution(Layer):
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Read kernel, stride, pad and dilation and create weight and bias."""
-        options = self.options
-        self.axis = self.canonical_axis(options.axis, bottom_shapes[0])
-        axes = len(bottom_shapes[0]) - self.axis - 1
+        super().setup(bottom_shapes)
+        axes = len(self.kernel)
         if axes not in _CONVOLUTIONS:
             raise self.error(
                 f"{axes} spatial axes in a bottom of shape {bottom_shapes[0]}",
                 expected="1 to 3 axes after the channel axis",
             )
-        self.kernel = spatial_option(self, options, axes, "kernel_size", "kernel", None)
-        self.stride = spatial_option(self, options, axes, "stride", "stride", 1)
-        self.pad = spatial_option(self, options, axes, "pad", "pad", 0)
-        self.dilation = spatial_option(self, options, axes, "dilation", "", 1)
-        for name in ("kernel", "stride", "dilation"):
-            if min(getattr(self, name)) < 1:
-                raise self.error(f"{name} {getattr(self, name)}", expected="at least 1")
         self.channels = bottom_shapes[0][self.axis]
         self.group = self.group_count()
-        self.num_output = options.num_output
+        self.num_output = self.options.num_output
         for name, value in (("num_output", self.num_output), ("bottom channels", self.channels)):
             if value < 1 or value % self.group:
                 raise self.error(
                     f"{name} {value} with group {self.group}", expected="a multiple of group"
                 )
         self.convolve = _CONVOLUTIONS[axes]
-        self.create_blobs()
+        self.add_blob("weight", self.weight_shape(), self.options.weight_filler)
+        if self.options.bias_term:
+            self.add_blob("bias", (self.num_output,), self.options.bias_filler)
+        else:
+            self.bias = None
 
     def group_count(self) -> int:
         """Return the number of groups that channels and outputs are split into."""
@@ -109,14 +65,9 @@ class Convolution(Layer):
             raise self.error(f"group {self.options.group}", expected="at least 1")
         return self.options.group
 
-    def create_blobs(self) -> None:
-        """Create weight and bias."""
-        shape = (self.num_output, self.channels // self.group, *self.kernel)
-        self.add_blob("weight", shape, self.options.weight_filler)
-        if self.options.bias_term:
-            self.add_blob("bias", (self.num_output,), self.options.bias_filler)
-        else:
-            self.bias = None
+    def weight_shape(self) -> Shape:
+        """Return (num_output, C / group, kernel...)."""
+        return (self.num_output, self.channels // self.group, *self.kernel)
 
     def reshape(self, bottom_shapes: Sequence[Shape]) -> Sequence[Shape]:
         """Check the bottoms and return (..., num_output, sizes...) for each."""
@@ -128,20 +79,8 @@ class Convolution(Layer):
                     expected=f"{self.channels} channels on axis {self.axis} "
                     f"and {len(self.kernel)} spatial axes",
                 )
-            spatial = tuple(map(self.output_size, shape[self.axis + 1 :], range(len(shape))))
-            if min(spatial) < 1:
-                raise self.error(
-                    f"bottom of shape {shape} gives an output of {spatial}",
-                    expected=f"sizes that hold the kernel {self.kernel} with pad {self.pad}"
-                    f" and dilation {self.dilation}",
-                )
-            tops.append((*shape[: self.axis], self.num_output, *spatial))
+            tops.append((*shape[: self.axis], self.num_output, *self.checked_sizes(shape)))
         return tops
-
-    def output_size(self, size: int, axis: int) -> int:
-        """Return the output size of spatial axis `axis`."""
-        extent = self.dilation[axis] * (self.kernel[axis] - 1) + 1
-        return (size + 2 * self.pad[axis] - extent) // self.stride[axis] + 1
 
     def forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return the convolution of each bottom."""

@@ -49,14 +49,9 @@ class Deconvolution(Convolution):
         super().setup(bottom_shapes)
         self.convolve = _deconvolve
 
-    def create_blobs(self) -> None:
-        """Create weight and bias."""
-        shape = (self.channels, self.num_output // self.group, *self.kernel)
-        self.add_blob("weight", shape, self.options.weight_filler)
-        if self.options.bias_term:
-            self.add_blob("bias", (self.num_output,), self.options.bias_filler)
-        else:
-            self.bias = None
+    def weight_shape(self) -> Shape:
+        """Return (C, num_output / group, kernel...)."""
+        return (self.channels, self.num_output // self.group, *self.kernel)
 
     def output_size(self, size: int, axis: int) -> int:
         """Return the output size of spatial axis `axis`."""

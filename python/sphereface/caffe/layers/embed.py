@@ -1,17 +1,16 @@
 """Embed: a row of a table for each index, plus a bias.
 
-Source: Caffe's embed_layer.cpp. An index out of range is an error on the CPU; Caffe reads foreign
-memory.
+Source: Caffe's embed_layer.cpp. What differs: indices are checked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sphereface.caffe.indices import indices_below
 from sphereface.caffe.layer import Layer, Shape
 from sphereface.caffe.registry import register_layer
 
@@ -45,12 +44,5 @@ class Embed(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the rows of the indices in x."""
-        index = x.long()
-        if not torch.compiler.is_compiling() and index.device.type == "cpu" and index.numel():
-            low, high = (int(value) for value in index.aminmax())
-            if low < 0 or high >= self.input_dim:
-                raise self.error(
-                    f"index {low if low < 0 else high}", expected=f"0 to {self.input_dim - 1}"
-                )
-        rows = F.embedding(index, self.weight)
+        rows = F.embedding(indices_below(self, x, self.input_dim), self.weight)
         return rows if self.bias is None else rows + self.bias

@@ -18,7 +18,10 @@ __all__ = ["Flatten"]
 
 @register_layer("Flatten", param="flatten_param")
 class Flatten(Layer):
-    """(N, C, H, W) to (N, C * H * W) by default: ``axis`` 1 to ``end_axis`` -1, both included."""
+    """(N, C, H, W) to (N, C * H * W) by default: ``axis`` 1 to ``end_axis`` -1, both included.
+
+    With ``end_axis`` one before ``axis`` a new axis of size 1 stands at ``axis``.
+    """
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Read the axes."""
@@ -31,13 +34,14 @@ class Flatten(Layer):
         shape = bottom_shapes[0]
         start = self.canonical_axis(self.axis, shape)
         end = self.canonical_axis(self.end_axis, shape)
-        if end < start:
+        if end < start - 1:
             raise self.error(
                 f"axis {self.axis} is behind end_axis {self.end_axis} (bottom {shape})",
-                expected="axis <= end_axis",
+                expected="axis <= end_axis, or one more for a new axis of size 1",
             )
         return [(*shape[:start], prod(shape[start : end + 1]), *shape[end + 1 :])]
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the bottom in its new shape."""
-        return x.flatten(self.axis, self.end_axis)
+        start, end = self.axis % x.dim(), self.end_axis % x.dim()
+        return x.unsqueeze(start) if end < start else x.flatten(start, end)

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from sphereface.caffe.graph import Arity
 from sphereface.caffe.layer import Shape
-from sphereface.caffe.loss_layer import LossLayer
+from sphereface.caffe.loss_layer import ScoreLoss
 from sphereface.caffe.registry import register_layer
 
 __all__ = ["GeneralContrastiveLoss"]
 
 
 @register_layer("GeneralContrastiveLoss", param="general_contrastive_loss_param")
-class GeneralContrastiveLoss(LossLayer):
+class GeneralContrastiveLoss(ScoreLoss):
     """Loss ``sum_i (p_i + negative_weight sum_j n_ij) / M`` of distances d (M, classes).
 
     ``p_i = max(0, d_(i label) - positive_margin)``; ``n_ij = max(0, negative_margin - d_ij)`` for
@@ -43,10 +43,8 @@ class GeneralContrastiveLoss(LossLayer):
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return the loss, and the means where the file asks for them."""
-        distances = x.flatten(1)
+        distances, column = self.rows_and_labels(x, label)
         rows, classes = distances.shape
-        column = label.reshape(-1, 1).long()
-        self.check_labels(column, classes)
         positive = (distances.gather(1, column) - self.positive_margin).relu().sum() / rows
         apart = (self.negative_margin - distances).relu().scatter(1, column, 0)
         negative = apart.sum() / rows

@@ -14,14 +14,14 @@ from torch import Tensor
 
 from sphereface.caffe.graph import Arity
 from sphereface.caffe.layer import Shape
-from sphereface.caffe.loss_layer import LossLayer
+from sphereface.caffe.loss_layer import ScoreLoss
 from sphereface.caffe.registry import register_layer
 
 __all__ = ["GeneralTripletLoss"]
 
 
 @register_layer("GeneralTripletLoss", param="general_triplet_loss_param")
-class GeneralTripletLoss(LossLayer):
+class GeneralTripletLoss(ScoreLoss):
     """Loss ``negative_weight sum_ij t_ij / M`` of distances d (M, classes).
 
     ``t_ij = max(0, d_(i label) + margin - d_ij)`` for the other classes; with ``hardest_only`` only
@@ -47,10 +47,8 @@ class GeneralTripletLoss(LossLayer):
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return the loss, and the mean distances where the file asks for them."""
-        distances = x.flatten(1)
+        distances, column = self.rows_and_labels(x, label)
         rows, classes = distances.shape
-        column = label.reshape(-1, 1).long()
-        self.check_labels(column, classes)
         own = distances.gather(1, column)
         triplets = (own + self.margin - distances).detach().relu().scatter(1, column, 0)
         if self.hardest_only:

@@ -13,34 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sphereface.caffe.layer import Layer, Shape
-from sphereface.caffe.layers.convolution import spatial_option
+from sphereface.caffe.layer import Shape
 from sphereface.caffe.registry import register_layer
+from sphereface.caffe.sliding_kernel import SlidingKernel
 
 __all__ = ["Im2col"]
 
 
 @register_layer("Im2col", param="convolution_param")
-class Im2col(Layer):
+class Im2col(SlidingKernel):
     """Top (..., C * kernel..., output sizes...): channel first, then the place in the kernel."""
-
-    def setup(self, bottom_shapes: Sequence[Shape]) -> None:
-        """Read kernel, stride, pad and dilation."""
-        options = self.options
-        self.axis = self.canonical_axis(options.axis, bottom_shapes[0])
-        axes = len(bottom_shapes[0]) - self.axis - 1
-        if axes < 1:
-            raise self.error(
-                f"bottom of shape {bottom_shapes[0]}",
-                expected=f"spatial axes after the channel axis {self.axis}",
-            )
-        self.kernel = spatial_option(self, options, axes, "kernel_size", "kernel", None)
-        self.stride = spatial_option(self, options, axes, "stride", "stride", 1)
-        self.pad = spatial_option(self, options, axes, "pad", "pad", 0)
-        self.dilation = spatial_option(self, options, axes, "dilation", "", 1)
-        for name in ("kernel", "stride", "dilation"):
-            if min(getattr(self, name)) < 1:
-                raise self.error(f"{name} {getattr(self, name)}", expected="at least 1")
 
     def reshape(self, bottom_shapes: Sequence[Shape]) -> Sequence[Shape]:
         """Return (..., C * kernel..., output sizes...)."""
@@ -49,28 +31,8 @@ class Im2col(Layer):
             raise self.error(
                 f"bottom of shape {shape}", expected=f"{len(self.kernel)} spatial axes"
             )
-        sizes = self.output_sizes(shape)
-        if min(sizes) < 1:
-            raise self.error(
-                f"bottom of shape {shape} gives an output of {sizes}",
-                expected=f"sizes that hold the kernel {self.kernel} with pad {self.pad}"
-                f" and dilation {self.dilation}",
-            )
+        sizes = self.checked_sizes(shape)
         return [(*shape[: self.axis], shape[self.axis] * prod(self.kernel), *sizes)]
-
-    def output_sizes(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """Return the number of places of the kernel on each spatial axis."""
-        return tuple(
-            (size + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1
-            for size, kernel, stride, pad, dilation in zip(
-                shape[self.axis + 1 :],
-                self.kernel,
-                self.stride,
-                self.pad,
-                self.dilation,
-                strict=True,
-            )
-        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the patches."""

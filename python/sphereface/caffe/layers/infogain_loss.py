@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from sphereface.caffe.graph import Arity
+from sphereface.caffe.indices import counted_labels
 from sphereface.caffe.layer import Shape
 from sphereface.caffe.loss_layer import LossLayer
 from sphereface.caffe.registry import register_layer
@@ -76,11 +77,7 @@ class InfogainLoss(LossLayer):
         """Return the loss, and the softmax where the file asks for it."""
         log_prob = x.log_softmax(self.axis)
         rows = log_prob.movedim(self.axis, -1).flatten(0, -2)  # (outer * inner, K)
-        labels = label.reshape(-1).long()
-        valid = None if self.ignore_label is None else labels != self.ignore_label
-        if valid is not None:
-            labels = labels.where(valid, 0)
-        self.check_labels(labels, rows.shape[1])
+        labels, valid = counted_labels(self, label, rows.shape[1], self.ignore_label)
         matrix = self.matrix if matrix is None else matrix.detach()
         assert matrix is not None  # setup asked for one of the two
         weights = matrix.to(rows.dtype).reshape(rows.shape[1], -1).index_select(0, labels)

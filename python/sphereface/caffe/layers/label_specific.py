@@ -13,8 +13,8 @@ from math import prod
 import torch
 from torch import Tensor
 
-from sphereface.caffe.class_weights import class_labels
 from sphereface.caffe.graph import exactly
+from sphereface.caffe.indices import class_labels
 from sphereface.caffe.layer import Layer, Shape
 from sphereface.caffe.registry import register_layer
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sphereface.caffe.graph import Arity
+from sphereface.caffe.indices import counted_labels
 from sphereface.caffe.layer import Shape
 from sphereface.caffe.loss_layer import LossLayer
 from sphereface.caffe.registry import register_layer
@@ -29,7 +30,7 @@ class SoftmaxWithLoss(LossLayer):
     """Loss ``-sum log softmax(x)[label] / normaliser``, a scalar; second top: the softmax.
 
     Bottoms: x (outer..., classes, inner...) with the classes on ``softmax_param.axis``; labels,
-    outer * inner of them in any shape. ``loss_param``: ``ignore_label`` rows count nowhere;
+    outer * inner of them with x's first size. ``loss_param``: ``ignore_label`` rows count nowhere;
     ``normalization`` divides by FULL outer * inner, VALID (default) the labels not ignored, at
     least 1, BATCH_SIZE outer, NONE 1.
     """
@@ -51,17 +52,13 @@ class SoftmaxWithLoss(LossLayer):
                 f" with softmax axis {self.softmax_axis}",
                 expected=f"{prod(rows)} labels, outer * inner of the predictions",
             )
-        return [(), shape][: self.top_count]
+        return [*super().reshape(bottom_shapes), shape][: self.top_count]
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return the loss, and the softmax where the file asks for it."""
         log_prob = F.log_softmax(x, self.softmax_axis)
         rows = log_prob.movedim(self.softmax_axis, -1).flatten(0, -2)  # (outer * inner, classes)
-        labels = label.reshape(-1).long()
-        valid = None if self.ignore_label is None else labels != self.ignore_label
-        if valid is not None:
-            labels = labels.where(valid, 0)
-        self.check_labels(labels, rows.shape[1])
+        labels, valid = counted_labels(self, label, rows.shape[1], self.ignore_label)
         losses = -rows.gather(1, labels[:, None])[:, 0]
         losses = losses - (losses - _LARGEST_LOSS).clamp(min=0).detach()
         if valid is not None:
