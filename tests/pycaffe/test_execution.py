@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from reference.convolution import softmax
 from sphereface import pycaffe as caffe
 from sphereface.errors import SphereFaceError
+from sphereface.pycaffe import execution
 
 TRAIN = """
 layer { name: "data" type: "Input" top: "data" input_param { shape { dim: [4, 5] } } }
@@ -180,3 +182,52 @@ def test_the_automatic_top_of_a_loss(write_net):
     assert "(automatic)" in net.blobs
     assert net.outputs == ["penalty"]
     assert net.blobs["(automatic)"].diff == 3
+
+
+@pytest.fixture(params=["cpu:0", pytest.param("cuda:0", marks=pytest.mark.cuda)])
+def compute_on(request, monkeypatch):
+    """Switch to a device with memory of its own ("cpu:0" stands in for one) and back."""
+
+    def switch(gpu):
+        device = torch.device(request.param if gpu else "cpu")
+        monkeypatch.setattr(execution, "current_device", lambda: device)
+
+    return switch
+
+
+def test_device_memory_follows_edits(
+    compute_on, small_net, small_numbers, image, rng, norm_error, tmp_path
+):
+    tolerance = 1e-3  # TF32 convolutions
+    net = small_net()
+    diff = rng.normal(size=(2, 3)).astype("f")
+    for gpu in (True, False, True):
+        compute_on(gpu)
+        net.blobs["data"].data[...] = image = image + 1
+        net.params["left"][1].data[...] += 1
+        net.forward()
+        net.backward(sum=diff)
+        numbers, grads = small_numbers(net, image, diff)
+        for name, expected in numbers.items():
+            assert norm_error(net.blobs[name].data, expected) < tolerance, name
+        assert norm_error(net.blobs["data"].diff, grads["data"]) < tolerance
+        assert norm_error(net.params["left"][0].diff, grads["left/0"]) < tolerance
+        net.clear_param_diffs()
+    net.blobs["conv"].data[...] = 1
+    net.backward(end="left")
+    expected = diff.sum(0, keepdims=True).T.astype(float) * np.ones(48)
+    assert norm_error(net.params["left"][0].diff, expected) < tolerance
+    net.save(str(tmp_path / "w.caffemodel"))
+    net.params["left"][0].data[...] = 0
+    net.copy_from(str(tmp_path / "w.caffemodel"))
+    assert norm_error(net.forward(["left"], data=image)["left"], numbers["left"]) < tolerance
+
+
+def test_a_view_is_brought_up_to_date_by_the_next_access(compute_on, small_net, image):
+    # As with Caffe's synced memory: it is the access that copies, into the same array.
+    net = small_net()
+    held = net.blobs["sum"].data
+    compute_on(True)
+    net.forward(start="data", end="sum", data=image)
+    assert net.blobs["sum"].data.any()
+    assert (held == net.blobs["sum"].data).all()

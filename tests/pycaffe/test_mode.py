@@ -41,21 +41,3 @@ def test_devices(monkeypatch):
     assert mode.current_device() == torch.device("cpu")
     with pytest.raises(SphereFaceError, match="0 to 1"):
         caffe.set_device(2)
-
-
-@pytest.mark.cuda
-def test_a_net_computes_the_same_on_the_gpu(small_net, small_numbers, image, norm_error, rng):
-    net = small_net()
-    diff = rng.normal(size=(2, 3)).astype("f")
-    caffe.set_mode_gpu()
-    net.blobs["data"].data[...] = image
-    net.params["left"][1].data[...] = 1  # an edit between two modes
-    out = net.forward()["sum"]
-    net.backward(sum=diff)
-    numbers, grads = small_numbers(net, image, diff)
-    assert norm_error(out, numbers["sum"]) < 1e-3  # TF32 convolutions
-    assert norm_error(net.blobs["conv"].data, numbers["conv"]) < 1e-3
-    assert norm_error(net.params["left"][0].diff, grads["left/0"]) < 1e-3
-    assert norm_error(net.blobs["data"].diff, grads["data"]) < 1e-3
-    caffe.set_mode_cpu()
-    assert norm_error(net.forward()["sum"], numbers["sum"]) < 1e-5

@@ -19,6 +19,8 @@ from sphereface.caffe.numpy_blob import NumpyBlob
 
 __all__ = ["Blob", "SyncedMemory"]
 
+_HOST = torch.device("cpu")
+
 
 class SyncedMemory:
     """A flat array on the host that never moves, and its copy on a device.
@@ -32,6 +34,7 @@ class SyncedMemory:
     def __init__(self, host: NDArray[np.float32]) -> None:
         self._host = host
         self._copy: Tensor | None = None
+        self._device = _HOST
         self._host_is_new, self._copy_is_new = True, False
 
     @property
@@ -48,11 +51,11 @@ class SyncedMemory:
 
     def tensor(self, device: torch.device, write: bool = False) -> Tensor:
         """Return the values on `device`; `write` if they are going to be written there."""
-        if device.type == "cpu":
+        if device == _HOST:
             return torch.from_numpy(self.host())
-        if self._copy is None or self._copy.device != device:
-            host = self.host()
-            self._copy = torch.empty(host.size, device=device)
+        if self._copy is None or self._device != device:
+            self._copy = torch.empty(self.host().size, device=device)
+            self._device = device
         if self._host_is_new:
             self._copy.copy_(torch.from_numpy(self._host))
             self._host_is_new = False

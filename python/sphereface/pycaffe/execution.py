@@ -146,6 +146,8 @@ class Execution:
             diffs = torch.stack([top.diff_tensor(self._device) for top in self._tops(index)])
             bottoms[0].diff_tensor(self._device, write=True).copy_(diffs.sum(0))
             return
+        for blob in bottoms:
+            blob.data_tensor(self._device)  # what the program edited reaches the record's memory
         record = self._records[index] or self._run(index)
         self._records[index] = record
         wanted = self.plan.bottoms[index]
