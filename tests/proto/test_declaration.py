@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from sphereface.errors import SphereFaceError
 from sphereface.proto.declaration import parse_declaration, resolve_types
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from sphereface.errors import SphereFaceError
 from sphereface.proto.net_file import read_net
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool
+
 from sphereface.errors import SphereFaceError
 from sphereface.proto import schema
 from sphereface.proto.declaration import parse_declaration, resolve_types

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
+
 from sphereface.errors import SphereFaceError
 from sphereface.proto import schema, text
 from sphereface.proto.state_rules import (

@@ -5,6 +5,7 @@ from random import Random
 
 import pytest
 from google.protobuf import text_format
+
 from sphereface.errors import SphereFaceError
 from sphereface.proto import schema, text
 

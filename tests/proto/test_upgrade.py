@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from sphereface.proto import schema, text
 from sphereface.proto.upgrade import upgrade_net
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from sphereface.errors import SphereFaceError
 from sphereface.proto import text
 from sphereface.proto.upgrade import upgrade_net, upgrade_solver

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sphereface.errors import SphereFaceError
 from sphereface.proto import schema, wire
 from sphereface.proto.wire import FIXED32, FIXED64, LENGTH, VARINT, WireReader

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from sphereface.errors import SphereFaceError
 from sphereface.proto import schema
 from sphereface.weights import Blob, read_binaryproto, write_binaryproto

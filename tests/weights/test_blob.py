@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sphereface.errors import SphereFaceError
 from sphereface.proto import schema
 from sphereface.proto.wire import WireReader, encode_key, encode_varint

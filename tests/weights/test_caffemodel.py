@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sphereface.errors import SphereFaceError
 from sphereface.proto import schema
 from sphereface.weights import (

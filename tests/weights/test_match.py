@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from sphereface.errors import SphereFaceError
 from sphereface.weights import match_weights
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+
 from sphereface.errors import SphereFaceError
 from sphereface.proto import schema
 from sphereface.weights import SolverState, load_weights, read_solverstate, write_solverstate
