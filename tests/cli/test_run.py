@@ -80,7 +80,10 @@ def test_transposed_images_of_their_own_size(tmp_path, capsys):
     [
         (["missing.png"], "missing.png: No such file"),
         ([str(ORL / "README.md")], "README.md: not an image"),
-        (["a.npy", "b.npy"], "a.npy: more inputs beside an array"),
+        (["a.npy", "b.npy"], "a.npy: more inputs; expected an array alone"),
+        (["a.npy", "--mirror"], "a.npy: options for images together with an array"),
+        (["x.png", "--output", "x.csv"], "x.csv: an output for 1 blobs; expected .npy"),
+        (["x.png", "--output", "nowhere/x.npy"], "nowhere/x.npy: the folder does not exist"),
         (["x.png", "--batch", "0"], "--batch: 0; expected at least 1"),
         (["x.png", "--size", "12"], '--size: "12"; expected HxW'),
         (["x.png", "--device", "tpu7"], 'device "tpu7"; expected cpu'),

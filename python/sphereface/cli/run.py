@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from sphereface.cli.image_options import add_image_options, preprocessing, refuse_image_options
 from sphereface.cli.net_options import add_net_options, input_shapes, prototxt_file
 from sphereface.errors import SphereFaceError
 
 if TYPE_CHECKING:
     from sphereface.caffe.inference import Predictor
-    from sphereface.inspection.images import Preprocessing
 
 __all__ = ["add_parser", "run"]
 
@@ -28,7 +28,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     parser.add_argument(
         "inputs", nargs="+", help="images, folders, .txt lists; or one .npy or .npz"
     )
-    _add_image_options(parser)
+    add_image_options(parser)
     add = parser.add_argument
     add("--blob", action="append", default=[], help="blob wanted instead of the outputs; repeats")
     add("--output", help="write .npy (one blob) or .npz (blobs by name) instead of printing")
@@ -40,18 +40,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     return parser
 
 
-def _add_image_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("images").add_argument
-    add("--mean", metavar="M[,M,M]|FILE", help="mean of the pixels, or a mean.binaryproto")
-    add("--scale", type=float, default=1.0, help="factor after the mean (default: %(default)s)")
-    add("--size", metavar="HxW|native", help="size to resize to (default: the net's input)")
-    add("--color", choices=("bgr", "rgb", "gray"), default="bgr", help="(default: %(default)s)")
-    add("--transpose", action="store_true", help="for nets trained from Matlab, such as MTCNN")
-    add("--mirror", action="store_true", help="run the mirror images")
-    add("--with-mirror", action="store_true", help="run images and mirrors, and join their values")
-    add("--root", default="", help="folder that the paths in lists are relative to")
-
-
 def run(args: argparse.Namespace) -> int:
     """Run the net, print or write its blobs."""
     from sphereface.inspection import forward
@@ -60,10 +48,13 @@ def run(args: argparse.Namespace) -> int:
     if args.batch < 1:
         raise SphereFaceError(f"{args.batch}", where="--batch", expected="at least 1")
     predictor, paths = _predictor(args), []
+    if args.output:
+        forward.check_output(args.output, len(args.blob or predictor.net.outputs))
     arrays = [name for name in args.inputs if name.endswith((".npy", ".npz"))]
-    if arrays and len(args.inputs) > 1:
-        raise SphereFaceError("more inputs beside an array", where=arrays[0], expected="it alone")
     if arrays:
+        if len(args.inputs) > 1:
+            raise SphereFaceError("more inputs", where=arrays[0], expected="an array alone")
+        refuse_image_options(args, arrays[0])
         inputs = forward.read_arrays(arrays[0], predictor)
         blobs = forward.run_arrays(predictor, inputs, args.blob, args.batch)
     else:
@@ -71,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         blobs = forward.run_images(
             predictor,
             paths,
-            _preprocessing(args, predictor),
+            preprocessing(args, predictor),
             args.blob,
             batch=args.batch,
             with_mirror=args.with_mirror,
@@ -79,11 +70,8 @@ def run(args: argparse.Namespace) -> int:
     if args.output:
         forward.save_blobs(args.output, blobs, paths)
     for name, blob in blobs.items():
-        print(
-            f"{name} {blob.shape} -> {args.output}"
-            if args.output
-            else forward.blob_text(name, blob)
-        )
+        saved = f"{name} {blob.shape} -> {args.output}"
+        print(saved if args.output else forward.blob_text(name, blob))
     return 0
 
 
@@ -107,35 +95,3 @@ def _predictor(args: argparse.Namespace) -> Predictor:
             fix="give the model of this net, or --allow-missing",
         )
     return Predictor(net, device=args.device, bfloat16=args.bfloat16, compile=args.compile)
-
-
-def _preprocessing(args: argparse.Namespace, predictor: Predictor) -> Preprocessing:
-    from sphereface.inspection.forward import image_input
-    from sphereface.inspection.images import Preprocessing, read_mean
-
-    _, size = image_input(predictor)
-    height_width: tuple[int, int] | None = size[::-1] if args.transpose else size
-    if args.size == "native":
-        height_width = None
-    elif args.size:
-        height_width = _size(args.size)
-    return Preprocessing(
-        size=height_width,
-        color=args.color,
-        mean=read_mean(args.mean, args.color) if args.mean else None,
-        scale=args.scale,
-        mirror=args.mirror,
-        transpose=args.transpose,
-    )
-
-
-def _size(text: str) -> tuple[int, int]:
-    try:
-        height, width = (int(value) for value in text.lower().split("x"))
-        if min(height, width) < 1:
-            raise ValueError
-    except ValueError:
-        raise SphereFaceError(
-            f'"{text}"', where="--size", expected="HxW, such as 112x96, or native"
-        ) from None
-    return height, width

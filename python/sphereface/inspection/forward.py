@@ -193,18 +193,31 @@ def read_arrays(path: str | os.PathLike[str], predictor: Predictor) -> Arrays:
     return arrays
 
 
+def check_output(path: str | os.PathLike[str], count: int) -> None:
+    """Raise unless `count` blobs can be saved as `path`; for asking before a long run.
+
+    Raises
+    ------
+    SphereFaceError
+        Another suffix, several blobs for ``.npy``, or a folder that does not exist.
+    """
+    suffix = Path(path).suffix
+    if suffix not in (".npy", ".npz") or (suffix == ".npy" and count != 1):
+        raise SphereFaceError(
+            f"an output for {count} blobs", where=os.fspath(path), expected=".npy for one, or .npz"
+        )
+    if not Path(path).parent.is_dir():
+        raise SphereFaceError("the folder does not exist", where=os.fspath(path))
+
+
 def save_blobs(path: str | os.PathLike[str], blobs: Arrays, paths: Sequence[str] = ()) -> None:
     """Write blobs, atomically: one as ``.npy``, or any number by name as ``.npz``.
 
     An ``.npz`` of images also gets their `paths`, as ``paths``.
     """
-    suffix = Path(path).suffix
-    if suffix not in (".npy", ".npz") or (suffix == ".npy" and len(blobs) != 1):
-        raise SphereFaceError(
-            f'"{path}" for {len(blobs)} blobs', expected=".npy for one blob, or .npz"
-        )
+    check_output(path, len(blobs))
     with atomic_path(path) as temporary:
-        if suffix == ".npy":
+        if Path(path).suffix == ".npy":
             np.save(temporary, next(iter(blobs.values())))
         else:
             arrays: dict[str, Any] = {"paths": np.array(paths)} if paths else {}

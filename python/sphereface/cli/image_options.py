@@ -1,0 +1,71 @@
+"""Options for feeding images to a net."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from sphereface.errors import SphereFaceError
+
+if TYPE_CHECKING:
+    from sphereface.caffe.inference import Predictor
+    from sphereface.inspection.images import Preprocessing
+
+__all__ = ["add_image_options", "preprocessing", "refuse_image_options"]
+
+
+def add_image_options(parser: argparse.ArgumentParser) -> None:
+    """Add Caffe's preprocessing and what nets of other origin need."""
+    add = parser.add_argument_group("images").add_argument
+    add("--mean", metavar="M[,M,M]|FILE", help="mean of the pixels, or a mean.binaryproto")
+    add("--scale", type=float, default=1.0, help="factor after the mean (default: %(default)s)")
+    add("--size", metavar="HxW|native", help="size to resize to (default: the net's input)")
+    add("--color", choices=("bgr", "rgb", "gray"), default="bgr", help="(default: %(default)s)")
+    add("--transpose", action="store_true", help="for nets trained from Matlab, such as MTCNN")
+    add("--mirror", action="store_true", help="run the mirror images")
+    add("--with-mirror", action="store_true", help="run images and mirrors, and join their values")
+    add("--root", default="", help="folder that the paths in lists are relative to")
+
+
+def refuse_image_options(args: argparse.Namespace, array: str) -> None:
+    """Raise if options for images are given together with an array, which is fed as it is."""
+    given = [args.mean, args.scale != 1, args.size, args.color != "bgr", args.transpose]
+    if any([*given, args.mirror, args.with_mirror, args.root]):
+        raise SphereFaceError(
+            "options for images together with an array",
+            where=array,
+            expected="an array that is the net's input as it is",
+        )
+
+
+def preprocessing(args: argparse.Namespace, predictor: Predictor) -> Preprocessing:
+    """Return the preprocessing of the options, for a net's input size unless --size is given."""
+    from sphereface.inspection.forward import image_input
+    from sphereface.inspection.images import Preprocessing, read_mean
+
+    _, size = image_input(predictor)
+    height_width: tuple[int, int] | None = size[::-1] if args.transpose else size
+    if args.size == "native":
+        height_width = None
+    elif args.size:
+        height_width = _size(args.size)
+    return Preprocessing(
+        size=height_width,
+        color=args.color,
+        mean=read_mean(args.mean, args.color) if args.mean else None,
+        scale=args.scale,
+        mirror=args.mirror,
+        transpose=args.transpose,
+    )
+
+
+def _size(text: str) -> tuple[int, int]:
+    try:
+        height, width = (int(value) for value in text.lower().split("x"))
+        if min(height, width) < 1:
+            raise ValueError
+    except ValueError:
+        raise SphereFaceError(
+            f'"{text}"', where="--size", expected="HxW, such as 112x96, or native"
+        ) from None
+    return height, width
