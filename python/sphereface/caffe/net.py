@@ -269,13 +269,14 @@ class Net(nn.Module):
         )
         return self.load_report
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, diffs: bool = False) -> None:
         """Write the net and its weights as a caffemodel that the original Caffe loads.
 
-        Binary, or HDF5 for a name that ends in ``.h5``.
+        Binary, or HDF5 for a name that ends in ``.h5``. With `diffs` gradients are written too, as
+        Caffe does with ``snapshot_diff``; zeros for blobs that have none.
         """
         shared = {(slot.layer, slot.blob) for blob in self._learnable for slot in blob.sharers}
-        save_weights(path, self.name, self._order, shared)
+        save_weights(path, self.name, self._order, shared, diffs)
 
     def extra_repr(self) -> str:
         """Show the net's name, phase, inputs and outputs."""

@@ -18,6 +18,7 @@ from torch import Tensor
 from sphereface.caffe.layer import Layer
 from sphereface.proto import schema
 from sphereface.weights import (
+    Blob,
     LoadReport,
     copy_blob,
     load_weights,
@@ -81,15 +82,17 @@ def save_weights(
     net_name: str,
     layers: Sequence[Layer],
     shared: Collection[tuple[int, int]],
+    diffs: bool = False,
 ) -> None:
     """Write a caffemodel, binary or (``.h5``) HDF5; HDF5 holds a shared blob once, as Caffe's."""
+    stored = _with_diff if diffs else _array
     if Path(path).suffix != ".h5":
-        records = ((_header(layer), [_array(blob) for blob in layer.blobs]) for layer in layers)
+        records = ((_header(layer), [stored(blob) for blob in layer.blobs]) for layer in layers)
         write_caffemodel(path, net_name, records)
         return
     arrays = {
         layer.name: [
-            None if (position, index) in shared else _array(blob)
+            None if (position, index) in shared else stored(blob)
             for index, blob in enumerate(layer.blobs)
         ]
         for position, layer in enumerate(layers)
@@ -108,6 +111,11 @@ def _copy(array: np.ndarray, blob: Tensor) -> None:
 def _array(blob: Tensor) -> np.ndarray:
     dtype = torch.float64 if blob.dtype == torch.float64 else torch.float32
     return blob.detach().to("cpu", dtype).contiguous().numpy()
+
+
+def _with_diff(blob: Tensor) -> Blob:
+    data = _array(blob)
+    return Blob(data, np.zeros_like(data) if blob.grad is None else _array(blob.grad))
 
 
 def _header(layer: Layer) -> bytes:

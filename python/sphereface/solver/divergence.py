@@ -1,0 +1,121 @@
+"""Notices a run that is lost, and says what its authors would try.
+
+Two signs: a loss that is no number, and one at 87.3365 = -ln(FLT_MIN), where Caffe's softmax loss
+ends (on a GPU it shows that for NaN too, and for labels that are not classes). The advice is that
+of SphereFace's README and of "Notes for training" of its predecessor, Large-Margin Softmax, with
+the values of the run.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from sphereface.caffe import Layer, Net
+from sphereface.errors import SphereFaceError
+
+__all__ = ["DivergedError", "DivergenceMonitor"]
+
+_SATURATED = 87.0
+_AUTHORS_BATCH = 512
+
+
+class DivergedError(SphereFaceError):
+    """The loss is no number any more."""
+
+
+class DivergenceMonitor:
+    """Looks at the losses of a run.
+
+    Parameters
+    ----------
+    net : Net
+        What is trained.
+    param : SolverParameter
+        How.
+
+    Attributes
+    ----------
+    last_snapshot : str
+        Where to go back to; kept up by the solver.
+    """
+
+    def __init__(self, net: Net, param: Any) -> None:
+        self._net, self._param = net, param
+        self._warned = False
+        self.last_snapshot = ""
+        weights = [w for layer in net.layers if layer.type == "SoftmaxWithLoss"
+                   for w in layer.loss_weight if w]  # fmt: skip
+        # Other losses have no such end.
+        only_softmax = weights and len(weights) == len(net.loss_weights)
+        self._saturated = _SATURATED * sum(weights) if only_softmax else math.inf
+
+    def observe(self, iteration: int, loss: float, rate: float, samples: int) -> str:
+        """Take note of a loss; return a warning, once, or an empty string.
+
+        Raises
+        ------
+        DivergedError
+            The loss is NaN or infinite.
+        """
+        if not math.isfinite(loss):
+            raise DivergedError(
+                f"the loss is {loss:g}",
+                where=f"iteration {iteration}",
+                expected="a number",
+                fix=self.advice(rate, samples),
+            )
+        if self._warned or loss < self._saturated:
+            return ""
+        self._warned = True
+        return (
+            f"Iteration {iteration}: the loss is {loss:g}; {-math.log(2**-126):g} means that every "
+            "label has probability 0: the run is lost, unless the labels are wrong.\n"
+            + self.advice(rate, samples)
+        )
+
+    def advice(self, rate: float, samples: int) -> str:
+        """Return what to try, most promising first, a line each."""
+        lines = ["what to try:"]
+        if samples < _AUTHORS_BATCH:
+            lines.append(
+                f"- a bigger batch: it is {samples} (the authors': {_AUTHORS_BATCH}); iter_size "
+                "multiplies it without more memory"
+            )
+        relu = sum(layer.type == "ReLU" for layer in self._net.layers)
+        if relu:
+            lines.append(f"- PReLU in place of ReLU ({relu} layers)")
+        lines += [self._margin_line(layer) for layer in self._net.layers if _is_margin(layer)]
+        lines += [
+            f"- a smaller base_lr (the rate is {rate:g}), or clip_gradients",
+            "- weights of a model trained with softmax, or with type: SINGLE, to start from",
+            "- a deeper or wider net",
+            f"- labels that are whole numbers from 0 to {self._classes()}",
+        ]
+        if self.last_snapshot:
+            lines.append(f"the last good snapshot is {self.last_snapshot}")
+        return "\n".join(lines)
+
+    def _margin_line(self, layer: Layer) -> str:
+        options = layer.options
+        now = max(
+            options.base * (1 + options.gamma * int(layer.iteration)) ** -options.power,  # type: ignore[arg-type]
+            options.lambda_min,
+        )
+        return (
+            f'- an easier margin: lambda of layer "{layer.name}" is {now:g} now; a larger '
+            f"lambda_min (it is {options.lambda_min:g}; begin with 5 to 10) or a slower fall (base "
+            f"{options.base:g}, gamma {options.gamma:g}, power {options.power:g})"
+        )
+
+    def _classes(self) -> str:
+        for layer in self._net.layers:
+            if layer.type == "SoftmaxWithLoss":
+                shape = self._net.blob_shapes[layer.layer_param.bottom[0]]
+                if len(shape) > 1:
+                    return str(shape[1] - 1)
+        return "num_output - 1"
+
+
+def _is_margin(layer: Layer) -> bool:
+    return hasattr(layer.options, "lambda_min") and hasattr(layer, "iteration")

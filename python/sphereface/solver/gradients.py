@@ -1,0 +1,184 @@
+"""From the gradients of all passes to the update: clip, normalise, regularise, apply.
+
+Source: SGDSolver::ApplyUpdate and what it calls (sgd_solver.cpp). Clipping comes first and looks at
+the sum over ``iter_size`` passes; weight decay is added after. What differs: blobs with the same
+multipliers are updated together, and frozen ones (lr_mult 0) not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sphereface.caffe import Net
+from sphereface.errors import SphereFaceError
+from sphereface.solver.update_rules import RULES, Tensors
+
+__all__ = ["Updater", "clip_gradients"]
+
+
+def clip_gradients(grads: Tensors, limit: float) -> Tensor:
+    """Scale `grads` in place so that their common L2 norm is at most `limit`; return the norm."""
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+    # A device's number: whether it is over the limit is not worth waiting for.
+    torch._foreach_mul_(grads, torch.where(norm > limit, limit / norm, torch.ones_like(norm)))
+    return norm
+
+
+@dataclass
+class _Group:
+    """Blobs that have both multipliers in common."""
+
+    lr_mult: float
+    decay_mult: float
+    indices: list[int]  # among the learnable blobs
+    weights: list[Tensor]
+
+
+class Updater:
+    """The learnable blobs of a net, their histories and how they are updated.
+
+    Parameters
+    ----------
+    net : Net
+        On its device.
+    param : SolverParameter
+        Checked.
+
+    Attributes
+    ----------
+    parameters : list of Tensor
+        The blobs that learn, whose gradients `apply` takes.
+    history : list of Tensor
+        As in a solver state: one for each learnable blob, frozen ones too; for AdaDelta and Adam
+        then the second ones.
+    """
+
+    def __init__(self, net: Net, param: Any) -> None:
+        self.param = param
+        self.rule = RULES[param.type].of(param)
+        blobs = list(net.learnable_blobs())
+        self.keys = [blob.key for blob in blobs]
+        self.parameters: list[Tensor] = []
+        self._groups: list[_Group] = []
+        groups: dict[tuple[float, float], _Group] = {}
+        for index, blob in enumerate(blobs):
+            if not blob.tensor.requires_grad:
+                continue
+            group = groups.setdefault(
+                (blob.lr_mult, blob.decay_mult), _Group(blob.lr_mult, blob.decay_mult, [], [])
+            )
+            group.indices.append(index)
+            group.weights.append(blob.tensor)
+        for group in groups.values():
+            self._groups.append(group)
+            self.parameters += group.weights
+        self.history = [
+            torch.zeros_like(blob.tensor, requires_grad=False)
+            for _ in range(self.rule.histories)
+            for blob in blobs
+        ]
+
+    @torch.no_grad()
+    def apply(
+        self,
+        grads: Tensors,
+        rate: float,
+        iteration: int,
+        tell: Callable[[str, Tensor, Tensor], None] | None = None,
+    ) -> Tensor | None:
+        """Update the weights.
+
+        Parameters
+        ----------
+        grads : list of Tensor
+            One for each of `parameters`, summed over the passes; used as scratch. With
+            ``snapshot_diff`` they hold the update afterwards, as the diffs in Caffe do.
+        rate : float
+            The learning rate, to be multiplied by each blob's lr_mult.
+        iteration : int
+            Updates done before.
+        tell : callable, optional
+            Takes key, weight and update of each blob, before the update.
+
+        Returns
+        -------
+        Tensor, optional
+            The gradients' L2 norm before clipping, if ``clip_gradients`` is on.
+        """
+        param, norm = self.param, None
+        if not grads:
+            return None
+        if param.clip_gradients >= 0:
+            norm = clip_gradients(grads, param.clip_gradients)
+        if param.iter_size > 1:
+            torch._foreach_mul_(grads, 1 / param.iter_size)
+        begin = 0
+        for group in self._groups:
+            diffs = grads[begin : begin + len(group.weights)]
+            begin += len(group.weights)
+            self._regularise(group, diffs)
+            local_rate = rate * group.lr_mult
+            updates = self.rule.updates(diffs, self._histories(group), local_rate, iteration)
+            if tell is not None:
+                for index, weight, update in zip(
+                    group.indices, group.weights, updates, strict=True
+                ):
+                    tell(self.keys[index], weight, update)
+            torch._foreach_sub_(group.weights, updates)
+            if updates is not diffs and param.snapshot_diff:
+                torch._foreach_copy_(diffs, updates)
+        return norm
+
+    def local_rates(self, rate: float) -> dict[str, tuple[float, float]]:
+        """Return by key each learning blob's own learning rate and weight decay."""
+        return {
+            self.keys[index]: (rate * group.lr_mult, self.param.weight_decay * group.decay_mult)
+            for group in self._groups
+            for index in group.indices
+        }
+
+    def check_history(self, arrays: Sequence[np.ndarray], where: str) -> None:
+        """Refuse the histories of a solver state if their number or a shape differs."""
+        if len(arrays) != len(self.history):
+            raise SphereFaceError(
+                f"{len(arrays)} history blobs",
+                where=where,
+                expected=f"{len(self.history)}, of {len(self.keys)} learnable blobs with type "
+                f"{self.param.type}",
+                fix="resume with the net and the solver type that the state was saved with",
+            )
+        for index, (array, tensor) in enumerate(zip(arrays, self.history, strict=True)):
+            if array.size != tensor.numel():
+                raise SphereFaceError(
+                    f"history {index} ({self.keys[index % len(self.keys)]}) has shape "
+                    f"{array.shape}",
+                    where=where,
+                    expected=f"{tuple(tensor.shape)}",
+                )
+
+    def load_history(self, arrays: Sequence[np.ndarray]) -> None:
+        """Take the histories of a solver state, which `check_history` has seen."""
+        for array, tensor in zip(arrays, self.history, strict=True):
+            values = torch.from_numpy(np.array(array))  # a copy: files are mapped read-only
+            tensor.copy_(values.reshape(tensor.shape))
+
+    def _regularise(self, group: _Group, diffs: list[Tensor]) -> None:
+        decay = self.param.weight_decay * group.decay_mult
+        if not decay:
+            return
+        l1 = self.param.regularization_type == "L1"
+        towards = torch._foreach_sign(group.weights) if l1 else group.weights
+        torch._foreach_add_(diffs, towards, alpha=decay)
+
+    def _histories(self, group: _Group) -> list[list[Tensor]]:
+        count = len(self.keys)
+        return [
+            [self.history[offset + index] for index in group.indices]
+            for offset in range(0, self.rule.histories * count, count)
+        ]

@@ -1,0 +1,78 @@
+"""Forward and backward of a net for a solver.
+
+Source: Net::ForwardBackward and ClearParamDiffs (net.cpp). A class of its own because pycaffe runs
+its nets in another way, and other ways to compute (compiled, in half precision, over ranks) change
+only this.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sphereface.caffe import Net
+
+__all__ = ["Pass", "Passes"]
+
+
+class Pass(NamedTuple):
+    """The weighted loss of a pass, and the net's outputs; neither has a gradient."""
+
+    loss: Tensor
+    outputs: dict[str, Tensor]
+
+
+class Passes:
+    """Runs a net in torch.
+
+    Attributes
+    ----------
+    net : Net
+        What is trained.
+    model : callable
+        What is called for a forward; the net, or a wrapper of it.
+    context : callable
+        Returns the context manager that a forward runs in (``torch.autocast``).
+    """
+
+    def __init__(self, net: Net) -> None:
+        self.net = net
+        self.model: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = net
+        self.context: Callable[[], contextlib.AbstractContextManager[object]] = (
+            contextlib.nullcontext
+        )
+
+    def clear(self, parameters: Sequence[Tensor]) -> None:
+        """Forget the gradients."""
+        for parameter in parameters:
+            parameter.grad = None
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Pass:
+        """Run a forward without gradients."""
+        with torch.no_grad():
+            return self._forward(batch)[0]
+
+    def forward_backward(self, batch: Mapping[str, Tensor]) -> Pass:
+        """Run a forward and a backward, which adds to the gradients."""
+        result, loss = self._forward(batch)
+        if loss.requires_grad:
+            loss.backward()
+        return result
+
+    def gradients(self, parameters: Sequence[Tensor]) -> list[Tensor]:
+        """Return a gradient for each of `parameters`; zeros where the loss does not reach."""
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        return [parameter.grad for parameter in parameters if parameter.grad is not None]
+
+    def _forward(self, batch: Mapping[str, Tensor]) -> tuple[Pass, Tensor]:
+        with self.context():
+            results = self.model(batch)
+            loss = self.net.loss(results)
+        outputs = {name: results[name].detach() for name in self.net.outputs}
+        return Pass(loss.detach(), outputs), loss

@@ -1,0 +1,178 @@
+"""`NAME_iter_N.solverstate.npz`: what Caffe's two files lose and a bit-identical resume needs.
+
+Counters of margin layers and other state that is no blob, random generators, and where the data
+sources are. It also holds checksums of the two files that it belongs to, so that files of different
+snapshots are never taken for one. Arrays and JSON, no pickle; Caffe does not know the file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sphereface.caffe import Net
+from sphereface.errors import SphereFaceError
+from sphereface.solver.source import BatchSource
+
+__all__ = [
+    "Sidecar",
+    "checksum",
+    "load_buffers",
+    "net_buffers",
+    "read_sidecar",
+    "source_states",
+    "write_sidecar",
+]
+
+_VERSION = 1
+_CHUNK = 1 << 22
+
+
+@dataclass
+class Sidecar:
+    """The content of a sidecar.
+
+    Attributes
+    ----------
+    iteration : int
+        Updates done.
+    checksums : dict
+        CRC-32 of the caffemodel (``model``) and the solverstate (``state``).
+    buffers : dict
+        State of the nets that is no blob: key to array.
+    generators : dict
+        torch's generator states by device type.
+    sources : list
+        State of each data source, the train net's first; None for a net without.
+    """
+
+    iteration: int
+    checksums: dict[str, int] = field(default_factory=dict)
+    buffers: dict[str, np.ndarray] = field(default_factory=dict)
+    generators: dict[str, np.ndarray] = field(default_factory=dict)
+    sources: list[dict[str, Any] | None] = field(default_factory=list)
+
+
+def checksum(path: str | os.PathLike[str]) -> int:
+    """Return the CRC-32 of a file."""
+    value = 0
+    with Path(path).open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            value = zlib.crc32(chunk, value)
+    return value
+
+
+def net_buffers(nets: Iterable[Net]) -> dict[str, torch.Tensor]:
+    """Return the tensors of `nets` that are neither parameters nor blobs of a layer, by key."""
+    found: dict[str, torch.Tensor] = {}
+    for index, net in enumerate(nets):
+        for key, layer in zip(net.keys, net.layers, strict=True):
+            for name, tensor in layer.named_buffers():
+                if name not in layer.blob_names:
+                    found[f"{index}/{key}.{name}"] = tensor
+    return found
+
+
+def load_buffers(nets: Sequence[Net], arrays: Mapping[str, np.ndarray], where: str) -> None:
+    """Put `arrays` into the buffers of `nets` that they were taken from.
+
+    Raises
+    ------
+    SphereFaceError
+        The nets have other buffers.
+    """
+    buffers = net_buffers(nets)
+    if buffers.keys() != arrays.keys():
+        names = sorted(buffers.keys() ^ arrays.keys())
+        raise SphereFaceError(
+            f"state of other nets ({', '.join(names)})",
+            where=where,
+            expected="the nets that it was saved with",
+            fix="remove the file to resume without it",
+        )
+    for key, array in arrays.items():
+        value = torch.from_numpy(array)
+        if buffers[key].shape == value.shape:
+            buffers[key].copy_(value)
+        else:  # a recurrent state follows the batch size
+            index, _, name = key.partition("/")
+            module, _, attribute = name.rpartition(".")
+            layer = nets[int(index)].get_submodule(module)
+            setattr(layer, attribute, value.to(buffers[key]))
+
+
+def write_sidecar(path: str | os.PathLike[str], sidecar: Sidecar) -> None:
+    """Write `sidecar` as npz; `path` should be a temporary one."""
+    arrays = {f"buffer:{key}": array for key, array in sidecar.buffers.items()}
+    arrays |= {f"generator:{kind}": array for kind, array in sidecar.generators.items()}
+    plain: list[dict[str, Any] | None] = []
+    for index, state in enumerate(sidecar.sources):
+        big = {k: v for k, v in (state or {}).items() if isinstance(v, np.ndarray)}
+        arrays |= {f"source:{index}:{k}": v for k, v in big.items()}
+        plain.append(state and {k: v for k, v in state.items() if k not in big})
+    meta = {
+        "version": _VERSION,
+        "iteration": sidecar.iteration,
+        "checksums": sidecar.checksums,
+        "sources": plain,
+    }
+    with Path(path).open("wb") as stream:
+        np.savez(stream, allow_pickle=False, meta=np.array(json.dumps(meta)), **arrays)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def read_sidecar(path: str | os.PathLike[str]) -> Sidecar:
+    """Read a sidecar.
+
+    Raises
+    ------
+    SphereFaceError
+        The file is damaged, or no sidecar of this version.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            meta = json.loads(str(archive["meta"][()]))
+            arrays = {key: archive[key] for key in archive.files if key != "meta"}
+        sidecar = Sidecar(int(meta["iteration"]), dict(meta["checksums"]))
+        version, sidecar.sources = meta["version"], list(meta["sources"])
+        _distribute(arrays, sidecar)
+    except (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, zlib.error,
+            zipfile.BadZipFile) as error:  # fmt: skip
+        raise SphereFaceError(
+            f"not a readable sidecar ({error})",
+            where=os.fspath(path),
+            fix="remove the file to resume without it",
+        ) from None
+    if version != _VERSION:
+        raise SphereFaceError(
+            f"a sidecar of version {version}", where=os.fspath(path), expected=f"{_VERSION}"
+        )
+    return sidecar
+
+
+def _distribute(arrays: Mapping[str, np.ndarray], sidecar: Sidecar) -> None:
+    for key, array in arrays.items():
+        kind, _, rest = key.partition(":")
+        if kind == "source":
+            index, _, name = rest.partition(":")
+            state = sidecar.sources[int(index)]
+            if state is None:
+                raise KeyError(key)
+            state[name] = array
+        else:
+            {"buffer": sidecar.buffers, "generator": sidecar.generators}[kind][rest] = array
+
+
+def source_states(sources: Iterable[BatchSource | None]) -> list[dict[str, Any] | None]:
+    """Return the state of each source."""
+    return [None if source is None else dict(source.state()) for source in sources]

@@ -1,0 +1,360 @@
+"""Caffe's solver on torch: step, solve, test, snapshot, restore.
+
+Source: solver.cpp and sgd_solver.cpp. What differs: losses are looked at only when somebody wants
+them (on a CPU, always); a loss that is no number ends the run; a snapshot holds all that a
+bit-identical resume needs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sphereface.errors import SphereFaceError
+from sphereface.solver.config import SolverFile, read_solver
+from sphereface.solver.debug_info import DebugInfo
+from sphereface.solver.divergence import DivergenceMonitor
+from sphereface.solver.gradients import Updater
+from sphereface.solver.lr_policy import learning_rate
+from sphereface.solver.nets import NetBuilder
+from sphereface.solver.passes import Pass, Passes
+from sphereface.solver.persistence import restore_solver, snapshot_solver
+from sphereface.solver.records import IterationRecord, SolverCallback, TestRecord
+from sphereface.solver.signals import Action
+from sphereface.solver.snapshot import SnapshotFiles
+from sphereface.solver.source import Feed, OpenSource, as_source, draw
+from sphereface.solver.test_nets import TestNets, share_trained_layers
+
+__all__ = ["Solver"]
+
+_LOOK_AT_LOSSES = 20  # iterations between two looks at a GPU's losses
+
+
+class Solver:
+    """Trains a Caffe net as its solver's prototxt says.
+
+    Parameters
+    ----------
+    solver : path, str, SolverParameter or SolverFile
+        The solver; old fields are upgraded.
+    open_source : callable, optional
+        ``open_source(graph, phase)`` returns the `BatchSource` of the train net and of each test
+        net. Without it `step` and `solve` are fed.
+    device : torch.device or str, optional
+        Where to compute. Without it, a GPU if ``solver_mode`` is GPU and there is one.
+    callbacks : iterable of SolverCallback
+        Who listens: `CaffeLog` and the like.
+    action : callable, optional
+        Asked after every iteration and before every test pass; see `SignalActions`.
+    allow_python : bool or iterable of str
+        Modules that Python layers may import; as in `sphereface.caffe.load`.
+    rank : int
+        Of several processes, which. It shifts ``random_seed``, and only rank 0 snapshots.
+    builder : NetBuilder, optional
+        Instead of `open_source` and `allow_python`.
+
+    Attributes
+    ----------
+    param : SolverParameter
+        Checked and upgraded.
+    net, test_nets : Net, list of Net
+        The nets; test nets share the weights of `net` while they are tested.
+    iter : int
+        Updates done.
+    current_step : int
+        Steps of the rate that the policy has taken.
+    source, test_sources
+        Where the batches come from.
+    passes : Passes
+        How forward and backward are run.
+    updater : Updater
+        The learnable blobs with their histories.
+    monitor : DivergenceMonitor, optional
+        None to let a diverged run go on.
+    stopped : bool
+        An action stopped the last `step`.
+
+    Examples
+    --------
+    >>> solver = Solver("digits_solver.prototxt", callbacks=[CaffeLog()])  # doctest: +SKIP
+    >>> solver.solve(feed=batches)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        solver: str | os.PathLike[str] | SolverFile | Any,
+        *,
+        open_source: OpenSource | None = None,
+        device: torch.device | str | None = None,
+        callbacks: Iterable[SolverCallback] = (),
+        action: Callable[[], Action] | None = None,
+        allow_python: bool | Iterable[str] = (),
+        rank: int = 0,
+        builder: NetBuilder | None = None,
+    ) -> None:
+        file = solver if isinstance(solver, SolverFile) else read_solver(solver)
+        self.file, self.param, self.rank = file, file.param, rank
+        self.callbacks = list(callbacks)
+        self.iter, self.current_step, self.stopped = 0, 0, False
+        self._action = action or (lambda: Action.NONE)
+        self.device = self._device(device)
+        if self.param.random_seed >= 0:
+            torch.manual_seed(self.param.random_seed + rank)
+        builder = builder or NetBuilder(open_source, allow_python)
+        self.net, self.source = builder.train_net(file.train)
+        self.net.to(self.device)
+        built = [builder.test_net(test) for test in file.test]
+        self.test_nets = [net.to(self.device) for net, _ in built]
+        self.test_sources = [source for _, source in built]
+        for net in self.test_nets:
+            share_trained_layers(net, self.net)
+        self._tests = TestNets(
+            self.test_nets,
+            self.test_sources,
+            self.param.test_iter,
+            self.param.test_compute_loss,
+            self.device,
+        )
+        for names in self.param.weights:
+            self.copy_from(names)
+        self.passes = Passes(self.net)
+        self.updater = Updater(self.net, self.param)
+        self.monitor: DivergenceMonitor | None = DivergenceMonitor(self.net, self.param)
+        self._losses: deque[Tensor] = deque(maxlen=self.param.average_loss)
+        self._unseen: list[tuple[int, Tensor, int]] = []  # iteration, loss, samples
+        for change in file.changes:
+            self.tell(f"{file.source}: upgraded {change}")
+
+    # ---- running
+
+    def solve(self, feed: Feed | None = None, *, resume: str | os.PathLike[str] = "") -> None:
+        """Train until ``max_iter``, or until an action stops it, and snapshot.
+
+        Parameters
+        ----------
+        feed : source, batch or iterable of batches, optional
+            Instead of the solver's own source.
+        resume : path, optional
+            A solverstate to `restore` first.
+
+        Raises
+        ------
+        SphereFaceError
+            The data ended, or the loss is no number any more (`DivergedError`).
+        """
+        param = self.param
+        if param.snapshot_after_train and not param.HasField("snapshot_prefix"):
+            raise SphereFaceError(
+                "no snapshot_prefix for the snapshot after training",
+                where=self.file.source,
+                fix='give a snapshot_prefix, or "snapshot_after_train: false"',
+            )
+        source = self.source if feed is None else as_source(feed)
+        for callback in self.callbacks:
+            callback.on_solve(self)
+        if resume:
+            self.tell(f"Restoring previous solver status from {os.fspath(resume)}")
+            self.restore(resume)
+        self.step(param.max_iter - self.iter, source)
+        if param.snapshot_after_train and not (param.snapshot and self.iter % param.snapshot == 0):
+            self.snapshot()
+        if self.stopped:
+            self.tell("Optimization stopped early.")
+            return
+        if param.display and self.iter % param.display == 0:
+            self._final_loss(source)
+        if param.test_interval and self.iter % param.test_interval == 0:
+            self.test_all()
+        self.tell("Optimization Done.")
+
+    def step(self, iterations: int, feed: Feed | None = None) -> None:
+        """Train for a number of iterations.
+
+        Parameters
+        ----------
+        iterations : int
+            How many.
+        feed : source, batch or iterable of batches, optional
+            Instead of the solver's own source. Each of the ``iter_size`` passes of an iteration
+            takes one batch.
+        """
+        source = self.source if feed is None else as_source(feed)
+        self._losses.clear()
+        self.stopped = False
+        stop, param = self.iter + iterations, self.param
+        while self.iter < stop:
+            if (
+                param.test_interval
+                and self.iter % param.test_interval == 0
+                and (self.iter > 0 or param.test_initialization)
+            ):
+                self.test_all()
+                if self.stopped:
+                    break
+            self._iterate(source)
+            action = self._action()
+            due = param.snapshot and self.iter % param.snapshot == 0
+            if due or action is Action.SNAPSHOT:
+                self.snapshot()
+            if action is Action.STOP:
+                self.stopped = True
+                break
+        self._look_at_losses()
+
+    def test_all(self) -> list[TestRecord] | None:
+        """Run every test net for its ``test_iter`` passes; None if an action stopped it."""
+        records = self._tests.run(self.net, self.iter, self.callbacks, self._interrupted)
+        if records is None:
+            self.tell("Test interrupted.")
+        return records
+
+    def apply_update(self) -> None:
+        """Update the weights by the gradients there are, and count the iteration.
+
+        `step` does it; a program that runs the passes itself calls it after them.
+        """
+        self._update(IterationRecord(self.iter))
+
+    # ---- weights and snapshots
+
+    def copy_from(self, names: str | os.PathLike[str] | Mapping[str, Sequence[Any]]) -> None:
+        """Start from trained weights (``--weights``).
+
+        Parameters
+        ----------
+        names : path or mapping
+            Caffemodels, binary or HDF5, separated by commas; or {layer name: [arrays]}. Layers
+            that a file lacks stay as they are.
+        """
+        sources = [names] if isinstance(names, Mapping) else os.fspath(names).split(",")
+        for source in sources:
+            for net in (self.net, *self.test_nets):
+                net.copy_from(source)
+
+    def snapshot(self) -> SnapshotFiles | None:
+        """Write caffemodel, solverstate and sidecar; return their names (rank 0 only)."""
+        self._look_at_losses()
+        if self.rank:
+            return None
+        files = snapshot_solver(self)
+        if self.monitor is not None:
+            self.monitor.last_snapshot = str(files.state)
+        return files
+
+    def restore(self, path: str | os.PathLike[str]) -> None:
+        """Go on from a snapshot of this solver's or of Caffe's.
+
+        Raises
+        ------
+        SphereFaceError
+            Its files do not belong together, or to this net and solver type; nothing was changed.
+        """
+        restore_solver(self, path)
+        self._unseen.clear()
+        if self.monitor is not None:
+            self.monitor.last_snapshot = os.fspath(path)
+
+    def tell(self, text: str) -> None:
+        """Give a message to the callbacks."""
+        for callback in self.callbacks:
+            callback.on_message(text)
+
+    # ---- an iteration
+
+    def _iterate(self, source: Any) -> None:
+        for callback in self.callbacks:
+            callback.on_forward(self)
+        display = bool(self.param.display) and self.iter % self.param.display == 0
+        debug = DebugInfo(self.net, self.tell) if display and self.param.debug_info else None
+        self.passes.clear(self.updater.parameters)
+        results, samples = [], 0
+        for _ in range(self.param.iter_size):
+            batch = self._draw(source)
+            samples += len(next(iter(batch.values()))) if batch else 0
+            with debug.watch(batch) if debug else nullcontext():
+                results.append(self.passes.forward_backward(batch))
+        self._losses.append(_mean_loss(results))
+        for callback in self.callbacks:
+            callback.on_gradients(self)
+        self._unseen.append((self.iter, self._losses[-1], samples))
+        if self.device.type == "cpu" or len(self._unseen) >= _LOOK_AT_LOSSES:
+            self._look_at_losses()
+        record = IterationRecord(
+            self.iter,
+            display,
+            samples,
+            results[-1].outputs,
+            self.net.loss_weights,
+            tuple(self._losses),
+        )
+        self._update(record, debug.update if debug else None)
+        for callback in self.callbacks:
+            callback.on_iteration(record)
+
+    def _update(
+        self, record: IterationRecord, tell: Callable[[str, Tensor, Tensor], None] | None = None
+    ) -> None:
+        record.rate, step = learning_rate(self.param, self.iter, self.current_step)
+        if step != self.current_step and self.param.lr_policy == "multistep":
+            record.new_step = step
+        self.current_step = step
+        grads = self.passes.gradients(self.updater.parameters)
+        record.gradient_norm = self.updater.apply(grads, record.rate, self.iter, tell)
+        self.iter += 1
+
+    def _draw(self, source: Any) -> dict[str, Tensor]:
+        try:
+            return draw(source, self.net, self.device)
+        except StopIteration:
+            raise SphereFaceError(
+                f"the data ended at iteration {self.iter}",
+                where=self.file.source,
+                expected=f"a batch for every pass until iteration {self.param.max_iter}",
+            ) from None
+
+    def _final_loss(self, source: Any) -> None:
+        """Caffe's last line: the loss of the final weights, on one more batch."""
+        try:
+            batch = draw(source, self.net, self.device)
+        except StopIteration:
+            return
+        self._losses.append(self.passes.forward(batch).loss)
+        smoothed = float(torch.stack(tuple(self._losses)).mean())
+        self.tell(f"Iteration {self.iter}, loss = {smoothed:g}")
+
+    def _look_at_losses(self) -> None:
+        unseen, self._unseen = self._unseen, []
+        if self.monitor is None or not unseen:
+            return
+        values = torch.stack([loss for _, loss, _ in unseen]).tolist()
+        rate, _ = learning_rate(self.param, unseen[-1][0], self.current_step)
+        for (iteration, _, samples), value in zip(unseen, values, strict=True):
+            warning = self.monitor.observe(iteration, value, rate, samples)
+            if warning:
+                self.tell(warning)
+
+    def _interrupted(self) -> bool:
+        action = self._action()
+        if action is Action.SNAPSHOT:
+            self.snapshot()
+        self.stopped = self.stopped or action is Action.STOP
+        return self.stopped
+
+    def _device(self, device: torch.device | str | None) -> torch.device:
+        if device is not None:
+            return torch.device(device)
+        if self.param.solver_mode == self.param.GPU and torch.cuda.is_available():
+            return torch.device("cuda", self.param.device_id)
+        return torch.device("cpu")
+
+
+def _mean_loss(results: Sequence[Pass]) -> Tensor:
+    if len(results) == 1:
+        return results[0].loss
+    return torch.stack([result.loss for result in results]).mean()
