@@ -1,0 +1,37 @@
+"""Readers of Caffe's data layers, and the tools that make their files. Needs no torch."""
+
+from sphereface.data.checks import LabelReport, check_labels, class_count
+from sphereface.data.hdf5_data import HDF5Data
+from sphereface.data.image_data import ImageData
+from sphereface.data.image_list import ImageList, read_image_list
+from sphereface.data.image_mean import compute_mean
+from sphereface.data.imageset import ImagesetOptions, ImagesetReport, convert_imageset
+from sphereface.data.lmdb_data import Data
+from sphereface.data.memory_data import MemoryData
+from sphereface.data.open_source import SOURCE_TYPES, Sources, open_source, open_sources
+from sphereface.data.source import Batch, LoadOptions, Source
+from sphereface.data.transform import Transform
+
+__all__ = [
+    "SOURCE_TYPES",
+    "Batch",
+    "Data",
+    "HDF5Data",
+    "ImageData",
+    "ImageList",
+    "ImagesetOptions",
+    "ImagesetReport",
+    "LabelReport",
+    "LoadOptions",
+    "MemoryData",
+    "Source",
+    "Sources",
+    "Transform",
+    "check_labels",
+    "class_count",
+    "compute_mean",
+    "convert_imageset",
+    "open_source",
+    "open_sources",
+    "read_image_list",
+]

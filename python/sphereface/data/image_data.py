@@ -1,0 +1,91 @@
+"""ImageData: image files of a list.
+
+Source: Caffe's image_data_layer.cpp. What differs: ``force_color`` and ``force_gray`` win over
+``is_color`` (Caffe ignores them here); images of several sizes need ``new_height`` and
+``new_width`` or ``crop_size``, or batches of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sphereface.data.image_list import read_image_list
+from sphereface.data.image_source import ImageSource
+from sphereface.data.images import read_image, resize_image
+from sphereface.data.source import LoadOptions
+from sphereface.errors import SphereFaceError
+
+__all__ = ["ImageData"]
+
+
+class ImageData(ImageSource):
+    """Reader of an ImageData layer.
+
+    Parameters
+    ----------
+    layer_param : LayerParameter
+        With ``image_data_param`` and ``transform_param``.
+    options : LoadOptions
+    where : str
+        Place for errors.
+
+    Attributes
+    ----------
+    list : ImageList
+        The entries of the list file.
+
+    Raises
+    ------
+    SphereFaceError
+        Options that exclude each other, or a list that cannot be read.
+    """
+
+    def __init__(self, layer_param: Any, options: LoadOptions, where: str = "") -> None:
+        super().__init__(layer_param, options, where)
+        param = layer_param.image_data_param
+        self._size = (int(param.new_height), int(param.new_width))
+        if bool(self._size[0]) != bool(self._size[1]):
+            raise self.error(
+                f"new_height {self._size[0]}, new_width {self._size[1]}", "both or neither"
+            )
+        forced = self._transform.color
+        self._color = bool(param.is_color) if forced is None else forced
+        self._root = param.root_folder
+        self.list = read_image_list(param.source, self.where)
+        self._start(
+            len(self.list), param.batch_size, shuffle=param.shuffle, rand_skip=param.rand_skip
+        )
+
+    def labels(self) -> Iterator[tuple[int, str]]:
+        """Yield each line's label and place."""
+        for index, label in enumerate(self.list.labels.tolist()):
+            yield label, self.list.where(index)
+
+    def _read(self, key: Any) -> tuple[NDArray[np.uint8], int]:
+        try:
+            image = read_image(self._root + self.list.names[key], self._color)
+        except SphereFaceError as error:
+            raise SphereFaceError(error.problem, fix=self._root_hint(key)) from None
+        if self._size[0]:
+            image = resize_image(image, *self._size)
+        return image, int(self.list.labels[key])
+
+    def _place(self, key: Any) -> str:
+        return f"{self.list.where(key)}: {self._root}{self.list.names[key]}"
+
+    def _first_key(self) -> int:
+        return 0
+
+    def _key_after(self, key: Any) -> int:
+        return int(key + 1) % len(self.list)
+
+    def _root_hint(self, key: Any) -> str:
+        name = self.list.names[key]
+        if self._root and not self._root.endswith("/") and Path(self._root, name).exists():
+            return f'end root_folder with a slash: "{self._root}/"'
+        return ""

@@ -1,0 +1,261 @@
+"""Image files of a list to an LMDB.
+
+Source: Caffe's tools/convert_imageset.cpp. What differs: images are read by several threads; a bad
+image is an error unless told otherwise (Caffe leaves it out); the LMDB appears under its name when
+it is whole; ``shuffle`` has a seed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from sphereface.data.datum import encoded_datum, raw_datum
+from sphereface.data.image_list import ImageList, read_image_list
+from sphereface.data.images import decode_image, encode_image, read_bytes, resize_image
+from sphereface.data.order import shuffled
+from sphereface.data.record_file import lmdb_module
+from sphereface.errors import SphereFaceError
+
+__all__ = ["ImagesetOptions", "ImagesetReport", "convert_imageset"]
+
+_COMMIT = 1000  # records a transaction, as in Caffe
+_MAP_SIZE = 1 << 28
+_AHEAD = 64
+
+
+@dataclass(frozen=True)
+class ImagesetOptions:
+    """The flags of convert_imageset.
+
+    Attributes
+    ----------
+    gray : bool
+        One channel.
+    shuffle : bool
+        Records in random order.
+    seed : int
+        Of the order.
+    resize_height, resize_width : int
+        Size of all images; 0 keeps theirs.
+    check_size : bool
+        All records must have as many bytes as the first.
+    encoded : bool
+        Keep images compressed: the file's bytes where nothing changes them.
+    encode_type : str
+        ``"jpg"``, ``"png"``; by default the suffix of each file.
+    bad_images : {"raise", "skip"}
+        Whether a bad image is an error or is left out.
+    """
+
+    gray: bool = False
+    shuffle: bool = False
+    seed: int = 0
+    resize_height: int = 0
+    resize_width: int = 0
+    check_size: bool = False
+    encoded: bool = False
+    encode_type: str = ""
+    bad_images: Literal["raise", "skip"] = "raise"
+
+    def __post_init__(self) -> None:
+        if bool(self.resize_height) != bool(self.resize_width):
+            raise SphereFaceError(
+                f"resize_height {self.resize_height}, resize_width {self.resize_width}",
+                expected="both or neither",
+            )
+        if self.encode_type and not self.encoded:
+            raise SphereFaceError(f"encode_type {self.encode_type}", fix="add encoded")
+        if self.check_size and self.encoded:
+            raise SphereFaceError(
+                "check_size and encoded", expected="one: compressed images differ in bytes"
+            )
+
+
+@dataclass(frozen=True)
+class ImagesetReport:
+    """What was written: number of records, and what is wrong with each image left out."""
+
+    written: int
+    skipped: tuple[str, ...]
+
+
+def convert_imageset(
+    root_folder: str,
+    list_file: str | os.PathLike[str],
+    lmdb_path: str | os.PathLike[str],
+    options: ImagesetOptions | None = None,
+    *,
+    workers: int | None = None,
+    on_image: Callable[[int], object] = lambda total: None,
+) -> ImagesetReport:
+    """Write the images of a list as Datum records, with Caffe's keys (``00000012_name.jpg``).
+
+    Parameters
+    ----------
+    root_folder : str
+        Goes before each name; mind the slash.
+    list_file : path
+        A name and a label a line.
+    lmdb_path : path
+        Folder to make; an error if it exists.
+    options : ImagesetOptions, optional
+    workers : int, optional
+        Threads; by default as many as there are cores.
+    on_image : callable
+        Called after each image with the number of images.
+
+    Raises
+    ------
+    SphereFaceError
+        A list, image or option is bad. Nothing is left behind.
+    """
+    options = options or ImagesetOptions()
+    target = Path(lmdb_path)
+    if target.exists():
+        raise SphereFaceError("exists already", where=str(target), fix="remove it, or name another")
+    if not target.absolute().parent.is_dir():
+        raise SphereFaceError("its folder does not exist", where=str(target))
+    entries = read_image_list(list_file)
+    lmdb_module()
+    temporary = Path(tempfile.mkdtemp(dir=target.absolute().parent, prefix=f".{target.name}."))
+    try:
+        report = _write(temporary, _records(root_folder, entries, options, workers), on_image,
+                        len(entries), options)  # fmt: skip
+        (temporary / "lock.mdb").unlink(missing_ok=True)
+        temporary.chmod(0o755)
+        temporary.rename(target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return report
+
+
+def _records(
+    root: str, entries: ImageList, options: ImagesetOptions, workers: int | None
+) -> Iterator[tuple[bytes, str, bytes | SphereFaceError]]:
+    """Yield key, place and record (or what is wrong) of each image, in order."""
+    order = range(len(entries)) if not options.shuffle else shuffled(len(entries), options.seed)
+    with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
+        waiting: deque[tuple[bytes, str, Future[bytes | SphereFaceError]]] = deque()
+        try:
+            for line, index in enumerate(order):
+                name = entries.names[index]
+                key = f"{line:08d}_{name}".encode("utf-8", "surrogateescape")
+                future = pool.submit(_record, root + name, int(entries.labels[index]), options)
+                waiting.append((key, entries.where(index), future))
+                if len(waiting) > _AHEAD:
+                    key, place, future = waiting.popleft()
+                    yield key, place, future.result()
+            for key, place, future in waiting:
+                yield key, place, future.result()
+        finally:
+            for _, _, future in waiting:
+                future.cancel()
+
+
+def _record(path: str, label: int, options: ImagesetOptions) -> bytes | SphereFaceError:
+    try:
+        data = read_bytes(path)
+        image = decode_image(data, not options.gray, f'image file "{path}"')
+        if options.resize_height:
+            image = resize_image(image, options.resize_height, options.resize_width)
+        if not options.encoded:
+            return raw_datum(image, label)
+        suffix = Path(path).suffix[1:].lower()
+        kind = options.encode_type or suffix
+        if not kind:
+            raise SphereFaceError(f'image file "{path}" without a suffix', fix="give encode_type")
+        # The file itself, where Caffe too copies it: no change of size, colour or format.
+        if not options.gray and not options.resize_height and _same_kind(suffix, kind):
+            return encoded_datum(data, label)
+        return encoded_datum(encode_image(image, kind), label)
+    except SphereFaceError as error:
+        return error
+
+
+def _same_kind(suffix: str, kind: str) -> bool:
+    return suffix == kind or {suffix, kind} == {"jpg", "jpeg"}
+
+
+def _write(
+    folder: Path,
+    records: Iterator[tuple[bytes, str, bytes | SphereFaceError]],
+    on_image: Callable[[int], object],
+    total: int,
+    options: ImagesetOptions,
+) -> ImagesetReport:
+    written, size, skipped = 0, 0, []
+    with _Writer(folder) as writer:
+        for key, place, record in records:
+            if isinstance(record, SphereFaceError):
+                error = SphereFaceError(record.problem, where=place, fix=record.fix)
+                if options.bad_images == "raise":
+                    raise error
+                skipped.append(str(error))
+            else:
+                if options.check_size and written and len(record) != size:
+                    raise SphereFaceError(
+                        f"a record of {len(record)} bytes",
+                        where=place,
+                        expected=f"{size}, as the first (check_size)",
+                        fix="resize the images",
+                    )
+                size = len(record)
+                writer.put(key, record)
+                written += 1
+            on_image(total)
+    if not written:
+        raise SphereFaceError("no image could be read", fix=skipped[0])
+    return ImagesetReport(written, tuple(skipped))
+
+
+class _Writer:
+    """Appends records to a new LMDB and lets it grow."""
+
+    def __init__(self, folder: Path) -> None:
+        self._lmdb = lmdb_module()
+        self._env: Any = self._lmdb.open(str(folder), map_size=_MAP_SIZE, lock=False)
+        self._waiting: list[tuple[bytes, bytes]] = []
+        self._longest_key = self._env.max_key_size()
+
+    def put(self, key: bytes, record: bytes) -> None:
+        if len(key) > self._longest_key:
+            raise SphereFaceError(
+                f'a key of {len(key)} bytes ("{key[:60].decode("utf-8", "replace")}...")',
+                expected=f"at most {self._longest_key}",
+                fix="move the common part of the names to the root folder",
+            )
+        self._waiting.append((key, record))
+        if len(self._waiting) >= _COMMIT:
+            self._commit()
+
+    def _commit(self) -> None:
+        while self._waiting:
+            try:
+                with self._env.begin(write=True) as transaction:
+                    for key, record in self._waiting:
+                        transaction.put(key, record)
+            except self._lmdb.MapFullError:
+                self._env.set_mapsize(2 * self._env.info()["map_size"])
+                continue
+            except self._lmdb.Error as error:
+                raise SphereFaceError(f"LMDB cannot be written ({error})") from None
+            self._waiting.clear()
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        try:
+            if error is None:
+                self._commit()
+        finally:
+            self._env.close()

@@ -1,0 +1,85 @@
+"""Data: the records of an LMDB, in the order of their keys.
+
+Source: Caffe's data_layer.cpp. What differs: LevelDB is not read; a record that cannot be decoded
+is named by its key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from sphereface.data.datum import datum_image
+from sphereface.data.image_source import ImageSource
+from sphereface.data.order import Samples
+from sphereface.data.record_file import RecordFile
+from sphereface.data.source import LoadOptions
+
+__all__ = ["Data"]
+
+
+class Data(ImageSource):
+    """Reader of a Data layer.
+
+    Parameters
+    ----------
+    layer_param : LayerParameter
+        With ``data_param`` and ``transform_param``.
+    options : LoadOptions
+    where : str
+        Place for errors.
+
+    Attributes
+    ----------
+    records : RecordFile
+
+    Raises
+    ------
+    SphereFaceError
+        Options that exclude each other, or an LMDB that cannot be read.
+    """
+
+    def __init__(self, layer_param: Any, options: LoadOptions, where: str = "") -> None:
+        super().__init__(layer_param, options, where)
+        param = layer_param.data_param
+        if param.backend == param.LEVELDB:
+            given = "backend: LEVELDB" if param.HasField("backend") else "no backend: LEVELDB"
+            there = Path(param.source, "data.mdb").exists()
+            raise self.error(
+                given,
+                "backend: LMDB",
+                f'"{param.source}" is an LMDB: say so'
+                if there
+                else "make an LMDB of the images: sphereface convert-imageset",
+            )
+        self.records = RecordFile(param.source, self.where)
+        self._start(self.records.size, param.batch_size, shuffle=False, rand_skip=param.rand_skip)
+
+    def labels(self) -> Iterator[tuple[int, str]]:
+        """Yield each record's label and place; this reads the whole file."""
+        for key, datum in self.records:
+            yield datum.label, self.records.place(key)
+
+    def close(self) -> None:
+        """End the threads and close the LMDB."""
+        super().close()
+        self.records.close()
+
+    def _keys(self, samples: Samples) -> list[bytes]:
+        return [self.records.key(index) for index in samples.indices.tolist()]
+
+    def _read(self, key: Any) -> tuple[NDArray[Any], int]:
+        datum = self.records.value(key)
+        return datum_image(datum, self._transform.color), datum.label
+
+    def _place(self, key: Any) -> str:
+        return self.records.place(key)
+
+    def _first_key(self) -> bytes:
+        return self.records.key(0)
+
+    def _key_after(self, key: Any) -> bytes:
+        return self.records.key_after(key)

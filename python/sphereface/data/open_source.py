@@ -1,0 +1,152 @@
+"""From data layers to their readers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sphereface.data.hdf5_data import HDF5Data
+from sphereface.data.image_data import ImageData
+from sphereface.data.lmdb_data import Data
+from sphereface.data.memory_data import MemoryData
+from sphereface.data.source import Batch, LoadOptions, Source
+from sphereface.errors import SphereFaceError
+
+__all__ = ["SOURCE_TYPES", "Sources", "open_source", "open_sources"]
+
+SOURCE_TYPES: dict[str, type[Any]] = {
+    "Data": Data,
+    "HDF5Data": HDF5Data,
+    "ImageData": ImageData,
+    "MemoryData": MemoryData,
+}
+
+
+def open_source(layer_param: Any, where: str = "", **options: Any) -> Source:
+    """Open what a data layer reads.
+
+    Parameters
+    ----------
+    layer_param : LayerParameter
+        A layer of type Data, HDF5Data, ImageData or MemoryData, in today's form
+        (`sphereface.proto.net_file.read_net` upgrades old ones).
+    where : str
+        Place for errors, such as ``net.prototxt:3: layer "data" (ImageData)``.
+    **options
+        The fields of `LoadOptions`: phase, rank, ranks, seed, workers, bad_images.
+
+    Returns
+    -------
+    Source
+
+    Raises
+    ------
+    SphereFaceError
+        The type has no reader, an option is wrong, or the data cannot be read.
+
+    Examples
+    --------
+    >>> with open_source(net.layer[0], phase="TRAIN", seed=1) as source:  # doctest: +SKIP
+    ...     batch = source.next_batch()
+    """
+    source = SOURCE_TYPES.get(layer_param.type)
+    if source is None:
+        raise SphereFaceError(
+            f'no reader for a layer of type "{layer_param.type}"',
+            where=where or f'layer "{layer_param.name}"',
+            expected=", ".join(SOURCE_TYPES),
+            fix="cut the windows out and list them in an ImageData layer"
+            if layer_param.type == "WindowData"
+            else "",
+        )
+    opened: Source = source(layer_param, LoadOptions(**options), where)
+    return opened
+
+
+def open_sources(layers: Iterable[tuple[Any, str]], **options: Any) -> Sources | None:
+    """Open what the data layers of a net read.
+
+    Parameters
+    ----------
+    layers : iterable of (LayerParameter, str)
+        The layers of one phase with their places; those that read no data are passed over.
+    **options
+        As for `open_source`.
+
+    Returns
+    -------
+    Sources or None
+        None for a net without data layers.
+    """
+    opened: dict[str, Source] = {}
+    try:
+        for layer_param, where in layers:
+            if layer_param.type in SOURCE_TYPES or layer_param.type == "WindowData":
+                opened[layer_param.name] = open_source(layer_param, where, **options)
+    except BaseException:
+        for source in opened.values():
+            source.close()
+        raise
+    return Sources(opened) if opened else None
+
+
+class Sources:
+    """The readers of all data layers of a net, as one.
+
+    Parameters
+    ----------
+    members : mapping of str to Source
+        By the layers' names.
+    """
+
+    def __init__(self, members: Mapping[str, Source]) -> None:
+        self.members = dict(members)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each top."""
+        return {top: s for source in self.members.values() for top, s in source.shapes.items()}
+
+    def next_batch(self) -> Batch:
+        """Return the next batch of every layer."""
+        return {
+            top: array
+            for source in self.members.values()
+            for top, array in source.next_batch().items()
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Return the state of each layer's reader."""
+        return {name: source.state() for name, source in self.members.items()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken.
+
+        Raises
+        ------
+        SphereFaceError
+            The state is of other layers or other data.
+        """
+        if state.keys() != self.members.keys():
+            raise SphereFaceError(
+                f"state of the data layers {', '.join(state) or 'of no net'}",
+                expected=", ".join(self.members),
+            )
+        for name, source in self.members.items():
+            source.restore(state[name])
+
+    def seek(self, batches: int) -> None:
+        """Go to where `batches` batches have been read."""
+        for source in self.members.values():
+            source.seek(batches)
+
+    def close(self) -> None:
+        """Close all."""
+        for source in self.members.values():
+            source.close()
+
+    def __enter__(self) -> Sources:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()

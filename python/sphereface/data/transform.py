@@ -1,0 +1,152 @@
+"""TransformationParameter: crop, mean, scale and mirror of one image.
+
+Source: Caffe's data_transformer.cpp. What differs: the random numbers come from the caller, who
+derives them from the sample, so that the order of calls does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sphereface.errors import SphereFaceError
+from sphereface.weights import read_binaryproto
+
+__all__ = ["Transform"]
+
+
+class Transform:
+    """Crops, subtracts the mean, scales and mirrors, in this order.
+
+    Parameters
+    ----------
+    param : TransformationParameter
+        ``force_color`` and ``force_gray`` are the decoder's.
+    phase : {"TRAIN", "TEST"}
+        The crop is random in TRAIN and centred in TEST; ``mirror`` is a coin in both, as in Caffe.
+    where : str
+        Place for errors.
+
+    Attributes
+    ----------
+    color : bool or None
+        What ``force_color`` and ``force_gray`` ask for.
+
+    Raises
+    ------
+    SphereFaceError
+        Options that exclude each other, or a mean file that cannot be read.
+    """
+
+    #: Random numbers that an image needs: for mirror, crop row, crop column.
+    draws = 3
+
+    def __init__(
+        self, param: Any, phase: Literal["TRAIN", "TEST"] = "TEST", where: str = ""
+    ) -> None:
+        self._where = where
+        self._train = phase == "TRAIN"
+        self._crop = int(param.crop_size)
+        self._mirror = bool(param.mirror)
+        self._scale = np.float32(param.scale)
+        if param.force_color and param.force_gray:
+            raise self._error("force_color and force_gray", "one of them")
+        self.color = True if param.force_color else False if param.force_gray else None
+        if param.mean_file and param.mean_value:
+            raise self._error("mean_file and mean_value", "one of them")
+        self._mean_values = np.asarray(param.mean_value, np.float32).reshape(-1, 1, 1)
+        self._mean_file = param.mean_file
+        self._mean_image = _read_mean(param.mean_file, where) if param.mean_file else None
+
+    def output_shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
+        """Return (channels, height, width) of a transformed image.
+
+        Raises
+        ------
+        SphereFaceError
+            The image does not fit the crop or the mean.
+        """
+        if self._mean_image is not None and self._mean_image.shape != (channels, height, width):
+            raise SphereFaceError(
+                f"a mean of {_size(self._mean_image.shape)}",
+                where=f"{self._where}: {self._mean_file}",
+                expected=f"{_size((channels, height, width))}, as the images before cropping",
+            )
+        if len(self._mean_values) not in (0, 1, channels):
+            raise self._error(
+                f"{len(self._mean_values)} mean_value", f"1, or {channels} as the image's channels"
+            )
+        if not self._crop:
+            return channels, height, width
+        if self._crop > min(height, width):
+            raise self._error(
+                f"crop_size {self._crop} of an image of {height} x {width}",
+                "a crop no larger than the image",
+            )
+        return channels, self._crop, self._crop
+
+    def __call__(self, image: NDArray[Any], bits: Sequence[int], out: NDArray[np.float32]) -> None:
+        """Write the transformed `image` into `out`.
+
+        Parameters
+        ----------
+        image : ndarray of shape (H, W, C)
+            uint8 or float32, BGR.
+        bits : sequence of int
+            `draws` random integers of 64 bits.
+        out : ndarray of shape (C, h, w)
+            Where to write.
+        """
+        height, width, channels = image.shape
+        shape = self.output_shape(channels, height, width)
+        if out.shape != shape:
+            raise SphereFaceError(
+                f"an image that becomes {_size(shape)}",
+                expected=f"{_size(out.shape)}, as the other images of the batch",
+                fix="make the images of one size, or set new_height and new_width or crop_size",
+            )
+        rows, columns = (
+            self._window(height, shape[1], bits[1]),
+            self._window(width, shape[2], bits[2]),
+        )
+        if self._mirror and bits[0] & 1:
+            # The mean belongs to the unmirrored image: written through a mirrored view.
+            out = out[:, :, ::-1]
+        np.copyto(out, image[rows, columns].transpose(2, 0, 1), casting="unsafe")
+        if self._mean_image is not None:
+            np.subtract(out, self._mean_image[:, rows, columns], out=out)
+        elif len(self._mean_values):
+            np.subtract(out, self._mean_values, out=out)
+        if self._scale != 1:
+            np.multiply(out, self._scale, out=out)
+
+    def _window(self, size: int, wanted: int, bits: int) -> slice:
+        room = size - wanted
+        begin = bits % (room + 1) if self._train else room // 2
+        return slice(begin, begin + wanted)
+
+    def _error(self, problem: str, expected: str) -> SphereFaceError:
+        return SphereFaceError(problem, where=f"{self._where}: transform_param", expected=expected)
+
+
+def _read_mean(path: str, where: str) -> NDArray[np.float32]:
+    try:
+        mean = np.asarray(read_binaryproto(path), np.float32)
+    except OSError as error:
+        raise SphereFaceError(
+            f"mean_file cannot be read ({error.strerror})", where=f"{where}: {path}"
+        ) from None
+    mean = mean.reshape(mean.shape[1:]) if mean.ndim == 4 and len(mean) == 1 else mean
+    if mean.ndim != 3:
+        raise SphereFaceError(
+            f"a mean of shape {mean.shape}", where=f"{where}: {path}", expected="(1, C, H, W)"
+        )
+    return mean
+
+
+def _size(shape: Sequence[int]) -> str:
+    channels, height, width = shape
+    return f"{channels} channel{'s' if channels != 1 else ''} of {height} x {width}"
