@@ -2,18 +2,20 @@
 
 Source: Caffe's data_layer.cpp, image_data_layer.cpp and their kin. What differs: a layer here only
 says what its tops look like; the tops are inputs of the net, and a reader of sphereface.data feeds
-them. Shapes come from the parameters. Caffe also looks into the files; where that would be needed
-(an LMDB's channels, images that are not resized) `input_shapes` tells them.
+them. Shapes come from the parameters; where they do not tell (an LMDB's channels, images that are
+not resized), from the first sample, as in Caffe, or from `input_shapes`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from sphereface.caffe.graph import Arity, at_least, exactly
 from sphereface.caffe.layer import Layer, Shape
 from sphereface.caffe.registry import register_layer
+from sphereface.data import SOURCE_TYPES, open_source
 
 __all__ = ["Data", "DataSource", "HDF5Data", "ImageData", "MemoryData", "WindowData"]
 
@@ -52,10 +54,20 @@ class DataSource(Layer):
         """Return the shapes in `given`, and the other tops with the same batch size."""
         tops = list(self.layer_param.top)
         batch = next((given[name][:1] for name in tops if given.get(name)), None)
+        shapes = self.reshape([])
+        if any(s is None and name not in given for name, s in zip(tops, shapes, strict=True)):
+            shapes = self._shapes_in_files() or shapes
         return [
             given.get(name, batch + shape[1:] if batch and shape else shape)
-            for name, shape in zip(tops, self.reshape([]), strict=True)
+            for name, shape in zip(tops, shapes, strict=True)
         ]
+
+    def _shapes_in_files(self) -> Sequence[Shape] | None:
+        """Return what the first sample tells; None if the data are not here."""
+        if self.type not in SOURCE_TYPES or not Path(self.options.source).exists():
+            return None
+        with open_source(self.layer_param, self.where, workers=0) as source:
+            return [source.shapes[name] for name in self.layer_param.top]
 
 
 @register_layer("Data", param="data_param")
@@ -76,7 +88,8 @@ class ImageData(DataSource):
         if bool(height) != bool(width):
             raise self.error(f"new_height {height}, new_width {width}", expected="both or neither")
         size = (transform.crop_size,) * 2 if transform.crop_size else (height, width)
-        return (self.batch_size, 3 if options.is_color else 1, *size) if size[0] else None
+        color = (options.is_color or transform.force_color) and not transform.force_gray
+        return (self.batch_size, 3 if color else 1, *size) if size[0] else None
 
 
 @register_layer("HDF5Data", param="hdf5_data_param")
