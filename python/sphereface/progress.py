@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TextIO
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "duration"]
 
 _TERMINAL_INTERVAL, _PIPE_INTERVAL = 0.1, 5.0
 
@@ -60,7 +60,7 @@ class Progress:
         if now - self._last >= self._interval and self.done < self.total:
             self._last = now
             rate = self.done / (now - self._start)
-            left = _duration((self.total - self.done) / rate) if rate else "?"
+            left = duration((self.total - self.done) / rate) if rate else "?"
             self._write(f"{rate:.1f}/s, {left} left", end="")
 
     def __enter__(self) -> Progress:
@@ -75,7 +75,7 @@ class Progress:
         seconds = self._clock() - self._start
         self._note = ""
         rate = f"{self.done / seconds:.1f}/s, " if seconds > 0 else ""
-        self._write(f"{rate}{_duration(seconds)}", end="\n")
+        self._write(f"{rate}{duration(seconds)}", end="\n")
 
     def _write(self, timing: str, end: str) -> None:
         percent = 100 * self.done // self.total if self.total else 100
@@ -86,7 +86,8 @@ class Progress:
         self._stream.flush()
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return ``"1 min 05 s"``, ``"2 h 10 min"``."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
