@@ -70,19 +70,13 @@ class Problem:
         """Run the floor."""
         self._backward(F.linear(self.x, self.weight))
 
-    def caffe(self) -> None:
-        """Run ours, with the weight off the unit sphere as after an optimiser's step."""
-        with torch.no_grad():
-            self.weight[:] = self.raw
-        self.caffe_only()
-
     def restore(self) -> None:
-        """Run only what `caffe` does before its step."""
+        """Move the weight off the unit sphere, as an optimiser's step does."""
         with torch.no_grad():
             self.weight[:] = self.raw
 
-    def caffe_only(self) -> None:
-        """Run ours on whatever the weight is."""
+    def caffe(self) -> None:
+        """Run ours with the original's gradient."""
         self._backward(
             sphereface.margin_inner_product(self.x, self.weight, self.label, self.lambda_)
         )
@@ -162,7 +156,7 @@ def measure(
     """Time every side in turn; return milliseconds, ratios to F.linear and extra memory."""
     sides: dict[str, Step] = {
         "F.linear": problem.linear,
-        "sphereface caffe": problem.caffe_only,
+        "sphereface caffe": problem.caffe,
         "sphereface exact": problem.exact,
     }
     if graphs:
