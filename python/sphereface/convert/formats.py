@@ -1,0 +1,187 @@
+"""Weights into a net and a net into a file, whatever the formats; one module a format does it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sphereface.caffe import Net
+from sphereface.convert.clcarwin import from_clcarwin, is_clcarwin, to_clcarwin
+from sphereface.convert.onnx import write_onnx
+from sphereface.convert.safetensors import read_safetensors, write_safetensors
+from sphereface.convert.state_dict import (
+    load_state_dict,
+    net_state,
+    read_state_dict,
+    write_state_dict,
+)
+from sphereface.convert.torch_export import write_torch_export
+from sphereface.errors import SphereFaceError, nearest
+
+__all__ = ["SOURCES", "TARGETS", "check_target", "load_weights", "save_net", "source_format"]
+
+SOURCES = ("caffemodel", "pt", "safetensors", "clcarwin")
+TARGETS = ("pt", "safetensors", "onnx", "pt2", "caffemodel", "caffemodel.h5", "clcarwin")
+
+_SUFFIXES = {
+    ".pt": "pt",
+    ".pth": "pt",
+    ".safetensors": "safetensors",
+    ".onnx": "onnx",
+    ".pt2": "pt2",
+    ".caffemodel": "caffemodel",
+    ".h5": "caffemodel.h5",
+}
+
+
+def source_format(path: str | os.PathLike[str]) -> str:
+    """Return the entry of `SOURCES` that the suffix of `path` stands for."""
+    name = _by_suffix(path)
+    name = "caffemodel" if name == "caffemodel.h5" else name
+    if name not in SOURCES:
+        raise _unknown(path, SOURCES)
+    return name
+
+
+def check_target(path: str | os.PathLike[str], name: str = "", *, overwrite: bool = False) -> str:
+    """Return the entry of `TARGETS` to write, `name` or by suffix, if `path` may be written.
+
+    Raises
+    ------
+    SphereFaceError
+        The suffix is unknown, there is no such folder, or the file exists and `overwrite` is false.
+    """
+    target = Path(path)
+    name = name or _by_suffix(path)
+    if name not in TARGETS:
+        raise _unknown(path, TARGETS)
+    if not target.parent.is_dir():
+        raise SphereFaceError(f"no folder {target.parent}", where=os.fspath(path))
+    if target.exists() and not overwrite:
+        raise SphereFaceError("the file exists", where=os.fspath(path), fix="pass --overwrite")
+    return name
+
+
+def load_weights(net: Net, path: str | os.PathLike[str], name: str = "") -> list[str]:
+    """Load all weights of `net` from a file.
+
+    Parameters
+    ----------
+    net : Net
+        Every parameter must be in the file, in its shape.
+    path : path-like
+        A caffemodel (binary or HDF5), state dict, safetensors file or sphere20a checkpoint.
+    name : str
+        Entry of `SOURCES`; without it the suffix tells, and sphere20a's checkpoints are known by
+        their keys.
+
+    Returns
+    -------
+    list of str
+        What the file has and the net does not: layers of a caffemodel, or sphere20a's fc6.
+
+    Raises
+    ------
+    SphereFaceError
+        Weights are missing, unexpected (in a state dict) or of other shapes.
+    """
+    name, where = name or source_format(path), os.fspath(path)
+    if name == "caffemodel":
+        report = net.copy_from(path)
+        if report.left:
+            raise SphereFaceError(
+                f"no weights for {', '.join(report.left)}",
+                where=where,
+                expected="weights of every layer",
+                fix="use the prototxt that the caffemodel was trained with",
+            )
+        return [f"{layer}: {why}" for layer, why in report.skipped.items()]
+    state = read_safetensors(path) if _by_suffix(path) == "safetensors" else read_state_dict(path)
+    if name != "clcarwin" and not is_clcarwin(state):
+        load_state_dict(net, state, where)
+        return []
+    state = from_clcarwin(state, where)
+    left = []
+    if "fc6.weight" in state and "fc6.weight" not in net.state_dict():
+        rows = state.pop("fc6.weight").shape[0]
+        left.append(f"fc6: the classifier of {rows} classes; no such layer in the net")
+    load_state_dict(net, state, where)
+    return left
+
+
+def save_net(
+    net: Net,
+    path: str | os.PathLike[str],
+    name: str = "",
+    *,
+    prototxt: str = "",
+    images: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Write `net` with its weights.
+
+    Parameters
+    ----------
+    net : Net
+        In phase TEST for ONNX and TorchExport.
+    path : path-like
+        File to write; it is whole or untouched, whatever happens.
+    name : str
+        Entry of `TARGETS`; without it the suffix tells.
+    prototxt : str
+        Text of the net, for the metadata of safetensors.
+    images : bool
+        Let image sizes be free in ONNX and TorchExport.
+    overwrite : bool
+        Replace an existing file.
+
+    Raises
+    ------
+    SphereFaceError
+        The file exists, or the net has no form in that format.
+    """
+    name = check_target(path, name, overwrite=overwrite)
+    if name in ("onnx", "pt2"):
+        if net.phase != "TEST":
+            raise SphereFaceError(
+                f'net "{net.name}" is in phase {net.phase}',
+                where=os.fspath(path),
+                expected="phase TEST, and a deploy prototxt",
+            )
+        write = write_onnx if name == "onnx" else write_torch_export
+        write(net, path, images=images)
+    elif name == "pt":
+        write_state_dict(net_state(net), path)
+    elif name == "safetensors":
+        write_safetensors(net_state(net), path, prototxt)
+    elif name == "clcarwin":
+        write_state_dict(to_clcarwin(net_state(net), f'net "{net.name}"'), path)
+    else:
+        _save_caffe(net, path, name)
+
+
+def _save_caffe(net: Net, path: str | os.PathLike[str], name: str) -> None:
+    # Net.save chooses between Caffe's two formats by the suffix.
+    if (Path(path).suffix == ".h5") != (name == "caffemodel.h5"):
+        suffix = ".caffemodel.h5" if name == "caffemodel.h5" else ".caffemodel"
+        raise SphereFaceError(
+            f"not a name for {name}",
+            where=os.fspath(path),
+            expected=f"a name that ends in {suffix}",
+        )
+    net.save(path)
+
+
+def _by_suffix(path: str | os.PathLike[str]) -> str:
+    return _SUFFIXES.get(Path(path).suffix.lower(), "")
+
+
+def _unknown(path: str | os.PathLike[str], names: tuple[str, ...]) -> SphereFaceError:
+    suffixes = [suffix for suffix, name in _SUFFIXES.items() if name in names]
+    suffix = Path(path).suffix
+    return SphereFaceError(
+        f'the suffix "{suffix}" tells no format that fits here',
+        where=os.fspath(path),
+        expected=", ".join(suffixes),
+        fix=nearest(suffix, suffixes) or f"name the format: {', '.join(names)}",
+    )

@@ -1,0 +1,106 @@
+"""ONNX nodes of the layers that compute each element alone, and of Eltwise."""
+
+from __future__ import annotations
+
+from functools import partial, reduce
+from typing import TYPE_CHECKING, Any
+
+from sphereface.convert.onnx_graph import OnnxGraph, Value, onnx_layer
+
+if TYPE_CHECKING:
+    from sphereface.caffe.layers import neuron
+    from sphereface.caffe.layers.eltwise import Eltwise
+    from sphereface.caffe.layers.prelu import PReLU
+
+__all__ = [
+    "clip", "eltwise", "elu", "exp", "log", "power", "prelu", "relu", "swish", "threshold", "unary",
+]  # fmt: skip
+
+_UNARY = {"Sigmoid": "Sigmoid", "TanH": "Tanh", "AbsVal": "Abs", "BNLL": "Softplus"}
+
+
+@onnx_layer(*_UNARY)
+def unary(graph: OnnxGraph, layer: Any, x: Value) -> str:
+    """Write the one node that is the layer."""
+    return graph.node(_UNARY[layer.type], x)
+
+
+@onnx_layer("ReLU")
+def relu(graph: OnnxGraph, layer: neuron.ReLU, x: Value) -> str:
+    """Write Relu, or LeakyRelu with a negative_slope."""
+    if not layer.negative_slope:
+        return graph.node("Relu", x)
+    return graph.node("LeakyRelu", x, alpha=layer.negative_slope)
+
+
+@onnx_layer("PReLU")
+def prelu(graph: OnnxGraph, layer: PReLU, x: Value) -> str:
+    """Write PRelu, the slopes with axes of size 1 for those behind the channels."""
+    slopes = layer.weight if layer.shared else layer.weight.reshape(-1, *[1] * (len(x.shape) - 2))
+    return graph.node("PRelu", x, graph.constant(slopes.reshape(slopes.shape or (1,)), "weight"))
+
+
+@onnx_layer("ELU")
+def elu(graph: OnnxGraph, layer: neuron.ELU, x: Value) -> str:
+    """Write Elu."""
+    return graph.node("Elu", x, alpha=layer.alpha)
+
+
+@onnx_layer("Swish")
+def swish(graph: OnnxGraph, layer: neuron.Swish, x: Value) -> str:
+    """Write x times Sigmoid(beta x)."""
+    return graph.node("Mul", x, graph.node("Sigmoid", _affine(graph, x.name, layer.beta, 0)))
+
+
+@onnx_layer("Clip")
+def clip(graph: OnnxGraph, layer: neuron.Clip, x: Value) -> str:
+    """Write Clip."""
+    return graph.node("Clip", x, graph.constant(layer.min), graph.constant(layer.max))
+
+
+@onnx_layer("Threshold")
+def threshold(graph: OnnxGraph, layer: neuron.Threshold, x: Value) -> str:
+    """Write Greater, as numbers."""
+    above = graph.node("Greater", x, graph.constant(layer.threshold))
+    return graph.node("Cast", above, to=graph.onnx.TensorProto.FLOAT)
+
+
+@onnx_layer("Power")
+def power(graph: OnnxGraph, layer: neuron.Power, x: Value) -> str:
+    """Write Pow of (shift + scale x), leaving out what does nothing."""
+    if layer.constant is not None:
+        return _affine(graph, x.name, 0, layer.constant)
+    y = _affine(graph, x.name, layer.scale, layer.shift)
+    return y if layer.power == 1 else graph.node("Pow", y, graph.constant(layer.power))
+
+
+@onnx_layer("Exp")
+def exp(graph: OnnxGraph, layer: neuron.Exp, x: Value) -> str:
+    """Write Exp, with the base in the factors of x and of the result."""
+    return _affine(graph, graph.node("Exp", _affine(graph, x.name, layer.inner, 0)), layer.outer, 0)
+
+
+@onnx_layer("Log")
+def log(graph: OnnxGraph, layer: neuron.Log, x: Value) -> str:
+    """Write Log, with the base in the factor of the result."""
+    y = graph.node("Log", _affine(graph, x.name, layer.scale, layer.shift))
+    return _affine(graph, y, layer.outer, 0)
+
+
+@onnx_layer("Eltwise")
+def eltwise(graph: OnnxGraph, layer: Eltwise, *bottoms: Value) -> str:
+    """Write Mul, Add or Max of all bottoms, multiplied by their coefficients."""
+    names = [bottom.name for bottom in bottoms]
+    if layer.coeff:
+        names = [_affine(graph, n, c, 0) for n, c in zip(names, layer.coeff, strict=True)]
+    operation = layer.options.DESCRIPTOR.enum_types_by_name["EltwiseOp"]
+    op = {"PROD": "Mul", "SUM": "Add", "MAX": "Max"}
+    name = operation.values_by_number[layer.options.operation].name
+    return reduce(partial(graph.node, op[name]), names)
+
+
+def _affine(graph: OnnxGraph, name: str, scale: float, shift: float) -> str:
+    """Return shift + scale x."""
+    if scale != 1:
+        name = graph.node("Mul", name, graph.constant(scale))
+    return graph.node("Add", name, graph.constant(shift)) if shift != 0 else name
