@@ -1,6 +1,6 @@
 """Readers of Caffe's data layers, and the tools that make their files. Needs no torch."""
 
-from sphereface.data.checks import LabelReport, check_labels, class_count
+from sphereface.data.checks import LabelReport, check_labels, check_net_labels, class_count
 from sphereface.data.hdf5_data import HDF5Data
 from sphereface.data.image_data import ImageData
 from sphereface.data.image_list import ImageList, read_image_list
@@ -28,6 +28,7 @@ __all__ = [
     "Sources",
     "Transform",
     "check_labels",
+    "check_net_labels",
     "class_count",
     "compute_mean",
     "convert_imageset",

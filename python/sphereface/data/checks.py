@@ -13,11 +13,16 @@ from typing import Any
 
 import numpy as np
 
+from sphereface.data.open_source import Sources
+from sphereface.data.source import Source
 from sphereface.errors import SphereFaceError
 
-__all__ = ["LabelReport", "check_labels", "class_count"]
+__all__ = ["LabelReport", "check_labels", "check_net_labels", "class_count"]
 
 _SHOWN = 5
+_CLASSIFIERS = (
+    "Accuracy", "HingeLoss", "InfogainLoss", "MultinomialLogisticLoss", "SoftmaxWithLoss"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -122,8 +127,8 @@ def check_labels(
     return LabelReport(samples, num_output, complete, empty)
 
 
-def class_count(net: Any, label: str) -> int | None:
-    """Return how many classes a net has for the labels of a blob; None if it does not say.
+def class_count(net: Any, label: str) -> tuple[int, int | None] | None:
+    """Return how many classes a net has for the labels of a blob, and the label that it ignores.
 
     Parameters
     ----------
@@ -132,27 +137,74 @@ def class_count(net: Any, label: str) -> int | None:
     label : str
         Name of the blob with the labels.
 
+    Returns
+    -------
+    (int, int or None), or None
+        None if no layer takes the labels for classes.
+
     Notes
     -----
-    It is the ``num_output`` of a layer that reads the labels (MarginInnerProduct), or of the layer
-    whose top such a layer reads with them (InnerProduct before SoftmaxWithLoss).
+    It is the ``num_output`` of a layer that reads the labels (MarginInnerProduct), or that of the
+    layer before a classification loss (InnerProduct before SoftmaxWithLoss).
     """
-    producers: dict[str, int] = {}
+    outputs: dict[str, int] = {}
     for layer in net.layer:
         own = _num_output(layer)
+        before = outputs.get(layer.bottom[0]) if layer.bottom else None
         if label in layer.bottom:
-            known = own or producers.get(layer.bottom[0])
-            if known:
-                return known
-        for top in layer.top:
-            if own:
-                producers[top] = own
-            elif list(layer.bottom) != [top] and layer.bottom:
-                # A layer without classes of its own hands on those of its first bottom.
-                known = producers.get(layer.bottom[0])
-                producers.pop(top, None)
-                if known:
-                    producers[top] = known
+            classes = own or (before if layer.type in _CLASSIFIERS else None)
+            if classes:
+                return classes, _ignored(net, label)
+        # A layer without an output size of its own hands on that of its first bottom.
+        size = own or before
+        if size:
+            outputs.update(dict.fromkeys(layer.top, size))
+    return None
+
+
+def check_net_labels(net: Any, source: Source | Sources, *, limit: int = 100_000) -> list[str]:
+    """Compare the labels of a net's data layers with its classes.
+
+    Parameters
+    ----------
+    net : NetParameter
+        The layers of one phase.
+    source : Source or Sources
+        What `open_source` or `open_sources` returned for it.
+    limit : int
+        Look at no more labels than this where they are not in memory (an LMDB's).
+
+    Returns
+    -------
+    list of str
+        Warnings: classes without an image.
+
+    Raises
+    ------
+    SphereFaceError
+        A label lies outside the classes, or there are no labels.
+    """
+    warnings: list[str] = []
+    for member in source.members.values() if isinstance(source, Sources) else [source]:
+        labels = member.labels()
+        known = class_count(net, member.label_top) if member.label_top else None
+        if labels is None or known is None:
+            continue
+        report = check_labels(
+            labels,
+            known[0],
+            where=member.where,
+            ignore_label=known[1],
+            limit=None if member.labels_in_memory else limit,
+        )
+        warnings += [f"{member.where}: {warning}" for warning in report.warnings]
+    return warnings
+
+
+def _ignored(net: Any, label: str) -> int | None:
+    for layer in net.layer:
+        if label in layer.bottom and layer.loss_param.HasField("ignore_label"):
+            return int(layer.loss_param.ignore_label)
     return None
 
 

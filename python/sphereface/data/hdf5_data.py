@@ -50,6 +50,7 @@ class HDF5Data(SampleSource):
         if layer_param.HasField("transform_param"):
             raise self.error("transform_param", "none: HDF5Data does not transform data")
         param = layer_param.hdf5_data_param
+        self.label_top = "label" if "label" in self.tops else None
         self.files = self._read_list(param.source)
         self._shapes: list[tuple[int, ...]] = []
         rows = [self._check(name) for name in self.files]
@@ -68,7 +69,7 @@ class HDF5Data(SampleSource):
 
     def labels(self) -> Iterator[tuple[int, str]] | None:
         """Yield the values of the top "label" and their places, if there is one of integers."""
-        if "label" not in self.tops or np.prod(self._shapes[self.tops.index("label")]) != 1:
+        if not self.label_top or np.prod(self._shapes[self.tops.index(self.label_top)]) != 1:
             return None
         return self._labels()
 

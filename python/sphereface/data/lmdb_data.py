@@ -42,6 +42,8 @@ class Data(ImageSource):
         Options that exclude each other, or an LMDB that cannot be read.
     """
 
+    labels_in_memory = False
+
     def __init__(self, layer_param: Any, options: LoadOptions, where: str = "") -> None:
         super().__init__(layer_param, options, where)
         param = layer_param.data_param

@@ -61,14 +61,14 @@ class RecordFile:
     def __init__(self, path: str | os.PathLike[str], where: str = "") -> None:
         self.path = os.fspath(path)
         self.where = f"{where}: {self.path}" if where else self.path
+        self._transaction: Any = None
+        self._at = -1
         self._check_kind()
         self._env = _acquire(self.path, self.where)
         self.size = int(self._env.stat()["entries"])
         if not self.size:
             self.close()
             raise SphereFaceError("an LMDB without records", where=self.where)
-        self._transaction: Any = None
-        self._at = -1
 
     def key(self, index: int) -> bytes:
         """Return the key of record `index`; quick when the indices go up."""

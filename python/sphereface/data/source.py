@@ -98,10 +98,16 @@ class Source(ABC):
     ----------
     tops : tuple of str
         Names of the blobs of a batch.
+    label_top : str or None
+        The one with the labels.
     """
+
+    #: Whether `labels` costs little.
+    labels_in_memory = True
 
     def __init__(self, layer_param: Any, where: str = "") -> None:
         self.tops = tuple(layer_param.top)
+        self.label_top = self.tops[1] if len(self.tops) > 1 else None
         self.where = where or f'layer "{layer_param.name}" ({layer_param.type})'
 
     @property

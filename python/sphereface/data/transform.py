@@ -135,9 +135,9 @@ class Transform:
 def _read_mean(path: str, where: str) -> NDArray[np.float32]:
     try:
         mean = np.asarray(read_binaryproto(path), np.float32)
-    except OSError as error:
+    except SphereFaceError as error:
         raise SphereFaceError(
-            f"mean_file cannot be read ({error.strerror})", where=f"{where}: {path}"
+            f"mean_file: {error.problem}", where=f"{where}: {path}", expected=error.expected
         ) from None
     mean = mean.reshape(mean.shape[1:]) if mean.ndim == 4 and len(mean) == 1 else mean
     if mean.ndim != 3:

@@ -64,10 +64,11 @@ class DataSource(Layer):
 
     def _shapes_in_files(self) -> Sequence[Shape] | None:
         """Return what the first sample tells; None if the data are not here."""
-        if self.type not in SOURCE_TYPES or not Path(self.options.source).exists():
+        source = self.options.source if self.type in SOURCE_TYPES else ""
+        if not source or not Path(source).exists():
             return None
-        with open_source(self.layer_param, self.where, workers=0) as source:
-            return [source.shapes[name] for name in self.layer_param.top]
+        with open_source(self.layer_param, self.where, workers=0) as reader:
+            return [reader.shapes[name] for name in self.layer_param.top]
 
 
 @register_layer("Data", param="data_param")
