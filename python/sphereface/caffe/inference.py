@@ -1,19 +1,21 @@
 """A net in the form that runs forward fastest without changing its numbers.
 
 What differs from calling the net: no gradients, weights and images in channels-last order (what
-oneDNN's and cuDNN's convolutions want), results as float32 on the CPU. benchmarks/inference.py
-measures the choices.
+oneDNN's and cuDNN's convolutions want), kernels packed once, results as float32 on the CPU.
+benchmarks/inference.py measures the choices.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sphereface.caffe.net import Net
+from sphereface.caffe.packed_convolution import PackedConvolutions
 from sphereface.errors import SphereFaceError
 
 __all__ = ["Predictor"]
@@ -27,16 +29,19 @@ class Predictor:
     Parameters
     ----------
     net : Net
-        The net; it is moved and converted, not copied, and put in the TEST phase.
+        The net; it is moved and converted, not copied, and put in the TEST phase. Make a new
+        predictor after its weights change.
     device : str
         ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     channels_last : bool
         Keep images and kernels in NHWC order in memory; shapes stay NCHW.
+    pack : bool
+        Keep a copy of the kernels in the layout that the CPU's convolutions compute with.
     bfloat16 : bool
         Compute in bfloat16: about half the time where the processor has it, and some 2 to 3
         correct digits.
     compile : bool
-        Use torch.compile: a minute at the first batch of a size.
+        Use torch.compile, for which the first batch of a size takes long; it packs nothing.
 
     Examples
     --------
@@ -55,6 +60,7 @@ class Predictor:
         *,
         device: str = "cpu",
         channels_last: bool = True,
+        pack: bool = True,
         bfloat16: bool = False,
         compile: bool = False,
     ) -> None:
@@ -65,6 +71,7 @@ class Predictor:
         net.eval().to(self._device, self._dtype)
         net.to(memory_format=self._format)  # type: ignore[call-overload] # missing in torch's stub
         self._run: Callable[..., dict[str, Tensor]] = torch.compile(net) if compile else net
+        self._packed = PackedConvolutions(net) if pack and not compile else None
 
     def __call__(self, inputs: Mapping[str, Any], blobs: Sequence[str] = ()) -> dict[str, Tensor]:
         """Return the net's outputs and `blobs`.
@@ -81,7 +88,8 @@ class Predictor:
         dict of str to Tensor
             float32, contiguous, on the CPU.
         """
-        with torch.inference_mode():
+        packed = self._packed.applied() if self._packed else nullcontext()
+        with torch.inference_mode(), packed:
             placed = {name: self._place(torch.as_tensor(value)) for name, value in inputs.items()}
             outputs = self._run(placed, blobs=tuple(blobs))
             return {
