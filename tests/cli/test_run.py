@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from sphereface.cli.main import main
 
+ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parents[1] / "golden"
 ORL, MTCNN = GOLDEN / "orl_sphereface4", GOLDEN / "mtcnn"
 NET = [str(ORL / "deploy.prototxt"), str(ORL / "orl_iter_300.caffemodel")]
@@ -106,3 +108,30 @@ def test_weights_of_another_net(capsys, tmp_path):
     assert "no weights for layer fc (not in the source)" in capsys.readouterr().err
     assert main(["run", str(other), NET[1], image, "--allow-missing"]) == 0
     assert capsys.readouterr().out.startswith("fc (1, 64) ")
+
+
+EXAMPLES = re.findall(
+    r"^\$ sphereface (run .*)\n((?:[^`$].*\n)+)",
+    (ROOT / "docs" / "run.md").read_text(),
+    re.MULTILINE,
+)
+
+
+@pytest.mark.parametrize(("command", "shown"), EXAMPLES, ids=range(len(EXAMPLES)))
+def test_examples_of_the_documentation(command, shown, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tests").symlink_to(ROOT / "tests")
+    assert main(shlex.split(command)) == 0
+    found, expected = capsys.readouterr().out.split(), shown.split()
+    assert len(found) == len(expected)
+    for ours, documented in zip(found, expected, strict=True):
+        try:
+            assert float(ours.rstrip(":")) == pytest.approx(
+                float(documented.rstrip(":")), rel=1e-3, abs=1e-5
+            )
+        except ValueError:
+            assert ours == documented
+
+
+def test_the_documentation_has_examples():
+    assert len(EXAMPLES) == 3
