@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -57,7 +58,7 @@ def test_help_names_every_command() -> None:
     result = program("--help")
     assert result.returncode == 0
     for name in cli.COMMANDS:
-        assert f"\n    {name.replace('_', '-')} " in result.stdout
+        assert re.search(rf"^    {name.replace('_', '-')}\s", result.stdout, re.MULTILINE)
 
 
 def test_help_loads_neither_torch_nor_numpy() -> None:

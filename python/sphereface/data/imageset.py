@@ -2,7 +2,7 @@
 
 Source: Caffe's tools/convert_imageset.cpp. What differs: images are read by several threads; a bad
 image is an error unless told otherwise (Caffe leaves it out); the LMDB appears under its name when
-it is whole; ``shuffle`` has a seed.
+it is whole; ``shuffle`` has a seed; ``gray`` with ``encoded`` is gray (Caffe copies the file).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from sphereface.data.datum import encoded_datum, raw_datum
 from sphereface.data.image_list import ImageList, read_image_list
@@ -46,7 +46,7 @@ class ImagesetOptions:
     resize_height, resize_width : int
         Size of all images; 0 keeps theirs.
     check_size : bool
-        All records must have as many bytes as the first.
+        All images must have the size of the first.
     encoded : bool
         Keep images compressed: the file's bytes where nothing changes them.
     encode_type : str
@@ -73,10 +73,13 @@ class ImagesetOptions:
             )
         if self.encode_type and not self.encoded:
             raise SphereFaceError(f"encode_type {self.encode_type}", fix="add encoded")
-        if self.check_size and self.encoded:
-            raise SphereFaceError(
-                "check_size and encoded", expected="one: compressed images differ in bytes"
-            )
+        if self.bad_images not in ("raise", "skip"):
+            raise SphereFaceError(f"bad_images {self.bad_images!r}", expected='"raise" or "skip"')
+
+
+class _Record(NamedTuple):
+    datum: bytes
+    size: tuple[int, int]  # height and width of the image in it
 
 
 @dataclass(frozen=True)
@@ -140,11 +143,11 @@ def convert_imageset(
 
 def _records(
     root: str, entries: ImageList, options: ImagesetOptions, workers: int | None
-) -> Iterator[tuple[bytes, str, bytes | SphereFaceError]]:
+) -> Iterator[tuple[bytes, str, _Record | SphereFaceError]]:
     """Yield key, place and record (or what is wrong) of each image, in order."""
     order = range(len(entries)) if not options.shuffle else shuffled(len(entries), options.seed)
     with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
-        waiting: deque[tuple[bytes, str, Future[bytes | SphereFaceError]]] = deque()
+        waiting: deque[tuple[bytes, str, Future[_Record | SphereFaceError]]] = deque()
         try:
             for line, index in enumerate(order):
                 name = entries.names[index]
@@ -161,22 +164,23 @@ def _records(
                 future.cancel()
 
 
-def _record(path: str, label: int, options: ImagesetOptions) -> bytes | SphereFaceError:
+def _record(path: str, label: int, options: ImagesetOptions) -> _Record | SphereFaceError:
     try:
         data = read_bytes(path)
         image = decode_image(data, not options.gray, f'image file "{path}"')
         if options.resize_height:
             image = resize_image(image, options.resize_height, options.resize_width)
+        size = image.shape[:2]
         if not options.encoded:
-            return raw_datum(image, label)
+            return _Record(raw_datum(image, label), size)
         suffix = Path(path).suffix[1:].lower()
         kind = options.encode_type or suffix
         if not kind:
             raise SphereFaceError(f'image file "{path}" without a suffix', fix="give encode_type")
         # The file itself, where Caffe too copies it: no change of size, colour or format.
         if not options.gray and not options.resize_height and _same_kind(suffix, kind):
-            return encoded_datum(data, label)
-        return encoded_datum(encode_image(image, kind), label)
+            return _Record(encoded_datum(data, label), size)
+        return _Record(encoded_datum(encode_image(image, kind), label), size)
     except SphereFaceError as error:
         return error
 
@@ -187,12 +191,13 @@ def _same_kind(suffix: str, kind: str) -> bool:
 
 def _write(
     folder: Path,
-    records: Iterator[tuple[bytes, str, bytes | SphereFaceError]],
+    records: Iterator[tuple[bytes, str, _Record | SphereFaceError]],
     on_image: Callable[[int], object],
     total: int,
     options: ImagesetOptions,
 ) -> ImagesetReport:
-    written, size, skipped = 0, 0, []
+    written, skipped = 0, []
+    first: tuple[int, int] | None = None
     with _Writer(folder) as writer:
         for key, place, record in records:
             if isinstance(record, SphereFaceError):
@@ -201,15 +206,15 @@ def _write(
                     raise error
                 skipped.append(str(error))
             else:
-                if options.check_size and written and len(record) != size:
+                first = first or record.size
+                if options.check_size and record.size != first:
                     raise SphereFaceError(
-                        f"a record of {len(record)} bytes",
+                        "an image of {} x {}".format(*record.size),
                         where=place,
-                        expected=f"{size}, as the first (check_size)",
+                        expected="{} x {}, as the first (check_size)".format(*first),
                         fix="resize the images",
                     )
-                size = len(record)
-                writer.put(key, record)
+                writer.put(key, record.datum)
                 written += 1
             on_image(total)
     if not written:

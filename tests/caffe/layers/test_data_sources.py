@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import cv2
+import numpy as np
 import pytest
 
 from sphereface.caffe import load
@@ -69,3 +71,25 @@ def test_wrong_options():
         net("MemoryData", "memory_data_param { batch_size: 8 }")
     with pytest.raises(SphereFaceError, match="expected 2 top blobs"):
         net("ImageData", "image_data_param { batch_size: 8 }", 'top: "data"')
+
+
+def test_the_first_sample_tells_what_the_parameters_do_not(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((9, 7, 3), np.uint8))
+    (tmp_path / "list").write_text(f"{tmp_path}/a.png 0\n")
+    params = f'image_data_param {{ source: "{tmp_path}/list" batch_size: 8 is_color: false }}'
+    assert net("ImageData", params).blob_shapes == {"data": (8, 1, 9, 7), "label": (8,)}
+    given = {"data": (2, 3, 4, 4)}
+    assert net("ImageData", params, input_shapes=given).blob_shapes["data"] == (2, 3, 4, 4)
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(SphereFaceError, match=r"list:1: .*no such image file"):
+        net("ImageData", params)
+
+
+def test_forced_colour_of_image_lists():
+    for force, channels in (("force_gray", 1), ("force_color", 3)):
+        built = net(
+            "ImageData",
+            "image_data_param { batch_size: 8 new_height: 4 new_width: 4"
+            f" is_color: {str(channels == 1).lower()} }} transform_param {{ {force}: true }}",
+        )
+        assert built.blob_shapes["data"] == (8, channels, 4, 4)
