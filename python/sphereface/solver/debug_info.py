@@ -102,8 +102,8 @@ class DebugInfo:
             for blob, tensor in enumerate(layer.blobs):
                 if tensor.grad is not None:
                     self._backward_line(layer, f"param blob {blob}", _mean(tensor.grad))
-        parameters = [blob.tensor for blob in self._net.learnable_blobs()]
-        diffs = [p.grad for p in parameters if p.grad is not None]
+        parameters = [blob.tensor.detach() for blob in self._net.learnable_blobs()]
+        diffs = [b.tensor.grad for b in self._net.learnable_blobs() if b.tensor.grad is not None]
         norms = [[_norm(values, order) for values in (parameters, diffs)] for order in (1, 2)]
         told = [f"({data:g}, {diff:g})" for data, diff in norms]
         self._write(

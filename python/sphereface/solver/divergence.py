@@ -90,8 +90,12 @@ class DivergenceMonitor:
             f"- a smaller base_lr (the rate is {rate:g}), or clip_gradients",
             "- weights of a model trained with softmax, or with type: SINGLE, to start from",
             "- a deeper or wider net",
-            f"- labels that are whole numbers from 0 to {self._classes()}",
         ]
+        for layer in self._net.layers:
+            if layer.type == "SoftmaxWithLoss":
+                axis = layer.options.axis
+                classes = self._net.blob_shapes[layer.layer_param.bottom[0]][axis]
+                lines.append(f"- labels that are whole numbers from 0 to {classes - 1}")
         if self.last_snapshot:
             lines.append(f"the last good snapshot is {self.last_snapshot}")
         return "\n".join(lines)
@@ -107,14 +111,6 @@ class DivergenceMonitor:
             f"lambda_min (it is {options.lambda_min:g}; begin with 5 to 10) or a slower fall (base "
             f"{options.base:g}, gamma {options.gamma:g}, power {options.power:g})"
         )
-
-    def _classes(self) -> str:
-        for layer in self._net.layers:
-            if layer.type == "SoftmaxWithLoss":
-                shape = self._net.blob_shapes[layer.layer_param.bottom[0]]
-                if len(shape) > 1:
-                    return str(shape[1] - 1)
-        return "num_output - 1"
 
 
 def _is_margin(layer: Layer) -> bool:

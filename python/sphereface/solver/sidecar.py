@@ -140,7 +140,8 @@ def read_sidecar(path: str | os.PathLike[str]) -> Sidecar:
         The file is damaged, or no sidecar of this version.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # A stream of our own: np.load leaves its file open when it is no archive.
+        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             meta = json.loads(str(archive["meta"][()]))
             arrays = {key: archive[key] for key in archive.files if key != "meta"}
         sidecar = Sidecar(int(meta["iteration"]), dict(meta["checksums"]))

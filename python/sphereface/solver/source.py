@@ -26,15 +26,11 @@ Batch: TypeAlias = Mapping[str, Any]
 
 @runtime_checkable
 class BatchSource(Protocol):
-    """What a reader of data offers to a solver.
+    """What a reader of data offers to a solver."""
 
-    Attributes
-    ----------
-    shapes : mapping of str to shape
-        Shapes of tops that the net is to be built for; may be empty where its file tells them.
-    """
-
-    shapes: Mapping[str, Shape]
+    @property
+    def shapes(self) -> Mapping[str, Shape]:
+        """Shapes of tops that the net is to be built for; may be empty where its file tells."""
 
     def next_batch(self) -> Batch:
         """Return the tops of one pass; StopIteration when there are no more."""
