@@ -1,0 +1,200 @@
+"""ONNX in onnxruntime and in OpenCV's dnn: real nets against recordings, layers against the net."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from reference.deployable_nets import ALEXNET, GOOGLENET, LAYERS, LENET, SIAMESE, SIZED, layer_net
+from sphereface.caffe import load, register_layer
+from sphereface.caffe.layer import Layer
+from sphereface.convert.onnx import OPSET, onnx_model, write_onnx
+from sphereface.convert.onnx_graph import ONNX_LAYERS, onnx_layer
+from sphereface.errors import SphereFaceError
+from sphereface.resources import prototxt_path
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+MTCNN, ORL = GOLDEN / "mtcnn", GOLDEN / "orl_sphereface4"
+RECORDED = [
+    "concat", "conv_basic", "deconv", "eltwise_sum_coeff", "ip", "lrn_across", "pool_ave_pad",
+    "pool_max_ceil", "power", "prelu", "reduction_mean", "relu", "reshape", "scale_bias",
+    "softmax_axis", "tanh",
+]  # fmt: skip
+TOLERANCE = 1e-5  # relative, of the norm
+
+
+def in_onnxruntime(path, inputs, outputs):
+    session = onnxruntime.InferenceSession(path)
+    return dict(zip(outputs, session.run(outputs, inputs), strict=True))
+
+
+def in_opencv(path, inputs, outputs):
+    net = cv2.dnn.readNetFromONNX(str(path))
+    for name, value in inputs.items():
+        net.setInput(value, name)
+    return dict(zip(outputs, net.forward(outputs), strict=True))
+
+
+def assert_same(path, inputs, expected, runtimes=(in_onnxruntime, in_opencv)):
+    for run in runtimes:
+        found = run(path, inputs, list(expected))
+        for name, value in expected.items():
+            assert found[name].shape == value.shape, (run.__name__, name)
+            finite = np.isfinite(value)
+            assert (np.isfinite(found[name]) == finite).all()
+            difference = np.linalg.norm((found[name] - value)[finite].astype(np.float64))
+            size = np.linalg.norm(value[finite].astype(np.float64))
+            assert size > 0, name
+            assert difference <= TOLERANCE * size, (run.__name__, name, difference / size)
+
+
+def assert_runs_as(net, path, tensors):
+    with torch.no_grad():
+        expected = {name: top.numpy() for name, top in net(*tensors).items()}
+    inputs = {name: x.numpy() for name, x in zip(net.inputs, tensors, strict=True)}
+    assert_same(path, inputs, expected)
+
+
+@pytest.mark.parametrize("index", [1, 2, 3])
+def test_the_released_mtcnn_gives_the_recorded_numbers(index, tmp_path):
+    """det1 was recorded on images of 60 x 81, its prototxt says 12 x 12."""
+    net = load(MTCNN / f"det{index}.prototxt", MTCNN / f"det{index}.caffemodel")
+    write_onnx(net, tmp_path / "net.onnx", images=index == 1)
+    golden = np.load(MTCNN / "nets.npz")
+    expected = {name: golden[f"det{index}/out/{name}"] for name in net.outputs}
+    assert_same(tmp_path / "net.onnx", {"data": golden[f"det{index}/in/data"]}, expected)
+
+
+def test_the_trained_sphereface_gives_the_recorded_features(tmp_path, build, inputs_of):
+    net = build(ORL / "deploy.prototxt", ORL / "orl_iter_300.caffemodel")
+    write_onnx(net, tmp_path / "net.onnx")
+    for more in (0, 4):
+        assert_runs_as(net, tmp_path / "net.onnx", inputs_of(net, more))
+
+
+@pytest.mark.parametrize("units", [4, 20])
+def test_sphereface(units, tmp_path, build, inputs_of):
+    net = build(prototxt_path(f"sphereface_{units}_deploy"))
+    write_onnx(net, tmp_path / "net.onnx")
+    for more in (0, 1):
+        assert_runs_as(net, tmp_path / "net.onnx", inputs_of(net, more))
+
+
+@pytest.mark.parametrize("text", [LENET, ALEXNET, GOOGLENET, SIAMESE], ids=lambda text: text[7:14])
+def test_known_styles(text, tmp_path, build, inputs_of):
+    net = build(text)
+    write_onnx(net, tmp_path / "net.onnx")
+    assert_runs_as(net, tmp_path / "net.onnx", inputs_of(net, 1))
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_layers_give_the_numbers_that_caffe_recorded(name, tmp_path):
+    golden = dict(np.load(GOLDEN / "layers" / f"{name}.npz"))
+    net = load(str(golden["prototxt"]))
+    weights = {}
+    for key in sorted(golden):
+        if key.startswith("param/"):
+            weights.setdefault(key.split("/")[1], []).append(golden[key])
+    net.copy_from(weights)
+    write_onnx(net, tmp_path / "net.onnx")
+    inputs = {key[3:]: golden[key] for key in golden if key.startswith("in/")}
+    assert_same(tmp_path / "net.onnx", inputs, {"y": golden["out/y"]})
+
+
+@pytest.mark.parametrize("convolved", [False, True], ids=["plain", "convolved"])
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers(name, convolved, tmp_path, build, inputs_of):
+    net = build(layer_net(name, convolved=convolved and name != "embed"))
+    write_onnx(net, tmp_path / "net.onnx")
+    for more in (0, 2):
+        assert_runs_as(net, tmp_path / "net.onnx", inputs_of(net, more))
+
+
+@pytest.mark.parametrize("name", SIZED)
+def test_image_sizes_stay_free(name, tmp_path, build, inputs_of):
+    net = build(layer_net(name))
+    write_onnx(net, tmp_path / "net.onnx", images=True)
+    for larger in (0, 1, 2, 3, 11):
+        assert_runs_as(net, tmp_path / "net.onnx", inputs_of(net, 1, larger))
+
+
+def test_a_scalar_output(tmp_path, build, inputs_of):
+    """OpenCV 5.0 crashes on tensors without axes, so only onnxruntime runs it."""
+    net = build(
+        'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }'
+        'layer { name: "l" type: "Reduction" bottom: "x" top: "y" }'
+    )
+    write_onnx(net, tmp_path / "net.onnx")
+    x = inputs_of(net)[0].numpy()
+    expected = {"y": x.sum(dtype=np.float64).astype(np.float32)}
+    assert_same(tmp_path / "net.onnx", {"x": x}, expected, [in_onnxruntime])
+
+
+def test_names_axes_and_opset(build):
+    net = build(prototxt_path("det1"))
+    model = onnx_model(net, images=True)
+    assert model.opset_import[0].version == OPSET
+    assert model.graph.name == "PNet"
+    (data,) = model.graph.input
+    dims = [axis.dim_param or axis.dim_value for axis in data.type.tensor_type.shape.dim]
+    assert (data.name, dims) == ("data", ["N", 3, "H", "W"])
+    assert [output.name for output in model.graph.output] == ["conv4-2", "prob1"]
+    tops = [node.output[0] for node in model.graph.node]
+    # In place, the last version has the blob's name; node names begin with the layer's.
+    assert tops[:2] == ["conv1@conv1", "conv1"]
+    assert model.graph.node[1].name == "PReLU1/PRelu"
+    stored = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    np.testing.assert_array_equal(stored["conv4-1.weight"], net.layer("conv4-1").weight.detach())
+
+
+def test_a_net_that_fixes_its_batch_keeps_it(build, tmp_path, inputs_of):
+    net = build(
+        'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 6 } } }'
+        'layer { name: "l" type: "Reshape" bottom: "x" top: "y"'
+        " reshape_param { shape { dim: 2 dim: 3 dim: 2 } } }"
+    )
+    write_onnx(net, tmp_path / "net.onnx")
+    shape = onnx.load(tmp_path / "net.onnx").graph.input[0].type.tensor_type.shape
+    assert [axis.dim_value for axis in shape.dim] == [2, 6]
+    assert_runs_as(net, tmp_path / "net.onnx", inputs_of(net))
+
+
+def test_fixed_image_size_is_told_by_the_layer(build, tmp_path):
+    net = build(prototxt_path("sphereface_4_deploy"))
+    with pytest.raises(SphereFaceError, match=r'layer "fc5" \(InnerProduct\).*21504'):
+        write_onnx(net, tmp_path / "net.onnx", images=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_layer_without_onnx_form_is_named(build):
+    text = (
+        'input: "x" input_shape { dim: 2 dim: 3 }\ninput: "t" input_shape { dim: 2 dim: 3 }\n'
+        'layer { name: "cost" type: "EuclideanLoss" bottom: "x" bottom: "t" top: "y" }'
+    )
+    with pytest.raises(SphereFaceError, match=r':3: layer "cost" \(EuclideanLoss\): .* no ONNX'):
+        onnx_model(build(text))
+
+
+def test_a_type_of_ones_own(build, tmp_path, inputs_of):
+    @register_layer("OnnxTestGain")
+    class Gain(Layer):
+        def forward(self, x):
+            return 3 * x
+
+    @onnx_layer("OnnxTestGain")
+    def gain(graph, layer, x):
+        return graph.node("Mul", x, graph.constant(3))
+
+    net = build(
+        'input: "x" input_shape { dim: 2 dim: 3 }\n'
+        'layer { name: "l" type: "OnnxTestGain" bottom: "x" top: "y" }'
+    )
+    write_onnx(net, tmp_path / "net.onnx")
+    assert_runs_as(net, tmp_path / "net.onnx", inputs_of(net))
+    del ONNX_LAYERS["OnnxTestGain"]
