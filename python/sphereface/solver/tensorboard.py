@@ -1,0 +1,55 @@
+"""A training's numbers for TensorBoard, which is an extra, imported here only."""
+
+from __future__ import annotations
+
+import os
+
+from sphereface.errors import SphereFaceError
+from sphereface.solver.records import IterationRecord, SolverCallback, TestRecord
+from sphereface.solver.tables import named_values
+
+__all__ = ["TensorBoardLog"]
+
+
+class TensorBoardLog(SolverCallback):
+    """Writes ``train/loss``, ``train/lr``, every output, and ``test0/...``.
+
+    Parameters
+    ----------
+    folder : path
+        Of the event files.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise SphereFaceError(
+                f"tensorboard cannot be imported ({error})",
+                where="--tensorboard",
+                fix="install it with pip install tensorboard",
+            ) from error
+        self._writer = SummaryWriter(os.fspath(folder))  # type: ignore[no-untyped-call]
+
+    def on_iteration(self, record: IterationRecord) -> None:
+        """Write the values of an iteration that is to be displayed."""
+        if record.display:
+            values = {"loss": record.smoothed_loss, "lr": record.rate}
+            self._write("train", {**named_values(record.scores), **values}, record.iteration)
+
+    def on_test(self, record: TestRecord) -> None:
+        """Write the scores of a test net."""
+        loss = {} if record.loss is None else {"loss": record.loss}
+        values = {**named_values(record.scores), **loss}
+        self._write(f"test{record.net}", values, record.iteration)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._writer.close()  # type: ignore[no-untyped-call]
+
+    def _write(self, group: str, values: dict[str, float], iteration: int) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(  # type: ignore[no-untyped-call]
+                f"{group}/{name}", value, iteration
+            )
+        self._writer.flush()  # type: ignore[no-untyped-call]
