@@ -26,9 +26,7 @@ class SphereFaceError(ValueError):
         What to do about it.
     """
 
-    def __init__(
-        self, problem: str, *, where: str = "", expected: str = "", fix: str = ""
-    ) -> None:
+    def __init__(self, problem: str, *, where: str = "", expected: str = "", fix: str = "") -> None:
         self.problem, self.where, self.expected, self.fix = problem, where, expected, fix
         text = f"{where}: {problem}" if where else problem
         if expected:
