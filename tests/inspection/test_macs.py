@@ -1,14 +1,10 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
-import torch
 
 from sphereface.caffe import load, register_layer
 from sphereface.caffe.layer import Layer
 from sphereface.inspection import summarize
-from sphereface.inspection.macs import layer_macs
 
 
 def macs(text: str, **shapes: tuple[int, ...]) -> int:
@@ -68,18 +64,22 @@ def test_margin_product():
 
 
 @pytest.mark.parametrize("static", [False, True])
-def test_recurrent(static):
-    steps, streams, inputs, outputs = 7, 3, 5, 4
-    blobs = [torch.zeros(4 * outputs, inputs), torch.zeros(4 * outputs)]
-    bottoms = [(steps, streams, inputs), (steps, streams)]
-    expected = steps * streams * (4 * outputs) * (inputs + outputs)
+@pytest.mark.parametrize("kind", ["LSTM", "RNN"])
+def test_recurrent(kind, static):
+    steps, streams, inputs, outputs, constant = 7, 3, 5, 4, 6
+    bottoms = {"x": (steps, streams, inputs), "cont": (steps, streams)}
+    gates = 4 if kind == "LSTM" else 1
+    expected = steps * streams * gates * outputs * (inputs + outputs)
+    if kind == "RNN":
+        expected += steps * streams * outputs * outputs  # from the hidden state to the output
     if static:
-        blobs.append(torch.zeros(4 * outputs, 6))
-        bottoms.append((streams, 6))
-        expected += streams * 4 * outputs * 6
-    blobs.append(torch.zeros(4 * outputs, outputs))
-    layer = SimpleNamespace(type="LSTM", blobs=blobs, options=SimpleNamespace(expose_hidden=False))
-    assert layer_macs(layer, bottoms, [(steps, streams, outputs)]) == expected
+        bottoms["s"] = (streams, constant)
+        expected += streams * gates * outputs * constant
+    names = " ".join(f'bottom: "{name}"' for name in bottoms)
+    text = (
+        f'layer {{ name: "r" type: "{kind}" {names} top: "y" recurrent_param {{ num_output: 4 }} }}'
+    )
+    assert macs(text, **bottoms) == expected
 
 
 def test_a_layer_from_outside_tells_its_own():

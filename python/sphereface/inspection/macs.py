@@ -55,20 +55,13 @@ def _product(layer: Layer, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> i
 
 
 def _recurrent(layer: Layer, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
-    # Bottoms: x (T, N, ...), cont (T, N), optionally a static input (N, ...), whose weight is the
-    # third blob and is applied once; biases have one axis.
+    # x is (T, N, ...); the static input is multiplied once a sequence, the rest at every step.
     steps, streams = bottoms[0][:2]
-    matrices = [blob for blob in layer.blobs if blob.dim() == 2]
-    static = matrices.pop(1) if _has_static_input(layer, bottoms) else None
-    total = steps * streams * sum(blob.numel() for blob in matrices)
-    return total + (streams * static.numel() if static is not None else 0)
-
-
-def _has_static_input(layer: Layer, bottoms: Sequence[Shape]) -> bool:
-    hidden = 0
-    if layer.options is not None and layer.options.expose_hidden:
-        hidden = 2 if layer.type == "LSTM" else 1
-    return len(bottoms) - hidden > 2
+    total = 0
+    for name, blob in zip(layer.blob_names, layer.blobs, strict=True):
+        if name.startswith("weight"):
+            total += blob.numel() * streams * (1 if name == "weight_static" else steps)
+    return total
 
 
 _RULES: dict[str, Callable[[Layer, Sequence[Shape], Sequence[Shape]], int]] = {
