@@ -92,6 +92,15 @@ def test_caffes_snapshot_is_resumed(recorded_run, folder, recording, golden):
     assert any("fc6 40" in message for message in recording.messages)
 
 
+def test_the_policys_step_is_resumed(recorded_run, folder, recording, golden):
+    run = recorded_run("sgd")
+    solver = start(run, recording)
+    solver.restore(golden / "sgd_iter_80.solverstate")
+    assert (solver.iter, solver.current_step) == (80, 2)
+    solver.step(1, run.batches)
+    assert recording.records[-1].rate == pytest.approx(0.05 * 0.01)
+
+
 def test_counters_follow_iter_size(recorded_run, folder, recording, golden):
     run = recorded_run("sgd_clip_iter2")
     solver = start(run, recording)
