@@ -137,6 +137,7 @@ def main() -> None:
     results: dict[str, object] = {
         "cores": CORES, "machine": platform.processor() or platform.machine(),
         "torch": torch.__version__, "opencv": cv2.__version__, "rounds": options.rounds,
+        "load_average_before": os.getloadavg()[0],
     }  # fmt: skip
     for title, size in SIZES.items():
         with tempfile.TemporaryDirectory() as folder:
