@@ -23,7 +23,7 @@ I0713 10:05:03.000002  4242 solver.cpp:244]     Train net output #0: lambda = 76
 I0713 10:05:03.000004  4242 sgd_solver.cpp:106] Iteration 100, lr = 0.1
 """  # noqa: E501
 NEW = """\
-I0713 11:00:03.000001  4242 solver.cpp:218] Iteration 100 (2.31 iter/s, 43.2s/100 iters), loss = -nan
+I0713 11:00:03.000001  4242 solver.cpp:218] Iteration 100 (2.31 iter/s, 43s/100 iters), loss = -nan
 I0713 11:00:03.000002  4242 solver.cpp:237]     Train net output #0: prob = 0.25
 I0713 11:00:03.000002  4242 solver.cpp:237]     Train net output #1: prob = 0.75
 I0713 11:00:03.000004  4242 sgd_solver.cpp:105] Iteration 100, lr = 0.01

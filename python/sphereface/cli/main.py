@@ -19,7 +19,22 @@ from sphereface.errors import SphereFaceError
 __all__ = ["COMMANDS", "main"]
 
 # The order of the help text.
-COMMANDS = ("run", "convert", "port", "summary", "draw", "diff", "upgrade", "demo")
+COMMANDS = (
+    "train",
+    "test",
+    "run",
+    "convert",
+    "convert_imageset",
+    "compute_mean",
+    "port",
+    "summary",
+    "draw",
+    "diff",
+    "upgrade",
+    "time",
+    "plot_log",
+    "demo",
+)
 
 _BAD_INPUT, _INTERRUPTED, _BROKEN_PIPE = 2, 130, 141  # the last two as a shell reports the signals
 

@@ -13,7 +13,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "plot-log",
         help="draw loss, lambda and learning rate of training logs",
-        description="Draws the curves of logs: Caffe's own (what its tool wrote to stderr) and those"
+        description="Draws the curves of logs: Caffe's own (its tool writes them to stderr), those"
         " and the tables of sphereface train. Several logs are drawn over each other.",
     )
     parser.add_argument("logs", nargs="+", metavar="LOG", help="log, .csv or .jsonl of training")

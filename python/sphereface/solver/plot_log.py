@@ -114,7 +114,7 @@ def _lines(log: TrainingLog, panel: _Panel, several: bool) -> Iterator[_Line]:
     of = f" ({Path(log.source).stem})" if several else ""
     for name, curve in log.train.items():
         if panel.wanted(name):
-            if name != "loss" and curve == log.train.get("loss"):
+            if name != "loss" and set(curve) <= set(log.train.get("loss", ())):
                 continue  # without average_loss, the loss is the output's value
             yield _Line(f"{name}{of}", curve, faint=name != "loss" and _is_loss(name))
     for net, curves in log.tests.items():

@@ -27,9 +27,9 @@ class TensorBoardLog(SolverCallback):
             raise SphereFaceError(
                 f"tensorboard cannot be imported ({error})",
                 where="--tensorboard",
-                fix="install it with pip install tensorboard",
+                fix='install it with pip install "sphereface[tensorboard]"',
             ) from error
-        self._writer = SummaryWriter(os.fspath(folder))  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(os.fspath(folder))
 
     def on_iteration(self, record: IterationRecord) -> None:
         """Write the values of an iteration that is to be displayed."""
@@ -45,11 +45,9 @@ class TensorBoardLog(SolverCallback):
 
     def close(self) -> None:
         """Close the files."""
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()
 
     def _write(self, group: str, values: dict[str, float], iteration: int) -> None:
         for name, value in values.items():
-            self._writer.add_scalar(  # type: ignore[no-untyped-call]
-                f"{group}/{name}", value, iteration
-            )
-        self._writer.flush()  # type: ignore[no-untyped-call]
+            self._writer.add_scalar(f"{group}/{name}", value, iteration)
+        self._writer.flush()

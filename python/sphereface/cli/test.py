@@ -1,0 +1,67 @@
+"""``sphereface test``: scores of a trained net over its data, as ``caffe test``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sphereface.cli.net_options import add_net_options, input_shapes, prototxt_file
+from sphereface.errors import SphereFaceError
+
+if TYPE_CHECKING:
+    from sphereface.solver.records import Score
+
+__all__ = ["add_parser", "run"]
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    """Add the options of ``sphereface test``."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "test",
+        help="scores of a trained net over its data, as caffe test",
+        description="Runs the net on batches of its own data layers and averages its outputs.",
+    )
+    add_net_options(parser)
+    add = parser.add_argument
+    add("weights", help="caffemodel, binary or HDF5")
+    add("--iterations", type=int, default=50, help="batches to run (default: %(default)s)")
+    add("--gpu", help="the GPU to use (default: none)")
+    add("--workers", type=int, metavar="N", help="threads that read data (default: one a core)")
+    add("--skip-bad-images", action="store_true", help="count unreadable images, do not stop")
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the scores of each batch and the means, in Caffe's words."""
+    from sphereface.caffe import Net
+    from sphereface.caffe.load import load_graph
+    from sphereface.solver.distributed import Place, devices_of
+    from sphereface.solver.scores import score_net
+    from sphereface.solver.training import DataOptions, label_warnings, opener
+
+    devices = devices_of(args.gpu or "none")
+    if len(devices) > 1:
+        raise SphereFaceError(args.gpu, where="--gpu", expected="one GPU")
+    graph = load_graph(prototxt_file(args.prototxt), args.phase, args.level, args.stage)
+    with contextlib.ExitStack() as stack:
+        data = DataOptions(args.workers, args.skip_bad_images)
+        source = opener(data, 0, Place(), stack)(graph, args.phase)
+        shapes = {**(source.shapes if source else {}), **input_shapes(args.input_shape)}
+        net = Net(graph, phase=args.phase, input_shapes=shapes, fill=False)
+        net.copy_from(args.weights)
+        for warning in label_warnings(net, source):
+            print(f"Warning: {warning}")
+        record = score_net(net, source, args.iterations, device=devices[0], on_batch=_print_batch)
+    if record.loss is not None:
+        print(f"Loss: {record.loss:g}")
+    for name, value, weight in record.scores:
+        weighted = f" (* {weight:g} = {weight * value:g} loss)" if weight else ""
+        print(f"{name} = {value:g}{weighted}")
+    return 0
+
+
+def _print_batch(number: int, scores: Sequence[Score]) -> None:
+    for score in scores:
+        print(f"Batch {number}, {score.name} = {score.value:g}")

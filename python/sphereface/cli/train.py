@@ -1,0 +1,76 @@
+"""``sphereface train``: a solver's prototxt, as ``caffe train``."""
+
+from __future__ import annotations
+
+import argparse
+
+__all__ = ["add_parser", "run"]
+
+_EFFECTS = ("snapshot", "stop", "none")
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    """Add the options of ``sphereface train``."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "train",
+        help="train a net as its solver's prototxt says",
+        description="Trains as caffe train does, with its log on stderr. Ctrl-C snapshots and"
+        " stops, a hangup snapshots and goes on; --snapshot goes on exactly where that was."
+        " Several GPUs each take the prototxt's batch; under torchrun, each process does.",
+    )
+    add = parser.add_argument
+    add("--solver", required=True, metavar="PROTOTXT", help="the solver")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument(
+        "--weights", default="", metavar="FILE[,FILE]", help="start from trained weights"
+    )
+    start.add_argument(
+        "--snapshot", default="", metavar="SOLVERSTATE", help="go on from a snapshot"
+    )
+    add("--gpu", metavar="0,1", help="GPUs to use, all, or none; the prototxt's mode if not given")
+    add("--ranks", type=int, default=1, help="processes on the CPU, with --gpu none (default: 1)")
+    add("--level", type=int, help="level of the train net's state")
+    add("--stage", action="append", default=[], help="stage of its state; may be repeated")
+    for name, effect in (("sigint", "stop"), ("sighup", "snapshot")):
+        flags = (f"--{name}_effect", f"--{name}-effect")
+        what = "Ctrl-C" if name == "sigint" else "a hangup"
+        text = f"what {what} does; stop snapshots too (default: %(default)s)"
+        add(*flags, choices=_EFFECTS, default=effect, help=text)
+    add("--log-dir", "--log_dir", default="", metavar="DIR", help="write the log there, too")
+    tables = parser.add_mutually_exclusive_group()
+    tables.add_argument("--csv", default="", metavar="FILE", help="write a table of the numbers")
+    tables.add_argument("--jsonl", default="", metavar="FILE", help="the same as JSON lines")
+    add("--tensorboard", default="", metavar="DIR", help="write event files for TensorBoard")
+    add("--amp", choices=("bf16", "fp16"), default="", help="compute in half precision")
+    add("--channels-last", action="store_true", help="images in NHWC order; often faster")
+    add("--compile", action="store_true", help="torch.compile; pays off in long runs")
+    add("--workers", type=int, metavar="N", help="threads that read data (default: one a core)")
+    add("--skip-bad-images", action="store_true", help="count unreadable images, do not stop")
+    add("--allow-python", action="append", default=[], metavar="MODULE",
+        help="module that Python layers may import; may be repeated")  # fmt: skip
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train."""
+    from sphereface.solver.modes import Mode
+    from sphereface.solver.training import DataOptions, LogOptions, TrainOptions, train
+
+    train(
+        TrainOptions(
+            args.solver,
+            weights=args.weights,
+            snapshot=args.snapshot,
+            gpu=args.gpu,
+            ranks=args.ranks,
+            level=args.level,
+            stages=tuple(args.stage),
+            sigint_effect=args.sigint_effect,
+            sighup_effect=args.sighup_effect,
+            mode=Mode(args.amp, args.channels_last, args.compile),
+            data=DataOptions(args.workers, args.skip_bad_images),
+            logs=LogOptions(args.log_dir, args.csv or args.jsonl, args.tensorboard),
+            allow_python=tuple(args.allow_python),
+        )
+    )
+    return 0

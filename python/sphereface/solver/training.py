@@ -1,0 +1,264 @@
+"""A training from start to end, as ``caffe train`` does it: solver, data, logs, signals, ranks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, TextIO, cast
+
+from sphereface.caffe.graph import NetGraph
+from sphereface.caffe.layer import Phase
+from sphereface.data import Sources, check_net_labels, open_sources
+from sphereface.errors import SphereFaceError
+from sphereface.solver.caffe_log import CaffeLog
+from sphereface.solver.config import SolverFile, read_solver
+from sphereface.solver.distributed import (
+    Place,
+    RankGroup,
+    StartTogether,
+    devices_of,
+    spawn,
+    torchrun_place,
+)
+from sphereface.solver.divergence import DivergedError
+from sphereface.solver.live import LiveLine
+from sphereface.solver.lr_policy import learning_rate
+from sphereface.solver.modes import Builder, Mode, ModePasses
+from sphereface.solver.records import SolverCallback
+from sphereface.solver.signals import Action, SignalActions
+from sphereface.solver.solver import Solver
+from sphereface.solver.source import BatchSource
+from sphereface.solver.tables import TableLog
+
+if TYPE_CHECKING:
+    from sphereface.caffe import Net
+
+__all__ = ["DataOptions", "LogOptions", "TrainOptions", "label_warnings", "opener", "train"]
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """How data is read: threads (None is one a core), and whether bad images are left out."""
+
+    workers: int | None = None
+    skip_bad_images: bool = False
+
+
+@dataclass(frozen=True)
+class LogOptions:
+    """Where a training's numbers go besides stderr; empty is nowhere.
+
+    Attributes
+    ----------
+    folder : str
+        Of the log file, which is called as the solver's.
+    table : str
+        A ``.csv`` or ``.jsonl``.
+    tensorboard : str
+        A folder.
+    """
+
+    folder: str = ""
+    table: str = ""
+    tensorboard: str = ""
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What the flags of ``caffe train`` say, and more.
+
+    Attributes
+    ----------
+    solver : str
+        The solver's prototxt.
+    weights : str
+        Files to start from, separated by commas.
+    snapshot : str
+        A solverstate to go on from.
+    gpu : str, optional
+        ``0,1``, ``all``, ``none``; without it the prototxt says.
+    ranks : int
+        Processes on CPUs, with gpu ``none``.
+    level, stages : int, tuple of str
+        Of the train net's state.
+    sigint_effect, sighup_effect : str
+        ``snapshot``, ``stop`` or ``none``.
+    """
+
+    solver: str
+    weights: str = ""
+    snapshot: str = ""
+    gpu: str | None = None
+    ranks: int = 1
+    level: int | None = None
+    stages: tuple[str, ...] = ()
+    sigint_effect: str = "stop"
+    sighup_effect: str = "snapshot"
+    mode: Mode = field(default_factory=Mode)
+    data: DataOptions = field(default_factory=DataOptions)
+    logs: LogOptions = field(default_factory=LogOptions)
+    allow_python: tuple[str, ...] = ()
+
+
+def train(options: TrainOptions) -> None:
+    """Train as `options` say, in this process or in one for each of several devices.
+
+    Raises
+    ------
+    SphereFaceError
+        Bad input, data that ended, or a loss that is no number.
+    """
+    if options.weights and options.snapshot:
+        raise SphereFaceError(
+            "--weights and --snapshot", expected="one of them: a snapshot has its own weights"
+        )
+    with SignalActions(options.sigint_effect, options.sighup_effect) as action:
+        place = torchrun_place(options.gpu)
+        devices = devices_of(options.gpu, options.ranks)
+        if place is None and len(devices) > 1:
+            _solver_file(options)  # its errors are told before processes are started
+            spawn(train_rank, devices, options, action)
+        else:
+            train_rank(place or Place(device=devices[0]), options, action)
+
+
+def train_rank(place: Place, options: TrainOptions, action: Callable[[], Action]) -> None:
+    """Do one process's part of a training."""
+    with RankGroup(place) as group, contextlib.ExitStack() as stack:
+        file = _solver_file(options)
+        seed = file.param.random_seed
+        seed = group.share(random.SystemRandom().getrandbits(31) if seed < 0 else seed)
+        solver = Solver(
+            file,
+            builder=Builder(
+                opener(options.data, seed, place, stack),
+                options.allow_python,
+                options.mode.channels_last,
+            ),
+            device=place.device or None,
+            callbacks=_listeners(options, place, stack),
+            action=lambda: group.agree(action()),
+            rank=place.rank,
+        )
+        solver.callbacks.append(StartTogether(group))
+        solver.passes = ModePasses(solver.net, options.mode, solver.device, group)
+        _tell_start(solver, place)
+        for net, source in ((solver.net, solver.source),
+                            *zip(solver.test_nets, solver.test_sources, strict=True)):  # fmt: skip
+            for warning in label_warnings(net, source):
+                solver.tell(f"Warning: {warning}")
+        if options.weights:
+            solver.tell(f"Finetuning from {options.weights}")
+            solver.copy_from(options.weights)
+        _solve(solver, options.snapshot)
+        _tell_bad_images(solver)
+
+
+def opener(
+    options: DataOptions, seed: int | None, place: Place, stack: contextlib.ExitStack
+) -> Callable[[NetGraph, Phase], Sources | None]:
+    """Return what opens the data of a net, to be closed with `stack`.
+
+    Ranks share the data of a train net; a test net is run whole by each, in step with the others.
+    """
+
+    def open_net(graph: NetGraph, phase: Phase) -> Sources | None:
+        shared = phase == "TRAIN"
+        sources = open_sources(
+            ((node.param, node.where) for node in graph.nodes),
+            phase=phase,
+            rank=place.rank if shared else 0,
+            ranks=place.ranks if shared else 1,
+            seed=seed,
+            workers=options.workers,
+            bad_images="skip" if options.skip_bad_images else "raise",
+        )
+        if sources is not None:
+            stack.callback(sources.close)
+        return sources
+
+    return open_net
+
+
+def label_warnings(net: Net, source: BatchSource | None) -> list[str]:
+    """Compare the labels of a net's data with its classes; return warnings.
+
+    Raises
+    ------
+    SphereFaceError
+        A label is of no class.
+    """
+    if not isinstance(source, Sources):
+        return []
+    layers = SimpleNamespace(layer=[layer.layer_param for layer in net.layers])
+    return check_net_labels(layers, source)
+
+
+def _solver_file(options: TrainOptions) -> SolverFile:
+    file = read_solver(options.solver)
+    train_net = file.train
+    if options.level is not None:
+        train_net = replace(train_net, level=options.level)
+    return replace(file, train=replace(train_net, stages=(*train_net.stages, *options.stages)))
+
+
+def _listeners(
+    options: TrainOptions, place: Place, stack: contextlib.ExitStack
+) -> list[SolverCallback]:
+    if place.rank:
+        return []
+    logs, resumed = options.logs, bool(options.snapshot)
+    live = LiveLine(ranks=place.ranks)
+    stack.callback(live.close)
+    listeners: list[SolverCallback] = [CaffeLog(cast(TextIO, live)), live]
+    if logs.folder:
+        Path(logs.folder).mkdir(parents=True, exist_ok=True)
+        path = Path(logs.folder, Path(options.solver).stem + ".log")
+        stream = stack.enter_context(path.open("a" if resumed else "w", encoding="utf-8"))
+        listeners.append(CaffeLog(stream))
+    if logs.table:
+        table = TableLog(logs.table, append=resumed)
+        stack.callback(table.close)
+        listeners.append(table)
+    if logs.tensorboard:
+        from sphereface.solver.tensorboard import TensorBoardLog
+
+        board = TensorBoardLog(logs.tensorboard)
+        stack.callback(board.close)
+        listeners.append(board)
+    return listeners
+
+
+def _solve(solver: Solver, snapshot: str) -> None:
+    """Train; what a margin layer says of numbers that are none gets the advice for lost runs."""
+    try:
+        solver.solve(resume=snapshot)
+    except SphereFaceError as error:
+        if "NaN or infinite" not in error.problem or solver.monitor is None:
+            raise
+        rate, _ = learning_rate(solver.param, solver.iter, solver.current_step)
+        batch = next(iter(solver.net.blob_shapes[name] for name in solver.net.inputs), (0,))
+        raise DivergedError(
+            error.problem,
+            where=f"iteration {solver.iter}: {error.where}",
+            fix=solver.monitor.advice(rate, batch[0] * solver.param.iter_size),
+        ) from None
+
+
+def _tell_start(solver: Solver, place: Place) -> None:
+    several = f", {place.ranks} processes" if place.ranks > 1 else ""
+    solver.tell(f"Using {str(solver.device).upper()}{several}. Process {os.getpid()}")
+    solver.tell("Starting Optimization")
+
+
+def _tell_bad_images(solver: Solver) -> None:
+    for source in (solver.source, *solver.test_sources):
+        for name, member in getattr(source, "members", {}).items():
+            bad = getattr(member, "bad", {})
+            if bad:
+                solver.tell(f'Data layer "{name}" skipped {len(bad)} bad images')

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+from reference.tiny_training import write_training
+from sphereface.cli.main import main
+
+
+def test_a_packaged_net(capsys):
+    options = ["--phase", "TRAIN", "--iterations", "2", "--threads", "1"]
+    assert main(["time", "digits_train", *options]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split()[:2] == ["data", "MemoryData"]
+    assert any(line.split()[:2] == ["fc6", "MarginInnerProduct"] for line in lines)
+    assert lines[-1].startswith("Total Time: ")
+
+
+def test_forward_of_given_sizes_and_data(tmp_path, capsys):
+    write_training(tmp_path, "")
+    net = str(tmp_path / "net.prototxt")
+    options = ["--data", "--forward-only", "--iterations", "2", "--threads", "1"]
+    assert main(["time", net, *options]) == 0
+    data = capsys.readouterr().out.splitlines()[1].split()
+    assert data[0] == "data"
+    assert float(data[2]) > 0
+    assert main(["time", "digits_deploy", "--input-shape", "data=5,1,8,8", *options[1:]]) == 0
+    assert "Average Backward pass: 0 ms." in capsys.readouterr().out

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+
+from sphereface.caffe import load
+from sphereface.errors import SphereFaceError
+from sphereface.inspection.timing import random_batch, time_net
+
+NET = """
+name: "timed"
+layer { name: "data" type: "MemoryData" top: "data" top: "label"
+        memory_data_param { batch_size: 2 channels: 1 height: 4 width: 4 } }
+layer { name: "frozen" type: "InnerProduct" bottom: "data" top: "frozen" param { lr_mult: 0 }
+        param { lr_mult: 0 } inner_product_param { num_output: 5 } }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+        convolution_param { num_output: 2 kernel_size: 3 weight_filler { type: "xavier" } } }
+layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }
+layer { name: "fc" type: "InnerProduct" bottom: "conv" top: "fc"
+        inner_product_param { num_output: 3 weight_filler { type: "xavier" } } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" }
+layer { name: "silence" type: "Silence" bottom: "frozen" }
+"""
+
+
+def slowed(layer, seconds):
+    """Make a layer's forward take some time more."""
+    layer.register_forward_pre_hook(lambda *_: time.sleep(seconds))
+
+
+def test_a_layer_takes_the_time_that_it_takes():
+    net = load(NET, phase="TRAIN")
+    slowed(net.layer("fc"), 0.02)
+    result = time_net(net, iterations=2)
+    times = {layer.name: layer for layer in result.layers}
+    assert [layer.name for layer in result.layers] == [layer.name for layer in net.layers]
+    assert times["fc"].forward >= 20
+    assert max(times[name].forward for name in ("conv", "relu", "loss")) < 20
+    assert result.forward == pytest.approx(sum(layer.forward for layer in result.layers))
+    assert result.backward == pytest.approx(sum(layer.backward for layer in result.layers))
+
+
+def test_backward_only_where_something_learns():
+    times = {layer.name: layer for layer in time_net(load(NET, phase="TRAIN"), iterations=1).layers}
+    assert times["frozen"].forward > 0
+    assert times["data"].backward == times["frozen"].backward == times["silence"].backward == 0
+    assert all(times[name].backward > 0 for name in ("conv", "relu", "fc", "loss"))
+    forward_only = time_net(load(NET, phase="TRAIN"), iterations=1, backward=False)
+    assert forward_only.backward == 0
+    assert forward_only.forward > 0
+
+
+def test_reading_is_the_forward_of_the_data_layer():
+    net = load(NET, phase="TRAIN")
+
+    def next_batch():
+        time.sleep(0.02)
+        return random_batch(net)
+
+    assert time_net(net, next_batch, iterations=2).layers[0].forward >= 20
+
+
+def test_table():
+    lines = str(time_net(load(NET, phase="TRAIN"), iterations=2)).splitlines()
+    assert lines[0].split() == ["layer", "type", "forward", "ms", "backward", "ms", "share"]
+    assert lines[3].split()[:2] == ["conv", "Convolution"]
+    assert [line.split(":")[0] for line in lines[-4:]] == [
+        "Average Forward pass", "Average Backward pass", "Average Forward-Backward", "Total Time",
+    ]  # fmt: skip
+    shares = [float(line.split()[-1].rstrip("%")) for line in lines[1:-4]]
+    assert sum(shares) == pytest.approx(100, abs=0.5)
+
+
+def test_the_weights_stay_as_they_are():
+    net = load(NET, phase="TRAIN")
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    time_net(net, iterations=1)
+    assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
+    assert all(parameter.grad is None for parameter in net.parameters())
+
+
+def test_no_iterations():
+    with pytest.raises(SphereFaceError, match="0 iterations; expected 1 or more"):
+        time_net(load(NET), iterations=0)

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from reference.tiny_training import write_training
+from sphereface.caffe import load
+from sphereface.errors import SphereFaceError
+from sphereface.solver.distributed import Place, RankGroup
+from sphereface.solver.modes import Mode, ModePasses
+from sphereface.solver.training import TrainOptions, train
+from sphereface.weights import load_weights
+
+# What float32 with 24 bits, and half precision with 8 and 11, may differ by after 8 iterations.
+TOLERANCE = {"channels_last": 1e-5, "bf16": 3e-2, "fp16": 4e-3, "compile": 1e-5}
+
+
+def trained(folder, mode):
+    folder.mkdir()
+    solver = write_training(folder, "max_iter: 8 display: 4")
+    train(TrainOptions(str(solver), gpu="none", mode=mode))
+    return load_weights(folder / "tiny_iter_8.caffemodel")
+
+
+@pytest.mark.parametrize(
+    "name", ["channels_last", "bf16", "fp16", pytest.param("compile", marks=pytest.mark.slow)]
+)
+def test_modes_train_the_same_net(tmp_path, name):
+    mode = Mode(amp=name) if name in ("bf16", "fp16") else Mode(**{name: True})
+    plain, other = trained(tmp_path / "a", Mode()), trained(tmp_path / "b", mode)
+    assert plain.keys() == other.keys()
+    for layer, blobs in plain.items():
+        for one, two in zip(blobs, other[layer], strict=True):
+            assert one.shape == two.shape
+            scale = np.linalg.norm(one)
+            assert np.linalg.norm(one - two) <= TOLERANCE[name] * scale
+
+
+def test_kernels_and_histories_lie_in_the_order_of_the_mode(tmp_path):
+    from sphereface.solver import Solver
+    from sphereface.solver.modes import Builder
+
+    solver = Solver(str(write_training(tmp_path, "")), builder=Builder(channels_last=True))
+    kernel, history = solver.net.layer("conv").weight, solver.updater.history[0]
+    for tensor in (kernel, history):
+        assert tensor.is_contiguous(memory_format=torch.channels_last)
+
+
+NET = """
+input: "x" input_shape { dim: [2, 3] }
+layer { name: "fc" type: "InnerProduct" bottom: "x" top: "fc"
+        inner_product_param { num_output: 1 bias_term: false
+        weight_filler { type: "constant" value: 1 } } }
+layer { name: "sum" type: "Reduction" bottom: "fc" top: "sum" loss_weight: 1
+        reduction_param { operation: SUM } }
+"""
+
+
+def test_gradients_that_overflow_in_fp16_count_as_zero():
+    net = load(NET, phase="TRAIN")
+    weight = net.layer("fc").weight
+    passes = ModePasses(net, Mode(amp="fp16"), torch.device("cpu"), RankGroup(Place()))
+    # 65536 times a gradient of 4 is no number of fp16; 32768 times one of 0.5 is.
+    for value, expected in ((2.0, [0, 0, 0]), (0.25, [0.5, 0.5, 0.5])):
+        passes.clear([weight])
+        passes.forward_backward({"x": torch.full((2, 3), value)})
+        (grad,) = passes.gradients([weight])
+        assert grad.tolist() == [expected]
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(SphereFaceError, match='--amp: "int8"; expected bf16 or fp16'):
+        Mode(amp="int8")
