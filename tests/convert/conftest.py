@@ -40,7 +40,7 @@ def inputs_of() -> Callable[..., list[torch.Tensor]]:
             batch, *sizes = net.blob_shapes[name]
             sizes = sizes[:1] + [size + larger for size in sizes[1:]]
             found.append(torch.randn(batch + more, *sizes))
-        if any(layer.type == "Embed" for layer in net.layers):
+        if {"Embed", "BatchReindex"} & {layer.type for layer in net.layers}:
             found = [x.abs().clamp(max=4).floor() for x in found]
         return found
 

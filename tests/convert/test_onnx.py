@@ -71,7 +71,7 @@ def test_the_released_mtcnn_gives_the_recorded_numbers(index, tmp_path):
     assert_same(tmp_path / "net.onnx", {"data": golden[f"det{index}/in/data"]}, expected)
 
 
-def test_the_trained_sphereface_gives_the_recorded_features(tmp_path, build, inputs_of):
+def test_a_trained_sphereface(tmp_path, build, inputs_of):
     net = build(ORL / "deploy.prototxt", ORL / "orl_iter_300.caffemodel")
     write_onnx(net, tmp_path / "net.onnx")
     for more in (0, 4):

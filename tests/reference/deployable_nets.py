@@ -190,6 +190,8 @@ LAYERS: dict[str, tuple[str, Shapes]] = {
         {"x": (1, 4, 5, 6), "z": (1, 30)},
     ),
     "flip": (_layer("Flip"), _X),
+    "batch_reindex": (_layer("BatchReindex", "", "x z"), {"x": (6, 3), "z": (4,)}),
+    "label_specific": (_layer("LabelSpecificAdd", "", "x z"), {"x": (1, 5), "z": (1,)}),
 }
 """Name to (layers, shapes of the inputs); the top that counts is y, or what no layer reads."""
 

@@ -79,8 +79,8 @@ class OnnxGraph:
         self.onnx = onnx_package()
         self.nodes: list[Any] = []
         self.initializers: list[Any] = []
-        # Of a blob written in place the last version has its name, because readers by name mean that
-        # one; unless the name is an input's.
+        # Of a blob written in place the last version has its name, because readers by name mean
+        # that one; unless the name is an input's.
         inputs = net.graph.inputs
         self._last = {slot: name for name, slot in net.graph.blobs.items() if name not in inputs}
         self._blob_names = net.graph.blob_names

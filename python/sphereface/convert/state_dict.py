@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import warnings
 from collections.abc import Mapping
 
 import torch
@@ -49,7 +50,10 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """
     where = os.fspath(path)
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # Of a pickle's protocol, before the pickle is refused.
+            warnings.simplefilter("ignore", UserWarning)
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise SphereFaceError(
             "the file holds more than tensors, or is no PyTorch file: " + _first_line(error),
@@ -139,7 +143,7 @@ def load_state_dict(net: Net, state: Mapping[str, Tensor], where: str = "") -> N
 def _unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for prefix in _WRAPPERS:
         if all(key.startswith(prefix) for key in state):
-            state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
+            return _unwrapped({key.removeprefix(prefix): t for key, t in state.items()})
     return dict(state)
 
 

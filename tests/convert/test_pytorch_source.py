@@ -1,0 +1,265 @@
+"""Ported source, run in a fresh process without sphereface, against the net and recordings."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from reference.deployable_nets import ALEXNET, GOOGLENET, LAYERS, LENET, SIAMESE, layer_net
+from sphereface.caffe import load, register_layer
+from sphereface.caffe.layer import Layer
+from sphereface.convert import pytorch_source
+from sphereface.convert.pytorch_source_writer import SOURCE_LAYERS, number, source_layer
+from sphereface.convert.state_dict import net_state, write_state_dict
+from sphereface.errors import SphereFaceError
+from sphereface.resources import prototxt_path
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+MTCNN, ORL = GOLDEN / "mtcnn", GOLDEN / "orl_sphereface4"
+NETS = {
+    "sphereface_20": (prototxt_path("sphereface_20_deploy"),),
+    "orl": (ORL / "deploy.prototxt", ORL / "orl_iter_300.caffemodel"),
+    "LeNet": (LENET,),
+    "AlexNet": (ALEXNET,),
+    "GoogLeNet": (GOOGLENET,),
+    "siamese": (SIAMESE,),
+    **{f"det{i}": (MTCNN / f"det{i}.prototxt", MTCNN / f"det{i}.caffemodel") for i in (1, 2, 3)},
+    "filter": (
+        'input: "x" input_shape { dim: 9 dim: 3 }\ninput: "s" input_shape { dim: 9 }\n'
+        'layer { name: "r" type: "ReLU" bottom: "s" top: "marks" }'
+        'layer { name: "f" type: "Filter" bottom: "x" bottom: "marks" top: "y" }',
+    ),
+    **{f"layer_{name}": (layer_net(name),) for name in LAYERS},
+}
+TOLERANCE = 1e-5  # relative, of the norm
+
+RUN = """
+import importlib.util, pathlib, sys, torch
+sys.modules["sphereface"] = None
+torch.set_num_threads(1)
+for folder in pathlib.Path(sys.argv[1]).iterdir():
+    spec = importlib.util.spec_from_file_location("ported", folder / "net.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    net = module.Ported().eval()
+    net.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
+    with torch.no_grad():
+        top = net(*torch.load(folder / "inputs.pt", weights_only=True))
+    torch.save(top, folder / "outputs.pt")
+"""
+
+
+@pytest.fixture(scope="module")
+def nets():
+    return {}
+
+
+@pytest.fixture
+def ported(nets, build, inputs_of, tmp_path_factory):
+    """Outputs of every net of `NETS`: the ported ones, and the net's (or the recorded ones)."""
+    if nets:
+        return nets
+    root = tmp_path_factory.mktemp("ported")
+    golden = np.load(MTCNN / "nets.npz")
+    for name, files in NETS.items():
+        net = build(*files)
+        (folder := root / name).mkdir()
+        (folder / "net.py").write_text(pytorch_source(net, "Ported", f"{name}.prototxt"))
+        write_state_dict(net_state(net), folder / "weights.pt")
+        inputs = inputs_of(net, 1)
+        if f"{name}/in/data" in golden:
+            inputs = [torch.from_numpy(golden[f"{name}/in/data"])]
+        torch.save(inputs, folder / "inputs.pt")
+        with torch.no_grad():
+            nets[name] = (net(*inputs), folder)
+        for top in nets[name][0]:
+            if f"{name}/out/{top}" in golden:
+                nets[name][0][top] = torch.from_numpy(golden[f"{name}/out/{top}"])
+    subprocess.run([sys.executable, "-I", "-c", RUN, str(root)], check=True, timeout=120)
+    return nets
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_same_numbers_without_the_package(name, ported):
+    expected, folder = ported[name]
+    found = torch.load(folder / "outputs.pt", weights_only=True)
+    if len(expected) == 1:
+        found = {next(iter(expected)): found}
+    assert list(found) == list(expected)
+    for top, value in expected.items():
+        assert found[top].shape == value.shape
+        finite = value.isfinite()
+        assert torch.equal(found[top].isfinite(), finite)
+        difference = (found[top] - value)[finite].double().norm()
+        assert value[finite].double().norm() > 0
+        assert difference <= TOLERANCE * value[finite].double().norm(), top
+
+
+def test_the_source_of_a_sphereface_reads_well():
+    """The whole of it, because its looks are the point."""
+    text = pytorch_source(load(prototxt_path("sphereface_4_deploy")), made_from="net.prototxt")
+    assert (
+        text
+        == '''"""SpherefaceNet-4: a Caffe net as PyTorch code, with the same numbers.
+
+Made by `sphereface port` from net.prototxt. Needs torch only.
+Weights are those that `sphereface convert` writes:
+
+    net = SpherefaceNet4().eval()
+    net.load_state_dict(torch.load("weights.pt", weights_only=True))
+"""
+
+from torch import Tensor, nn
+
+
+class SpherefaceNet4(nn.Module):
+    """Built for data (1, 3, 112, 96)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1_1 = nn.Conv2d(3, 64, 3, stride=2, padding=1)
+        self.relu1_1 = nn.PReLU(64)
+        self.conv2_1 = nn.Conv2d(64, 128, 3, stride=2, padding=1)
+        self.relu2_1 = nn.PReLU(128)
+        self.conv3_1 = nn.Conv2d(128, 256, 3, stride=2, padding=1)
+        self.relu3_1 = nn.PReLU(256)
+        self.conv4_1 = nn.Conv2d(256, 512, 3, stride=2, padding=1)
+        self.relu4_1 = nn.PReLU(512)
+        self.fc5 = nn.Linear(21504, 512)
+
+    def forward(self, data: Tensor) -> Tensor:
+        """Return fc5."""
+        conv1_1 = self.conv1_1(data)
+        conv1_1 = self.relu1_1(conv1_1)
+        conv2_1 = self.conv2_1(conv1_1)
+        conv2_1 = self.relu2_1(conv2_1)
+        conv3_1 = self.conv3_1(conv2_1)
+        conv3_1 = self.relu3_1(conv3_1)
+        conv4_1 = self.conv4_1(conv3_1)
+        conv4_1 = self.relu4_1(conv4_1)
+        fc5 = self.fc5(conv4_1.flatten(1))
+        return fc5
+'''
+    )
+
+
+def test_names_that_python_does_not_allow_and_long_lines():
+    text = pytorch_source(load(GOOGLENET))
+    assert 'conv1_7x7_s2 = self.get_submodule("conv1/7x7_s2")(data)' in text
+    assert "pool1_norm1 = F.local_response_norm(pool1_3x3_s2, 5, 0.0001, 0.75, 1.0)" in text
+    assert all(len(line) <= 88 for line in text.splitlines())
+
+
+def test_only_the_helpers_that_are_used(build):
+    text = pytorch_source(build(layer_net("batch_norm_scale")))
+    assert [line for line in text.splitlines() if line.startswith(("class", "def"))] == [
+        "class BatchNorm(nn.Module):",
+        "class Scale(nn.Module):",
+        "class Net(nn.Module):",
+    ]
+
+
+def test_shared_parameters_are_one(ported):
+    text = (ported["siamese"][1] / "net.py").read_text()
+    assert "self.feat_p.weight = self.feat.weight" in text
+    assert "self.feat_p.bias = self.feat.bias" in text
+
+
+def test_blob_names_cannot_shadow_or_clash():
+    text = pytorch_source(
+        load(
+            'input: "F" input_shape { dim: 2 dim: 3 }\n'
+            'layer { name: "a" type: "ReLU" bottom: "F" top: "in" }'
+            'layer { name: "b" type: "ReLU" bottom: "in" top: "a/b" }'
+            'layer { name: "c" type: "ReLU" bottom: "a/b" top: "a-b" }'
+            'layer { name: "d" type: "ReLU" bottom: "a-b" top: "1" }'
+        )
+    )
+    assert "def forward(self, F_: Tensor) -> Tensor:" in text
+    for line in ("in_ = F.relu(F_)", "a_b = F.relu(in_)", "a_b_ = F.relu(a_b)"):
+        assert line in text
+    assert "blob_1 = F.relu(a_b_)\n        return blob_1" in text
+
+
+def test_nothing_in_a_prototxt_becomes_code():
+    text = pytorch_source(
+        load(
+            'name: "\\"\\"\\"\\nraise SystemExit(1)\\n\\"\\"\\""\n'
+            'input: "x" input_shape { dim: 2 dim: 3 }\n'
+            'layer { name: "\\");raise(\\"" type: "PReLU" bottom: "x" top: "y\\"\\"\\"" }'
+        ),
+        "Ported",
+        'a"""b.prototxt',
+    )
+    names = {}
+    exec(compile(text, "ported", "exec"), names)
+    assert names["Ported"]()(torch.ones(2, 3)).shape == (2, 3)
+
+
+def test_training_batch_norm_accumulates_as_caffe(build):
+    net = build(layer_net("batch_norm_scale"), phase="TEST")
+    names = {}
+    exec(compile(pytorch_source(net, "Ported"), "ported", "exec"), names)
+    port = names["Ported"]().train()
+    port.load_state_dict(net.state_dict())
+    net.train()
+    for _ in range(3):
+        x = torch.randn(4, 4, 5, 6)
+        torch.testing.assert_close(port(x), net(x)["y"])
+    for key, blob in net.state_dict().items():
+        torch.testing.assert_close(port.state_dict()[key], blob)
+
+
+def test_errors(build):
+    text = (
+        'input: "x" input_shape { dim: 2 dim: 3 }\ninput: "t" input_shape { dim: 2 dim: 3 }\n'
+        'layer { name: "cost" type: "EuclideanLoss" bottom: "x" bottom: "t" top: "y" }'
+    )
+    with pytest.raises(SphereFaceError, match=r':3: layer "cost" \(EuclideanLoss\): .* no PyTorch'):
+        pytorch_source(build(text))
+    with pytest.raises(SphereFaceError, match="phase TRAIN; expected phase TEST"):
+        pytorch_source(build(LENET, phase="TRAIN"))
+    with pytest.raises(SphereFaceError, match='"a b" is no name for a class'):
+        pytorch_source(build(LENET), "a b")
+    with pytest.raises(SphereFaceError, match="PERMISSIVE"):
+        pytorch_source(load(_reshaped_sharing()))
+
+
+def _reshaped_sharing() -> str:
+    """Two layers that share a weight as (2, 3) and (3, 2)."""
+    shared = 'param { name: "w" share_mode: PERMISSIVE } inner_product_param { bias_term: false'
+    return (
+        'input: "x" input_shape { dim: 2 dim: 3 }\n'
+        f'layer {{ name: "a" type: "InnerProduct" bottom: "x" top: "a" {shared} num_output: 2 }} }}'
+        f'layer {{ name: "b" type: "InnerProduct" bottom: "a" top: "b" {shared} num_output: 3 }} }}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(float(np.float32(1e-4)), "0.0001"), (2.0, "2.0"), (np.inf, 'float("inf")')]
+)
+def test_numbers_are_written_as_in_the_prototxt(value, text):
+    assert number(value) == text
+
+
+def test_a_type_of_ones_own(build):
+    @register_layer("PortTestGain")
+    class Gain(Layer):
+        def forward(self, x):
+            return 3 * x
+
+    @source_layer("PortTestGain")
+    def gain(writer, layer, x):
+        return f"3 * {x}"
+
+    net = build(
+        'input: "x" input_shape { dim: 2 dim: 3 }\n'
+        'layer { name: "l" type: "PortTestGain" bottom: "x" top: "y" }'
+    )
+    assert "        y = 3 * x\n" in pytorch_source(net)
+    del SOURCE_LAYERS["PortTestGain"]

@@ -1,0 +1,145 @@
+"""State dicts: files and their hostile kinds, and errors that name keys, nearest names, shapes."""
+
+from __future__ import annotations
+
+import os
+import pickle
+
+import pytest
+import torch
+
+from sphereface.caffe import load
+from sphereface.convert.state_dict import (
+    load_state_dict,
+    net_state,
+    read_state_dict,
+    write_state_dict,
+)
+from sphereface.errors import SphereFaceError
+
+NET = """
+name: "small"
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: [2, 3, 8, 8] } } }
+layer { name: "conv1" type: "Convolution" bottom: "data" top: "conv1"
+        convolution_param { num_output: 4 kernel_size: 3 } }
+layer { name: "bn1" type: "BatchNorm" bottom: "conv1" top: "conv1" }
+layer { name: "fc5" type: "InnerProduct" bottom: "conv1" top: "fc5"
+        inner_product_param { num_output: 5 } }
+"""
+
+
+def test_file_and_back(build, inputs_of, tmp_path):
+    net, other = build(NET), load(NET)
+    write_state_dict(net_state(net), tmp_path / "net.pt")
+    plain = torch.load(tmp_path / "net.pt", weights_only=True)
+    assert type(plain) is dict
+    assert list(plain) == [
+        "conv1.weight", "conv1.bias", "bn1.mean", "bn1.variance", "bn1.scale_factor",
+        "fc5.weight", "fc5.bias",
+    ]  # fmt: skip
+    load_state_dict(other, read_state_dict(tmp_path / "net.pt"))
+    x = inputs_of(net)[0]
+    assert torch.equal(other(x)["fc5"], net(x)["fc5"])
+    assert net(x)["fc5"].abs().max() > 0
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module."])
+def test_wrapped_checkpoints(prefix, tmp_path):
+    torch.save({"state_dict": {f"{prefix}a.weight": torch.ones(2)}, "epoch": 3}, tmp_path / "c.pth")
+    if prefix == "_orig_mod.module.":
+        state = torch.load(tmp_path / "c.pth")["state_dict"]
+        torch.save({"state_dict": state}, tmp_path / "c.pth")
+    assert list(read_state_dict(tmp_path / "c.pth")) == ["a.weight"]
+
+
+def test_half_precision_values_are_taken(tmp_path):
+    net = load(NET)
+    state = {key: torch.full_like(value, 0.5).half() for key, value in net_state(net).items()}
+    load_state_dict(net, state)
+    assert net.layer("fc5").weight.dtype == torch.float32
+    assert (net.layer("fc5").weight == 0.5).all()
+
+
+def test_every_mismatch_is_told_and_nothing_is_changed():
+    net = load(NET)
+    before = {key: value.clone() for key, value in net_state(net).items()}
+    state = {key: value + 1 for key, value in before.items()}
+    state["conv_1.weight"] = state.pop("conv1.weight")
+    del state["bn1.variance"]
+    state["fc5.weight"] = torch.zeros(5, 7)
+    state["fc5.bias"] = torch.zeros(5, dtype=torch.int64)
+    with pytest.raises(SphereFaceError) as caught:
+        load_state_dict(net, state, "net.pt")
+    message = str(caught.value)
+    assert message.startswith(
+        'net.pt: no "conv1.weight" (4, 3, 3, 3) (did you mean "conv_1.weight"?); '
+        'no "bn1.variance" (4)'
+    )
+    assert 'unexpected "conv_1.weight" (4, 3, 3, 3) (did you mean "conv1.weight"?)' in message
+    assert '"fc5.weight" has shape (5, 7) in the file and (5, 144) in the net' in message
+    assert '"fc5.bias" is torch.int64, in the net torch.float32' in message
+    for key, value in net_state(net).items():
+        assert torch.equal(value, before[key])
+
+
+def test_counters_may_be_missing():
+    net = load(
+        'input: "x" input_shape { dim: 2 dim: 3 }\ninput: "l" input_shape { dim: 2 }\n'
+        'layer { name: "fc6" type: "MarginInnerProduct" bottom: "x" bottom: "l" top: "fc6"'
+        " margin_inner_product_param { num_output: 4 } }",
+        phase="TRAIN",
+    )
+    assert "fc6.iteration" in net.state_dict()
+    load_state_dict(net, {"fc6.weight": torch.ones(4, 3)})
+    assert (net.layer("fc6").weight == 1).all()
+
+
+class Command:
+    def __reduce__(self):
+        return os.mkdir, ("made_by_the_file",)
+
+
+def _text(path):
+    path.write_text("state")
+
+
+def _pickled_code(path):
+    torch.save({"a": Command()}, path)
+
+
+def _plain_pickle(path):
+    with path.open("wb") as stream:
+        pickle.dump(Command(), stream)
+
+
+def _truncated(path):
+    torch.save({"a": torch.ones(100)}, path)
+    path.write_bytes(path.read_bytes()[:-300])
+
+
+def _module(path):
+    torch.save(torch.nn.Linear(2, 2), path)
+
+
+@pytest.mark.parametrize("make", [_text, _pickled_code, _plain_pickle, _truncated, _module])
+def test_files_that_are_no_state_dicts(make, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path / "file.pt")
+    with pytest.raises(SphereFaceError, match=r"file\.pt: .*expected a state dict"):
+        read_state_dict(tmp_path / "file.pt")
+    assert not (tmp_path / "made_by_the_file").exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([1, 2], "a list"),
+        ({}, "an empty dict"),
+        ({"epoch": 3, "a": torch.ones(1)}, "entry 'epoch' is a int"),
+        ({3: torch.ones(1)}, "entry 3 is a Tensor"),
+    ],
+)
+def test_other_values(value, message, tmp_path):
+    torch.save(value, tmp_path / "file.pt")
+    with pytest.raises(SphereFaceError, match=message):
+        read_state_dict(tmp_path / "file.pt")
