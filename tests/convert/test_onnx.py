@@ -172,6 +172,12 @@ def test_fixed_image_size_is_told_by_the_layer(build, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_more_than_protobuf_reads_is_told(build, monkeypatch):
+    monkeypatch.setattr("sphereface.convert.onnx._MAX_BYTES", 50_000_000)
+    with pytest.raises(SphereFaceError, match=r"50,249,984 bytes of parameters"):
+        onnx_model(build(prototxt_path("sphereface_4_deploy")))
+
+
 def test_a_layer_without_onnx_form_is_named(build):
     text = (
         'input: "x" input_shape { dim: 2 dim: 3 }\ninput: "t" input_shape { dim: 2 dim: 3 }\n'

@@ -50,10 +50,6 @@ def write_onnx(net: Net, path: str | os.PathLike[str], *, images: bool = False) 
         2 GiB.
     """
     model = onnx_model(net, images=images)
-    if model.ByteSize() > _MAX_BYTES:
-        raise SphereFaceError(
-            "the net is larger than 2 GiB", where=os.fspath(path), expected="what protobuf can read"
-        )
     with atomic_path(path) as temporary:
         temporary.write_bytes(model.SerializeToString())
 
@@ -61,6 +57,13 @@ def write_onnx(net: Net, path: str | os.PathLike[str], *, images: bool = False) 
 def onnx_model(net: Net, *, images: bool = False) -> Any:
     """Return the ``onnx.ModelProto`` of `net`; see `write_onnx`."""
     onnx = onnx_package()
+    size = sum(4 * blob.numel() for layer in net.layers for blob in layer.blobs)
+    if size > _MAX_BYTES:
+        raise SphereFaceError(
+            f'net "{net.name}" has {size:,} bytes of parameters',
+            expected="at most 2 GiB, which protobuf can read",
+            fix="export it as .pt2",
+        )
     shapes = dynamic_shapes(net, images)
     graph = OnnxGraph(net)
     values = {slot: Value(name, shapes[slot]) for name, slot in net.graph.inputs.items()}
