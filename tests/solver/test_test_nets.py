@@ -9,7 +9,7 @@ import torch
 from sphereface.caffe import load
 from sphereface.errors import SphereFaceError
 from sphereface.solver import Action, Solver
-from sphereface.solver.test_nets import share_trained_layers
+from sphereface.solver.passes import share_trained_layers
 
 DATA = """
 layer { name: "data" type: "Input" top: "data" top: "label"

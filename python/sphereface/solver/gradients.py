@@ -57,10 +57,13 @@ class Updater:
     history : list of Tensor
         As in a solver state: one for each learnable blob, frozen ones too; for AdaDelta and Adam
         then the second ones.
+    keep_updates : bool
+        Leave the updates in the gradients, as Caffe's diffs hold them; ``snapshot_diff`` asks so.
     """
 
     def __init__(self, net: Net, param: Any) -> None:
         self.param = param
+        self.keep_updates: bool = param.snapshot_diff
         self.rule = RULES[param.type].of(param)
         blobs = list(net.learnable_blobs())
         self.keys = [blob.key for blob in blobs]
@@ -98,7 +101,7 @@ class Updater:
         ----------
         grads : list of Tensor
             One for each of `parameters`, summed over the passes; used as scratch. With
-            ``snapshot_diff`` they hold the update afterwards, as the diffs in Caffe do.
+            `keep_updates` they hold the update afterwards.
         rate : float
             The learning rate, to be multiplied by each blob's lr_mult.
         iteration : int
@@ -114,6 +117,8 @@ class Updater:
         param, norm = self.param, None
         if not grads:
             return None
+        if self.history[0].device != grads[0].device:
+            self.history = [tensor.to(grads[0].device) for tensor in self.history]
         if param.clip_gradients >= 0:
             norm = clip_gradients(grads, param.clip_gradients)
         if param.iter_size > 1:
@@ -130,8 +135,9 @@ class Updater:
                     group.indices, group.weights, updates, strict=True
                 ):
                     tell(self.keys[index], weight, update)
-            torch._foreach_sub_(group.weights, updates)
-            if updates is not diffs and param.snapshot_diff:
+            # Weights with a version counter of their own: pycaffe keeps what a forward recorded.
+            torch._foreach_sub_([weight.data for weight in group.weights], updates)
+            if updates is not diffs and self.keep_updates:
                 torch._foreach_copy_(diffs, updates)
         return norm
 

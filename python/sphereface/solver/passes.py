@@ -1,8 +1,8 @@
 """Forward and backward of a net for a solver.
 
-Source: Net::ForwardBackward and ClearParamDiffs (net.cpp). A class of its own because pycaffe runs
-its nets in another way, and other ways to compute (compiled, in half precision, over ranks) change
-only this.
+Source: Net::ForwardBackward, ClearParamDiffs and ShareTrainedLayersWith (net.cpp). A class of its
+own because pycaffe runs its nets in another way, and other ways to compute (compiled, in half
+precision, over ranks) change only this.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sphereface.caffe import Net
+from sphereface.caffe import Layer, Net
 
-__all__ = ["Pass", "Passes"]
+__all__ = ["Pass", "Passes", "share_trained_layers"]
 
 
 class Pass(NamedTuple):
@@ -52,7 +52,7 @@ class Passes:
             parameter.grad = None
 
     def forward(self, batch: Mapping[str, Tensor]) -> Pass:
-        """Run a forward without gradients."""
+        """Run a forward without gradients; of a net without a loss, the loss is 0."""
         with torch.no_grad():
             return self._forward(batch)[0]
 
@@ -70,9 +70,47 @@ class Passes:
                 parameter.grad = torch.zeros_like(parameter)
         return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
+    def share_with(self, trained: Passes) -> None:
+        """Let this net, a test net, use the weights of `trained`."""
+        share_trained_layers(self.net, trained.net)
+
     def _forward(self, batch: Mapping[str, Tensor]) -> tuple[Pass, Tensor]:
         with self.context():
             results = self.model(batch)
-            loss = self.net.loss(results)
+            if self.net.loss_weights or torch.is_grad_enabled():
+                loss = self.net.loss(results)
+            else:
+                loss = torch.zeros(())
         outputs = {name: results[name].detach() for name in self.net.outputs}
         return Pass(loss.detach(), outputs), loss
+
+
+def share_trained_layers(net: Net, trained: Net) -> None:
+    """Let the layers of `net` use the blobs of the layers of the same names in `trained`.
+
+    Layers without a partner run their fillers, once.
+
+    Raises
+    ------
+    SphereFaceError
+        A layer has other blobs there.
+    """
+    partners: dict[str, Layer] = {}
+    for layer in trained.layers:
+        partners.setdefault(layer.name, layer)
+    for layer in net.layers:
+        partner = partners.get(layer.name)
+        if partner is None:
+            layer.fill()
+            continue
+        here, there = ([tuple(blob.shape) for blob in side.blobs] for side in (layer, partner))
+        if here != there:
+            raise layer.error(
+                f"blobs of shapes {here} in phase {net.phase}",
+                expected=f"{there}, those of the layer in phase {trained.phase}",
+            )
+        layer.drop_fillers()
+        layer._parameters.update(partner._parameters)
+        # Of the buffers those that a state_dict holds: blobs, and the counters of margin layers.
+        kept = partner._buffers.keys() - partner._non_persistent_buffers_set
+        layer._buffers.update((name, partner._buffers[name]) for name in kept)

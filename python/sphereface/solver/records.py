@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -96,6 +96,8 @@ class TestRecord:
     loss : float, optional
         The mean loss, with ``test_compute_loss``.
     """
+
+    __test__: ClassVar[bool] = False  # no test class of pytest's
 
     iteration: int
     net: int

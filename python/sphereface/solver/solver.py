@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sphereface.caffe import Net
 from sphereface.errors import SphereFaceError
 from sphereface.solver.config import SolverFile, read_solver
 from sphereface.solver.debug_info import DebugInfo
@@ -29,7 +30,7 @@ from sphereface.solver.records import IterationRecord, SolverCallback, TestRecor
 from sphereface.solver.signals import Action
 from sphereface.solver.snapshot import SnapshotFiles
 from sphereface.solver.source import Feed, OpenSource, as_source, draw
-from sphereface.solver.test_nets import TestNets, share_trained_layers
+from sphereface.solver.test_nets import TestNets
 
 __all__ = ["Solver"]
 
@@ -58,6 +59,8 @@ class Solver:
         Of several processes, which. It shifts ``random_seed``, and only rank 0 snapshots.
     builder : NetBuilder, optional
         Instead of `open_source` and `allow_python`.
+    passes : callable
+        ``passes(net)`` returns what runs a net.
 
     Attributes
     ----------
@@ -97,6 +100,7 @@ class Solver:
         allow_python: bool | Iterable[str] = (),
         rank: int = 0,
         builder: NetBuilder | None = None,
+        passes: Callable[[Net], Passes] = Passes,
     ) -> None:
         file = solver if isinstance(solver, SolverFile) else read_solver(solver)
         self.file, self.param, self.rank = file, file.param, rank
@@ -112,10 +116,12 @@ class Solver:
         built = [builder.test_net(test) for test in file.test]
         self.test_nets = [net.to(self.device) for net, _ in built]
         self.test_sources = [source for _, source in built]
-        for net in self.test_nets:
-            share_trained_layers(net, self.net)
+        self.passes = passes(self.net)
+        tests = [passes(net) for net in self.test_nets]
+        for test in tests:
+            test.share_with(self.passes)
         self._tests = TestNets(
-            self.test_nets,
+            tests,
             self.test_sources,
             self.param.test_iter,
             self.param.test_compute_loss,
@@ -123,7 +129,6 @@ class Solver:
         )
         for names in self.param.weights:
             self.copy_from(names)
-        self.passes = Passes(self.net)
         self.updater = Updater(self.net, self.param)
         self.monitor: DivergenceMonitor | None = DivergenceMonitor(self.net, self.param)
         self._losses: deque[Tensor] = deque(maxlen=self.param.average_loss)
@@ -209,7 +214,7 @@ class Solver:
 
     def test_all(self) -> list[TestRecord] | None:
         """Run every test net for its ``test_iter`` passes; None if an action stopped it."""
-        records = self._tests.run(self.net, self.iter, self.callbacks, self._interrupted)
+        records = self._tests.run(self.passes, self.iter, self.callbacks, self._interrupted)
         if records is None:
             self.tell("Test interrupted.")
         return records
