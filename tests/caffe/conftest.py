@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -99,3 +99,10 @@ def layer_net() -> Callable[..., LayerNet]:
 def rng() -> np.random.Generator:
     """Return a seeded source of test inputs."""
     return np.random.default_rng(20170721)
+
+
+@pytest.fixture
+def dynamo() -> Iterator[None]:
+    """Forget afterwards that Net.forward has a break, or other nets' forwards are skipped too."""
+    yield
+    torch._dynamo.reset()

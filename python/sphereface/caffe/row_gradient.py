@@ -28,6 +28,8 @@ def add_row_gradient(value: Tensor, weight: Tensor, label: Tensor, rows: Tensor)
     rows : Tensor of shape (M, K)
         Not scaled by the gradient of `value`.
     """
+    if not torch.is_grad_enabled():
+        return value
     return _AddRowGradient.apply(value, weight, label, rows)
 
 

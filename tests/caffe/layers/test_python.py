@@ -206,13 +206,6 @@ def test_other_input_sizes_and_copies(layer_net, rng):
     np.testing.assert_allclose(twin(x)["y"].detach(), 2 * x)
 
 
-@pytest.fixture
-def dynamo():
-    """Forget afterwards that Net.forward has a break, or other nets' forwards are skipped too."""
-    yield
-    torch._dynamo.reset()
-
-
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # raised where dynamo resumes
 def test_compile_runs_the_class_itself_and_export_refuses(layer_net, rng, dynamo):
     net = layer_net(layer("Gain", "x", "y"), x=(2, 3)).net

@@ -31,6 +31,7 @@ LAYER_FILES = (
     "flip",
     "general_contrastive_loss",
     "general_triplet_loss",
+    "hdf5_output",
     "hinge_loss",
     "im2col",
     "infogain_loss",
