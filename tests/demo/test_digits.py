@@ -58,6 +58,8 @@ def test_whole_run(
     assert (tmp_path / "new" / "picture.png").read_bytes().startswith(b"\x89PNG")
     output = capsys.readouterr()
     assert "of 2 splits" in output.out
+    assert "(the same in every fold)" in output.out
+    assert list((tmp_path / "new").glob("digits_iter_*.caffemodel"))
     assert "6/6 (100 %)" in output.err
     assert torch.get_num_threads() == threads
 

@@ -1,9 +1,9 @@
 """A-Softmax against softmax with normalised weights, on scikit-learn's handwritten digits.
 
 Open-set as in the paper: a network learns six classes, pairs of the four others are verified with
-LFW's 10-fold protocol. m=1 and m=4 start from equal weights and see equal batches; each seed draws
-another split of the classes. What differs from the paper: classes are few, so the embedding is
-narrower than the number of classes, as it is for faces (512 for 10572).
+LFW's 10-fold protocol. Each seed draws another split of the classes. What differs from the paper:
+classes are few, so the embedding is narrower than the number of classes, as it is for faces (512
+for 10572).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
+from sphereface.caffe import Layer, Net
+from sphereface.demo.digits_training import DigitsRun, Recipe, fresh_process_features
 from sphereface.errors import SphereFaceError
 from sphereface.evaluation import FoldResult, ten_fold, verification_pairs
-from sphereface.nn import MarginInnerProduct
 from sphereface.progress import Progress
 
 if TYPE_CHECKING:
@@ -32,32 +32,6 @@ __all__ = ["Recipe", "Split", "digits", "embed", "run_digits", "table", "train",
 
 _MARGINS = (1, 4)
 _TRAINED_CLASSES = 6
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How one network is trained.
-
-    Attributes
-    ----------
-    features : int
-        K, the width of the embedding.
-    epochs, batch : int
-    base_lr, momentum, weight_decay : float
-        SGD; the rate falls to a tenth after three fifths of the epochs.
-    base, gamma, lambda_min : float
-        Annealing of lambda, from almost plain softmax to the margin.
-    """
-
-    features: int = 4
-    epochs: int = 20
-    batch: int = 64
-    base_lr: float = 0.02
-    momentum: float = 0.9
-    weight_decay: float = 0.02
-    base: float = 100.0
-    gamma: float = 0.12
-    lambda_min: float = 2.0
 
 
 _VERIFIED = Recipe()
@@ -103,7 +77,9 @@ def run_digits(out: Path, seeds: int = 12) -> None:
     with _one_thread(), Progress(epochs, "training, in epochs") as progress:
         splits = [_run_split(images, label, seed, progress) for seed in range(seeds)]
         panels = [_panel(images, label, margin, progress) for margin in _MARGINS]
+        note = _resumed(images, label, splits[0], out.parent / "digits")
     print(table(splits))
+    print(f"\n{note}")
     save_png(embedding_figure(panels), out)
     print(f"\n2-D embeddings of digits 0 to {_TRAINED_CLASSES - 1}, m=1 beside m=4: {out}")
 
@@ -130,48 +106,25 @@ def train(
     seed: int,
     recipe: Recipe,
     progress: Progress | None = None,
-) -> tuple[nn.Sequential, MarginInnerProduct]:
+) -> tuple[Net, Layer]:
     """Train a network and its head on labels 0..N-1; equal seeds give equal weights and batches."""
-    torch.manual_seed(seed)
-    net = _network(recipe.features)
-    head = MarginInnerProduct(
-        recipe.features,
-        int(label.max()) + 1,
-        margin=margin,
-        base=recipe.base,
-        gamma=recipe.gamma,
-        lambda_min=recipe.lambda_min,
-    )
-    optimizer = torch.optim.SGD(
-        [*net.parameters(), *head.parameters()],
-        lr=recipe.base_lr,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-    )
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [recipe.epochs * 3 // 5], gamma=0.1)
-    for _ in range(recipe.epochs):
-        # The last, smaller batch is dropped; the next epoch's order gives its samples their turn.
-        for batch in torch.randperm(len(images)).split(recipe.batch)[: len(images) // recipe.batch]:
-            loss = F.cross_entropy(head(net(images[batch]), label[batch]), label[batch])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        schedule.step()
-        if progress:
-            progress.update(note=f"m={margin} loss {loss.item():.3f}")
-    return net.eval(), head.eval()
+    return DigitsRun(images, label, margin, seed, recipe).train(progress)
 
 
 @torch.no_grad()
-def embed(net: nn.Module, images: Tensor) -> NDArray[np.float32]:
+def embed(net: Net, images: Tensor) -> NDArray[np.float32]:
     """Return the features, (N, K)."""
-    return net(images).numpy()
+    return net(images)["fc5"].numpy()
 
 
-def verify(net: nn.Module, images: Tensor, label: NDArray[np.int64], seed: int) -> FoldResult:
+def verify(net: Net, images: Tensor, label: NDArray[np.int64], seed: int) -> FoldResult:
     """Judge 6000 balanced pairs in ten folds, as many as LFW's."""
+    return judge(embed(net, images), label, seed)
+
+
+def judge(features: NDArray[np.float32], label: NDArray[np.int64], seed: int) -> FoldResult:
+    """Do the same for features, (N, K)."""
     pairs = verification_pairs(label, per_fold=300, folds=10, seed=seed)
-    features = embed(net, images)
     return ten_fold(features[pairs.left], features[pairs.right], pairs.same, pairs.fold)
 
 
@@ -207,26 +160,8 @@ def _spread(mean: float, std: float) -> str:
     return f"{100 * mean:6.2f} +- {100 * std:4.2f}"
 
 
-def _network(features: int) -> nn.Sequential:
-    """SphereFace's manner in small: 3x3 convolutions, stride 2 instead of pooling, PReLU."""
-    channels = (1, 16, 32, 64)
-    layers: list[nn.Module] = []
-    for stage in range(3):
-        stride = 1 if stage == 0 else 2
-        layers.append(nn.Conv2d(channels[stage], channels[stage + 1], 3, stride, padding=1))
-        layers.append(nn.PReLU(channels[stage + 1]))
-    net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * 2 * 2, features))
-    for layer in net:
-        if isinstance(layer, (nn.Conv2d, nn.Linear)):
-            bound = (3 / layer.weight[0].numel()) ** 0.5  # Caffe's xavier
-            nn.init.uniform_(layer.weight, -bound, bound)
-            nn.init.zeros_(layer.get_parameter("bias"))
-    return net
-
-
 def _run_split(images: Tensor, label: NDArray[np.int64], seed: int, progress: Progress) -> Split:
-    order = np.random.default_rng(seed).permutation(10)
-    trained, unseen = np.sort(order[:_TRAINED_CLASSES]), np.sort(order[_TRAINED_CLASSES:])
+    trained, unseen = _split_classes(seed)
     seen, held_out = np.isin(label, trained), np.isin(label, unseen)
     rank = torch.from_numpy(np.searchsorted(trained, label[seen]))
     results = {}
@@ -234,6 +169,28 @@ def _run_split(images: Tensor, label: NDArray[np.int64], seed: int, progress: Pr
         net, _ = train(images[seen], rank, margin, seed, _VERIFIED, progress)
         results[margin] = verify(net, images[held_out], label[held_out], seed)
     return Split(seed, trained.tolist(), unseen.tolist(), results)
+
+
+def _split_classes(seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the classes to train on, and the others."""
+    order = np.random.default_rng(seed).permutation(10)
+    return np.sort(order[:_TRAINED_CLASSES]), np.sort(order[_TRAINED_CLASSES:])
+
+
+def _resumed(images: Tensor, label: NDArray[np.int64], split: Split, prefix: Path) -> str:
+    """Train m=4 of a split again, interrupted; judge it in a new process; tell both results."""
+    seen, held_out = np.isin(label, split.trained), np.isin(label, split.unseen)
+    rank = torch.from_numpy(np.searchsorted(split.trained, label[seen]))
+    run = DigitsRun(images[seen], rank, _MARGINS[-1], split.seed, _VERIFIED)
+    model = run.train_with_interruption(prefix)
+    features = fresh_process_features(model, images[held_out])
+    first, again = split.results[_MARGINS[-1]], judge(features, label[held_out], split.seed)
+    same = "the same" if np.array_equal(first.accuracy, again.accuracy) else "NOT the same"
+    return (
+        f"seed {split.seed}, m={run.margin}, stopped at iteration {run.iterations // 2}, resumed"
+        f" from its snapshot, read back in a new process: {_spread(again.mean, again.std).strip()}"
+        f" ({same} in every fold)\n{model}"
+    )
 
 
 def _panel(images: Tensor, label: NDArray[np.int64], margin: int, progress: Progress) -> Embedding:
