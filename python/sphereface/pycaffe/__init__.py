@@ -16,15 +16,31 @@ from sphereface.pycaffe.mode import set_device, set_mode_cpu, set_mode_gpu, set_
 from sphereface.pycaffe.net import Net
 from sphereface.pycaffe.net_spec import NetSpec, layers, params, to_proto
 from sphereface.pycaffe.proto.caffe_pb2 import TEST, TRAIN
+from sphereface.pycaffe.solver import (
+    AdaDeltaSolver,
+    AdaGradSolver,
+    AdamSolver,
+    NesterovSolver,
+    RMSPropSolver,
+    SGDSolver,
+    get_solver,
+)
 
 __all__ = [
     "TEST",
     "TRAIN",
+    "AdaDeltaSolver",
+    "AdaGradSolver",
+    "AdamSolver",
     "Classifier",
     "Detector",
     "Layer",
+    "NesterovSolver",
     "Net",
     "NetSpec",
+    "RMSPropSolver",
+    "SGDSolver",
+    "get_solver",
     "install",
     "io",
     "layer_type_list",

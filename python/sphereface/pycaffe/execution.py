@@ -77,7 +77,7 @@ class Execution:
 
     def forward(self, start: int, end: int) -> float:
         """Run layers `start` to `end` on what their bottoms hold; return their weighted loss."""
-        self._place(current_device())
+        self.place(current_device())
         loss = 0.0
         for index in range(start, end + 1):
             self._forward_layer(index)
@@ -90,7 +90,7 @@ class Execution:
 
         Bottom diffs are overwritten, parameter diffs added to.
         """
-        self._place(current_device())
+        self.place(current_device())
         for index in range(start, end - 1, -1):
             if self.plan.layers[index] and not self.net.layers[index].is_input:
                 self._backward_layer(index)
@@ -106,6 +106,14 @@ class Execution:
     def to_host(self) -> None:
         """Let the net's layers use the parameter blobs' host memory, to read or replace it."""
         self._bind(torch.device("cpu"))
+
+    def place(self, device: torch.device) -> None:
+        """Let the net compute on `device`, with the memory of the parameter blobs."""
+        if device != self._device:
+            self.net.to(device)
+            self._device = device
+            self._records = [None] * len(self._records)
+        self._bind(device)
 
     # ---- one layer
 
@@ -247,13 +255,6 @@ class Execution:
             for blob, tensor in zip(self.params[index], tensors, strict=True)
             if tensor.requires_grad
         ]
-
-    def _place(self, device: torch.device) -> None:
-        if device != self._device:
-            self.net.to(device)
-            self._device = device
-            self._records = [None] * len(self._records)
-        self._bind(device)
 
     def _bind(self, device: torch.device) -> None:
         """Let the layers compute with the memory of the parameter blobs."""

@@ -71,7 +71,7 @@ class Updater:
         self._groups: list[_Group] = []
         groups: dict[tuple[float, float], _Group] = {}
         for index, blob in enumerate(blobs):
-            if not blob.tensor.requires_grad:
+            if not (blob.lr_mult and blob.tensor.requires_grad):
                 continue
             group = groups.setdefault(
                 (blob.lr_mult, blob.decay_mult), _Group(blob.lr_mult, blob.decay_mult, [], [])

@@ -1,0 +1,267 @@
+"""``caffe.SGDSolver`` and its kin, and ``caffe.get_solver``, over `sphereface.solver.Solver`.
+
+Source: the Solver classes of _caffe.cpp. What differs: Caffe's log goes to stderr unless
+GLOG_minloglevel is 1 or more, without glog's own start-up lines; a snapshot has a third file, by
+which `restore` goes on bit by bit; a loss that is no number does not end the run here either.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from sphereface import caffe, solver
+from sphereface.proto import text
+from sphereface.pycaffe.build import build_net
+from sphereface.pycaffe.execution import Execution
+from sphereface.pycaffe.mode import current_device
+from sphereface.pycaffe.net import Net
+from sphereface.solver.config import NetSource
+from sphereface.solver.nets import NetBuilder
+from sphereface.solver.passes import Pass, Passes, share_trained_layers
+from sphereface.solver.records import SolverCallback
+from sphereface.solver.source import BatchSource
+from sphereface.solver.update_rules import RULES
+
+__all__ = [
+    "AdaDeltaSolver",
+    "AdaGradSolver",
+    "AdamSolver",
+    "NesterovSolver",
+    "RMSPropSolver",
+    "SGDSolver",
+    "get_solver",
+]
+
+
+class _SolverNet(Net):
+    """A ``caffe.Net`` of a solver."""
+
+    def __init__(self, net: caffe.Net) -> None:
+        self._net = net
+        self._execution = Execution(net)
+
+
+class _LayerSources:
+    """What feeds a net's data layers, as one source for snapshots; the layers draw themselves."""
+
+    def __init__(self, execution: Execution) -> None:
+        self.shapes: Mapping[str, tuple[int, ...]] = {}
+        self._execution = execution
+
+    def next_batch(self) -> dict[str, Any]:
+        return {}
+
+    def state(self) -> dict[str, Any]:
+        return {str(i): dict(s.state()) for i, s in self._execution.sources.items()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        for index, source in self._execution.sources.items():
+            source.restore(state[str(index)])
+
+
+@dataclass(frozen=True)
+class _Builder(NetBuilder):
+    """Builds the nets with Caffe's Splits, and the ``caffe.Net`` of each."""
+
+    nets: dict[int, _SolverNet] = field(default_factory=dict)
+
+    def _build(self, source: NetSource, *, fill: bool) -> tuple[caffe.Net, BatchSource | None]:
+        prototxt = source.prototxt
+        if hasattr(prototxt, "DESCRIPTOR"):
+            prototxt = text.write(prototxt)
+        net = build_net(prototxt, source.phase, source.level, source.stages, fill=fill)
+        made = self.nets[id(net)] = _SolverNet(net)
+        return net, _LayerSources(made._execution)
+
+
+class _BlobPasses(Passes):
+    """Runs a ``caffe.Net`` on its blobs, which stay for the program to see."""
+
+    def __init__(self, net: Net) -> None:
+        super().__init__(net._net)
+        self.blobs, self._execution = net, net._execution
+        self._last = len(self.net.layers) - 1
+        self._blob_of = {
+            id(tensor): blob
+            for layer, blobs in zip(self.net.layers, self._execution.params, strict=True)
+            for tensor, blob in zip(layer.blobs, blobs, strict=True)
+        }
+
+    def clear(self, parameters: Sequence[Tensor]) -> None:
+        """Set the diffs of all blobs to zero."""
+        device = current_device()
+        self._execution.place(device)
+        for blob in self._blob_of.values():
+            blob.diff_tensor(device, write=True).zero_()
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Pass:
+        """Run a forward."""
+        loss = self._execution.forward(0, self._last)
+        outputs = {
+            name: torch.from_numpy(self.blobs.blobs[name].data.copy()) for name in self.net.outputs
+        }
+        return Pass(torch.tensor(loss), outputs)
+
+    def forward_backward(self, batch: Mapping[str, Tensor]) -> Pass:
+        """Run a forward and a backward, which adds to the diffs."""
+        result = self.forward(batch)
+        self._execution.backward(self._last, 0)
+        return result
+
+    def gradients(self, parameters: Sequence[Tensor]) -> list[Tensor]:
+        """Return the diffs of the parameter blobs themselves."""
+        self._execution.place(current_device())
+        for parameter in parameters:
+            parameter.grad = self._blob_of[id(parameter)].diff_tensor(parameter.device, write=True)
+        return [parameter.grad for parameter in parameters if parameter.grad is not None]
+
+    def share_with(self, trained: Passes) -> None:
+        """Let the blobs, and the counters of margin layers, be those of `trained`."""
+        assert isinstance(trained, _BlobPasses)
+        share_trained_layers(self.net, trained.net)
+        self.blobs.share_with(trained.blobs)
+
+
+class _Callback(SolverCallback):
+    """The two functions of ``add_callback``."""
+
+    def __init__(self, on_start: Callable[[], Any], on_gradients: Callable[[], Any]) -> None:
+        self._on_start, self._on_gradients = on_start, on_gradients
+
+    def on_forward(self, _: solver.Solver) -> None:
+        self._on_start()
+
+    def on_gradients(self, _: solver.Solver) -> None:
+        self._on_gradients()
+
+
+class SGDSolver:
+    """A solver of a prototxt's nets.
+
+    Parameters
+    ----------
+    param_file : path
+        The solver's prototxt; its ``type`` gives way to that of the class.
+
+    Attributes
+    ----------
+    net : Net
+        The train net.
+    test_nets : list of Net
+        The test nets, which share its weights.
+    param : SolverParameter
+        What the file says.
+    """
+
+    type: ClassVar[str] = "SGD"
+
+    def __init__(self, param_file: str | os.PathLike[str]) -> None:
+        file = solver.read_solver(param_file)
+        if file.param.type != self.type:
+            param = type(file.param).FromString(file.param.SerializeToString())
+            param.type = self.type
+            RULES[self.type].check(param, file.source)
+            file = replace(file, param=param)
+        builder = _Builder()
+        logged = int(os.environ.get("GLOG_minloglevel", "0") or 0) < 1  # noqa: SIM112
+        self._solver = solver.Solver(
+            file,
+            builder=builder,
+            device="cpu",
+            passes=lambda net: _BlobPasses(builder.nets[id(net)]),
+            callbacks=[solver.CaffeLog()] if logged else [],
+        )
+        self._solver.monitor = None
+        self._solver.updater.keep_updates = True
+        self.net: Net = builder.nets[id(self._solver.net)]
+        self.test_nets: list[Net] = [builder.nets[id(net)] for net in self._solver.test_nets]
+        self.param: Any = self._solver.param
+
+    @property
+    def iter(self) -> int:
+        """Updates done."""
+        return self._solver.iter
+
+    def step(self, iterations: int) -> None:
+        """Train for a number of iterations."""
+        self._solver.step(iterations)
+
+    def solve(self, resume_file: str | os.PathLike[str] | None = None) -> None:
+        """Train until ``max_iter`` and snapshot, from `resume_file` on if it is given."""
+        self._solver.solve(resume=resume_file or "")
+
+    def snapshot(self) -> None:
+        """Write a snapshot under ``snapshot_prefix``."""
+        self.net._execution.to_host()
+        self._solver.snapshot()
+
+    def restore(self, state_file: str | os.PathLike[str]) -> None:
+        """Go on from a solverstate."""
+        self.net._execution.to_host()
+        self._solver.restore(state_file)
+
+    def share_weights(self, net: Net) -> None:
+        """Let the layers of `net` use the weights of the train net."""
+        net.share_with(self.net)
+
+    def apply_update(self) -> None:
+        """Update the weights by the diffs there are, and count the iteration."""
+        self._solver.apply_update()
+
+    def add_callback(self, on_start: Callable[[], Any], on_gradients: Callable[[], Any]) -> None:
+        """Call two functions in every iteration: before its forward, and before its update."""
+        self._solver.callbacks.append(_Callback(on_start, on_gradients))
+
+
+class NesterovSolver(SGDSolver):
+    """See `SGDSolver`."""
+
+    type = "Nesterov"
+
+
+class AdaGradSolver(SGDSolver):
+    """See `SGDSolver`."""
+
+    type = "AdaGrad"
+
+
+class RMSPropSolver(SGDSolver):
+    """See `SGDSolver`."""
+
+    type = "RMSProp"
+
+
+class AdaDeltaSolver(SGDSolver):
+    """See `SGDSolver`."""
+
+    type = "AdaDelta"
+
+
+class AdamSolver(SGDSolver):
+    """See `SGDSolver`."""
+
+    type = "Adam"
+
+
+_CLASSES = {
+    cls.type: cls
+    for cls in (
+        SGDSolver,
+        NesterovSolver,
+        AdaGradSolver,
+        RMSPropSolver,
+        AdaDeltaSolver,
+        AdamSolver,
+    )
+}
+
+
+def get_solver(param_file: str | os.PathLike[str]) -> SGDSolver:
+    """Return the solver of the ``type`` that a prototxt gives."""
+    return _CLASSES[solver.read_solver(param_file).param.type](param_file)
