@@ -3,12 +3,14 @@ from __future__ import annotations
 import json
 from typing import ClassVar
 
+import h5py
 import numpy as np
 import pytest
 import torch
 
 from sphereface.errors import SphereFaceError
 from sphereface.solver import Solver
+from sphereface.solver.sidecar import read_sidecar, write_sidecar
 from sphereface.weights import load_weights, read_caffemodel, read_solverstate, write_solverstate
 
 # Everything whose state a resume must bring back: dropout, BatchNorm, lambda, a recurrent state,
@@ -154,6 +156,30 @@ def test_snapshot_diff_holds_the_update(regression, rows, folder):
     assert np.abs(blobs[0].diff).max() > 0
     np.testing.assert_allclose(blobs[0].diff, before - after, atol=1e-7)
     assert blobs[1].diff.shape == (2,)
+
+
+def test_snapshot_diff_in_hdf5(regression, rows, folder):
+    solver = regression(
+        'base_lr: 0.1 lr_policy: "fixed" snapshot_diff: true snapshot_prefix: "d" '
+        "snapshot_format: HDF5"
+    )
+    solver.step(1, rows(1))
+    solver.snapshot()
+    with h5py.File("d_iter_1.caffemodel.h5") as file:
+        diff = file["diff/fc/0"][()]
+    np.testing.assert_array_equal(diff, solver.updater.history[0])
+    assert np.abs(diff).max() > 0
+
+
+def test_sidecar_with_random_numbers_of_another_kind(make, folder):
+    solver = make()
+    solver.step(1)
+    files = solver.snapshot()
+    sidecar = read_sidecar(files.sidecar)
+    sidecar.generators["cpu"] = np.zeros(3, np.uint8)
+    write_sidecar(files.sidecar, sidecar)
+    with pytest.raises(SphereFaceError, match="no state of torch's random numbers"):
+        make().restore(files.state)
 
 
 def test_refused_restores_change_nothing(make, regression, folder):

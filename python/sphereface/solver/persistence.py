@@ -72,7 +72,7 @@ def restore_solver(solver: Solver, path: str | os.PathLike[str]) -> None:
         _rebuild(solver, loaded.files.sidecar)
         return
     load_buffers([solver.net, *solver.test_nets], sidecar.buffers, str(loaded.files.sidecar))
-    _set_generators(sidecar.generators)
+    _set_generators(sidecar.generators, str(loaded.files.sidecar))
     sources = [solver.source, *solver.test_sources]
     for source, saved in zip(sources, sidecar.sources, strict=False):
         if source is not None and saved is not None:
@@ -101,7 +101,14 @@ def _generator_states(device: torch.device) -> dict[str, np.ndarray]:
     return states
 
 
-def _set_generators(states: dict[str, np.ndarray]) -> None:
-    torch.set_rng_state(torch.from_numpy(states["cpu"]))
-    if "cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state(torch.from_numpy(states["cuda"]))
+def _set_generators(states: dict[str, np.ndarray], where: str) -> None:
+    try:
+        torch.set_rng_state(torch.from_numpy(states["cpu"]))
+        if "cuda" in states and torch.cuda.is_available():
+            torch.cuda.set_rng_state(torch.from_numpy(states["cuda"]))
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise SphereFaceError(
+            f"no state of torch's random numbers ({error})",
+            where=where,
+            fix="remove the file to resume without it",
+        ) from None
