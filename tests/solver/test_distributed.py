@@ -38,6 +38,20 @@ def test_two_ranks_are_one_process_with_the_double_batch(tmp_path, capfd, iter_s
 
 
 @pytest.mark.slow
+def test_two_ranks_resume_bit_for_bit(tmp_path):
+    solver = str(write_training(tmp_path, "max_iter: 12 snapshot: 5"))
+    end = tmp_path / "tiny_iter_12.caffemodel"
+    train(TrainOptions(solver, gpu="none", ranks=2))
+    whole = load_weights(end)
+    end.unlink()
+    state = str(tmp_path / "tiny_iter_5.solverstate")
+    train(TrainOptions(solver, gpu="none", ranks=2, snapshot=state))
+    for name, blobs in load_weights(end).items():
+        for one, two in zip(blobs, whole[name], strict=True):
+            np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.slow
 def test_an_error_of_a_rank_is_told_as_in_one_process(tmp_path):
     solver = write_training(tmp_path, "max_iter: 50")
     (tmp_path / "1_3.png").write_bytes(b"no picture")

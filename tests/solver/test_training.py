@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from reference.tiny_training import write_training
+from sphereface.data import ImagesetOptions, convert_imageset
 from sphereface.errors import SphereFaceError
 from sphereface.solver import DivergedError, training
 from sphereface.solver.signals import Action
@@ -154,3 +155,25 @@ def test_stages_of_the_train_net(tmp_path, capsys):
 def test_weights_and_snapshot_exclude_each_other():
     with pytest.raises(SphereFaceError, match="--weights and --snapshot; expected one of them"):
         train(TrainOptions("solver.prototxt", weights="a", snapshot="b"))
+
+
+def test_an_lmdb_trains_as_its_list_does(tmp_path):
+    solver = write_training(tmp_path, "max_iter: 8")
+    net = tmp_path / "net.prototxt"
+    net.write_text(net.read_text().replace("shuffle: true", "shuffle: false"))
+    train(TrainOptions(str(solver), gpu="none"))
+    listed = blobs(tmp_path / "tiny_iter_8.caffemodel")
+    options = ImagesetOptions(gray=True)
+    convert_imageset(f"{tmp_path}/", tmp_path / "list.txt", tmp_path / "lmdb", options)
+    text = re.sub(
+        r'type: "ImageData"(.*?)image_data_param \{.*? \} \}',
+        rf'type: "Data"\1data_param {{ source: "{tmp_path}/lmdb" batch_size: 8 backend: LMDB }} }}',
+        net.read_text(),
+        flags=re.DOTALL,
+    )
+    net.write_text(text)
+    train(TrainOptions(str(solver), gpu="none"))
+    stored = blobs(tmp_path / "tiny_iter_8.caffemodel")
+    assert listed.keys() == stored.keys()
+    for name, values in listed.items():
+        np.testing.assert_array_equal(values, stored[name])

@@ -222,9 +222,10 @@ def spawn(
             start_method="spawn",
         )
         try:
+            action = Action.NONE
             while not processes.join(timeout=_POLL):
-                action = asked()
-                if action is not Action.NONE:
+                # Signals after a stop have their usual effect again.
+                if action is not Action.STOP and (action := asked()) is not Action.NONE:
                     request.value = _ACTIONS.index(action)
         except (mp.ProcessExitedException, mp.ProcessRaisedException) as error:
             if errors.empty():
@@ -266,4 +267,9 @@ def _child(
         work(Place(rank, len(devices), devices[rank], meeting), options, action)
     except SphereFaceError as error:
         errors.put(str(error))
+        sys.exit(_BAD_INPUT)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        errors.put(f"{error.filename}: {error.strerror}")
         sys.exit(_BAD_INPUT)

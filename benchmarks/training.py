@@ -1,0 +1,147 @@
+"""Iterations a second of SphereFace-20's training against the same net written by hand.
+
+One iteration is forward, backward and SGD update, MarginInnerProduct with 10572 classes and
+softmax loss included, of images that are in memory already. Ours is the solver on the packaged
+prototxt, plain and in its modes; by hand it is nn.Module, A-Softmax by autograd, torch.optim.SGD.
+All take turns; a ratio is by hand over ours of the same round.
+
+    python benchmarks/training.py [--device cuda] [--depth 64] [--batch 256] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime as dt
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from inference import HandWritten
+from margin_inner_product import plain_a_softmax
+from torch import Tensor
+
+from sphereface.proto import text
+from sphereface.resources import prototxt_path
+from sphereface.solver import Solver
+from sphereface.solver.distributed import Place, RankGroup
+from sphereface.solver.modes import Builder, Mode, ModePasses
+
+CLASSES = 10572
+BY_HAND = "by hand"
+MODES = {
+    "ours": Mode(),
+    "channels_last": Mode(channels_last=True),
+    "bf16": Mode(amp="bf16"),
+    "bf16 channels_last": Mode(amp="bf16", channels_last=True),
+}
+COMPILED = {
+    "compile": Mode(compile=True),
+    "bf16 channels_last compile": Mode("bf16", channels_last=True, compile=True),
+}
+
+
+def solver_step(
+    depth: str, mode: Mode, batch: dict[str, Tensor], device: str
+) -> Callable[[], None]:
+    """Return one iteration of the solver."""
+    param = text.read(prototxt_path(f"sphereface_{depth}_solver"), "SolverParameter")
+    net = text.read(prototxt_path(param.net))
+    data = net.layer[0].image_data_param
+    data.batch_size, data.new_height, data.new_width = len(batch["label"]), 112, 96
+    param.ClearField("net")
+    param.net_param.CopyFrom(net)
+    # Noise as images: at the real rate the loss would soon be no number, and end the run.
+    param.base_lr, param.display = 1e-4, 0
+    solver = Solver(param, builder=Builder(channels_last=mode.channels_last), device=device)
+    solver.passes = ModePasses(solver.net, mode, solver.device, RankGroup(Place()))
+    return lambda: solver.step(1, batch)
+
+
+def hand_step(batch: dict[str, Tensor], device: str) -> Callable[[], None]:
+    """Return one iteration as one writes it in PyTorch, in float32."""
+    net = HandWritten().to(device)
+    weight = F.normalize(torch.randn(CLASSES, 512, device=device)).requires_grad_()
+    optimizer = torch.optim.SGD(
+        [*net.parameters(), weight], lr=1e-4, momentum=0.9, weight_decay=5e-4
+    )
+    label = batch["label"].long()
+
+    def step() -> None:
+        optimizer.zero_grad()
+        F.cross_entropy(plain_a_softmax(net(batch["data"]), weight, label, 5.0), label).backward()
+        optimizer.step()
+
+    return step
+
+
+def seconds(step: Callable[[], None], device: str, count: int) -> float:
+    """Return the seconds of an iteration."""
+    wait = torch.cuda.synchronize if device.startswith("cuda") else contextlib.nullcontext
+    wait()
+    begin = time.perf_counter()
+    for _ in range(count):
+        step()
+    wait()
+    return (time.perf_counter() - begin) / count
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--depth", default="20", help="by hand there is only 20 (default)")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--count", type=int, default=1, help="iterations of a round (default: 1)")
+    parser.add_argument("--compile", action="store_true", help="torch.compile, too")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    batch = {
+        "data": torch.rand(args.batch, 3, 112, 96, device=args.device) * 2 - 1,
+        "label": torch.randint(CLASSES, (args.batch,), device=args.device).float(),
+    }
+    steps = {} if args.depth != "20" else {BY_HAND: hand_step(batch, args.device)}
+    for name, mode in {**MODES, **(COMPILED if args.compile else {})}.items():
+        steps[name] = solver_step(args.depth, mode, batch, args.device)
+    for step in steps.values():
+        seconds(step, args.device, 2)  # the first ones allocate, pick kernels and compile
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(args.rounds):
+        for name, step in steps.items():
+            times[name].append(seconds(step, args.device, args.count))
+    print(f"SphereFace-{args.depth}, batch {args.batch}, {args.device}, torch {torch.__version__}")
+    print(f"{'':28} s/iteration     it/s    img/s   by hand / this (quartiles)")
+    rows = []
+    for name, values in times.items():
+        median = statistics.median(values)
+        line = f"{name:28} {median:11.4f} {1 / median:8.2f} {args.batch / median:8.1f}"
+        ratios = [hand / own for hand, own in zip(times.get(BY_HAND, []), values, strict=False)]
+        if len(ratios) > 1:
+            low, middle, high = statistics.quantiles(ratios, n=4)
+            line += f"   {middle:.2f} ({low:.2f} to {high:.2f})"
+        print(line)
+        rows.append({"name": name, "seconds": values, "ratios": ratios})
+    if args.json:
+        report = {
+            "date": dt.date.today().isoformat(),
+            "machine": f"{platform.processor() or platform.machine()}, "
+            f"{len(os.sched_getaffinity(0))} cores",
+            "device": args.device,
+            "torch": torch.__version__,
+            "depth": args.depth,
+            "batch": args.batch,
+            "rows": rows,
+        }
+        args.json.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
