@@ -26,6 +26,15 @@ FOLDER = Path(__file__).parent / "legacy"
 TESTED = [name for name in NETS if NETS[name].phases == BOTH and not name.endswith("deploy")]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Threads that wait for one another on a busy machine take several times as long."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(autouse=True)
 def voc_layers(monkeypatch):
     """The module of FCN's data layer: an image and its labels, out of thin air."""
@@ -136,10 +145,10 @@ def test_nets_learn(name):
         else:
             assert blob.lr_mult == 0 or blob.layer.type == "BatchNorm", blob.key
     assert np.isfinite(list(learning.values())).all()
-    least = 1e-6 * max(learning.values())
     still = {key for key in learning if any(fnmatch(key, pattern) for pattern in case.still)}
-    assert {key for key, size in learning.items() if size <= least} == still
-    assert len(learning) > len(still)
+    assert {key for key, size in learning.items() if size == 0} <= still
+    assert all(learning[key] <= 1e-5 * max(learning.values()) for key in still)
+    assert len(learning) > len(still) >= len(case.still)
 
 
 @pytest.mark.parametrize("name", TESTED)

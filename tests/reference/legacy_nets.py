@@ -28,7 +28,8 @@ class Legacy:
     loss : tuple of float, optional
         Loss at random initialisation and how far it may be off, both net-wide.
     still : tuple of str
-        Patterns of the blobs whose gradient is zero at first.
+        Patterns of the blobs whose gradient is zero at first, but for rounding and for the eps of
+        batch norms (which take away a factor of each channel and a bias).
     stages : tuple of str
         Of the TEST phase.
     """
@@ -247,6 +248,7 @@ NETS = {
         + 512 * 42 * 128 + 128 + 128 * 10572,
         {"conv2_1/dw": (32, 56, 48), "conv3_2/sep": (256, 14, 12), "conv5_2/sep": (512, 7, 6)},
         FACES_SMALL, FACES, (log(10572), 2),
+        still=("conv1/scale.weight", "conv[2-4]_?/sep/scale.weight", "conv5_1/sep/scale.weight"),
     ),
     "center_loss_train": Legacy(
         BOTH,
@@ -297,6 +299,6 @@ NETS = {
         sum(conv(n, c, 3) + conv(n, n, 3) + 8 * n for c, n in ((3, 16), (16, 32), (32, 64)))
         + conv(256, 1024, 1) + 2560,
         {"pool0": (16, 16, 16), "pool2": (64, 4, 4), "fc1": (256,)}, CIFAR_SMALL, CIFAR,
-        still=("conv?_?.bias",),  # their batch norms take them away
+        still=("conv?_?.bias",),
     ),
 }  # fmt: skip
