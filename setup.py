@@ -19,8 +19,8 @@ from torch.utils.cpp_extension import CUDA_HOME, BuildExtension, CppExtension, C
 
 # 2.10 is the first release whose stable ABI has parallel_for.
 TORCH_TARGET = "-DTORCH_TARGET_VERSION=0x020a000000000000"
-DEFAULT_ARCHS = "8.0;8.6;8.9;9.0;10.0;12.0+PTX"
 INCLUDES = [str(Path(folder).resolve()) for folder in ("csrc", "csrc/include", "csrc/cpu")]
+HEADERS = sorted(str(path) for path in Path("csrc").rglob("*.*h"))
 CPU_SOURCES = sorted(str(path) for path in Path("csrc/cpu").glob("*.cpp"))
 COMPILE = ["-O3", "-std=c++17", "-fvisibility=hidden", "-Wall"]
 
@@ -43,13 +43,22 @@ def use_cuda() -> bool:
     return build
 
 
+def default_archs() -> str:
+    """Return every architecture that PyTorch supports and this nvcc knows."""
+    cuda = tuple(int(part) for part in str(torch.version.cuda).split(".")[:2])
+    archs = ["7.5", "8.0", "8.6", "8.9", "9.0"]
+    if cuda >= (12, 8):
+        archs += ["10.0", "12.0"]
+    return ";".join(archs) + "+PTX"
+
+
 def torch_extension(cuda: bool) -> CppExtension:
     """Return the torch operators, with the core's kernels compiled in."""
     sources = ["csrc/torch/module.c", "csrc/torch/library.cpp", "csrc/torch/cpu.cpp"]
     sources += CPU_SOURCES
     flags = {"cxx": [*COMPILE, TORCH_TARGET]}
     if cuda:
-        os.environ.setdefault("TORCH_CUDA_ARCH_LIST", DEFAULT_ARCHS)
+        os.environ.setdefault("TORCH_CUDA_ARCH_LIST", default_archs())
         sources += [
             "csrc/torch/cuda.cpp",
             *sorted(str(path) for path in Path("csrc/cuda").glob("*.cu")),
@@ -61,6 +70,7 @@ def torch_extension(cuda: bool) -> CppExtension:
         "sphereface._C",
         sources,
         include_dirs=INCLUDES,
+        depends=HEADERS,
         extra_compile_args=flags,
         py_limited_api=True,
     )
@@ -70,6 +80,7 @@ numpy_extension = Pybind11Extension(
     "sphereface._numpy_ops",
     ["csrc/numpy/module.cpp", *CPU_SOURCES],
     include_dirs=INCLUDES,
+    depends=HEADERS,
     cxx_std=17,
     extra_compile_args=[*COMPILE, "-fopenmp"],
     extra_link_args=["-fopenmp"],

@@ -1,5 +1,7 @@
+import multiprocessing
 import threading
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -106,6 +108,21 @@ def test_other_threads_run_meanwhile(rng):
     assert any(start < tick < end for tick in ticks)
 
 
+def test_works_after_fork(rng):
+    # A forked child has none of the parent's OpenMP threads.
+    weight = rng.normal(size=(20_000, 64)).astype(np.float32)
+    numpy_ops.normalize(weight.copy())
+    context = multiprocessing.get_context("fork")
+    child = context.Process(target=numpy_ops.normalize, args=(weight.copy(),))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads
+        child.start()
+    child.join(60)
+    code = child.exitcode
+    child.kill()
+    assert code == 0
+
+
 BAD = {
     "label above": ({"label": np.full(9, 17)}, r"label\[0\] is 17; expected 0 to 16"),
     "label below": ({"label": np.full(9, -2)}, r"label\[0\] is -2"),
@@ -121,6 +138,7 @@ BAD = {
     "features": ({"x": np.zeros((9, 5))}, r"weight has shape \(17, 13\).*\(N, 5\)"),
     "x nan": ({"x": np.full((9, 13), np.nan)}, "x has a NaN or infinite value in row 0"),
     "weight inf": ({"weight": np.full((17, 13), np.inf)}, "weight has a NaN .* in row 0"),
+    "lambda": ({"lambda_": -0.5}, "lambda_ is -0.5; expected a finite number >= 0"),
     "margin": ({"margin": 5}, "margin is 5"),
     "gradient": ({"gradient": "x"}, "gradient is 'x'"),
 }

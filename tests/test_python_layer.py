@@ -83,7 +83,11 @@ def test_existing_blobs_are_kept():
     ("options", "message"),
     [
         ({"num_outputs": 5}, 'unknown option "num_outputs".*did you mean "num_output"'),
-        ({}, "num_output is None"),
+        ({}, "no num_output; expected for example"),
+        ({"num_output": 5, "base": -1}, "base is -1; expected a float32 number >= 0"),
+        ({"num_output": 5, "base": "x"}, "base is 'x'"),
+        ({"num_output": 5, "iteration": 2.5}, "iteration is 2.5; expected an integer"),
+        ({"num_output": 5, "ignore_label": "x"}, "ignore_label is 'x'"),
         ({"num_output": 5, "type": "FIVE"}, "margin is 'FIVE'"),
     ],
 )
@@ -96,6 +100,9 @@ def test_bad_param_str_and_shapes_are_named():
     layer, bottom, top = make_layer((4, 12), num_output=5)
     layer.param_str = "num_output: 5"
     with pytest.raises(SphereFaceError, match="is not JSON.*for example"):
+        layer.setup(bottom, top)
+    layer.param_str = "[5]"
+    with pytest.raises(SphereFaceError, match="is not an object"):
         layer.setup(bottom, top)
     with pytest.raises(SphereFaceError, match="1 bottoms and 2 tops"):
         layer.setup(bottom[:1], top)

@@ -8,10 +8,11 @@ namespace {
 constexpr int64_t kGrainRows = 16;
 
 template <typename T>
-void add_scaled(T* to, MathOf<T> a, const T* x, MathOf<T> b, const T* y, int64_t count) {
+void add_scaled(T* to, double a, const T* x, double b, const T* y, int64_t count) {
   using S = Scalar<T>;
   for (int64_t k = 0; k < count; ++k) {
-    to[k] = S::store(S::load(to[k]) + a * S::load(x[k]) + b * S::load(y[k]));
+    const double sum = S::load(to[k]) + a * S::load(x[k]) + b * S::load(y[k]);
+    to[k] = S::store(static_cast<MathOf<T>>(sum));
   }
 }
 
@@ -30,8 +31,8 @@ void margin_forward(const MarginProblem<T>& p, Matrix<T> y, ParallelFor parallel
   for_ranges(parallel_for, p.x.rows, kGrainRows, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       if (!p.has_margin(i)) continue;
-      y.at(i, p.label[i]) =
-          Scalar<T>::store(label_logit(p.margin, *p.lambda, label_geometry(p, i)));
+      y.at(i, p.label[i]) = Scalar<T>::store(
+          static_cast<MathOf<T>>(label_logit(p.margin, *p.lambda, label_geometry(p, i))));
     }
   });
 }
@@ -39,14 +40,13 @@ void margin_forward(const MarginProblem<T>& p, Matrix<T> y, ParallelFor parallel
 template <typename T>
 void margin_input_gradient(const MarginProblem<T>& p, Matrix<const T> grad, Matrix<T> dx,
                            ParallelFor parallel_for) {
-  using Math = MathOf<T>;
   for_ranges(parallel_for, p.x.rows, kGrainRows, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       if (!p.has_margin(i)) continue;
-      const LabelGeometry<Math> row = label_geometry(p, i);
+      const LabelGeometry row = label_geometry(p, i);
       if (!row.has_angle()) continue;
-      const LabelGradient<Math> d = label_gradient(p.gradient, p.margin, *p.lambda, row);
-      const Math g = Scalar<T>::load(grad.at(i, p.label[i]));
+      const LabelGradient d = label_gradient(p.gradient, p.margin, *p.lambda, row);
+      const double g = Scalar<T>::load(grad.at(i, p.label[i]));
       add_scaled(dx.row(i), g * (d.weight - 1) / row.w_norm, p.weight.row(p.label[i]), g * d.input,
                  p.x.row(i), p.x.cols);
     }
@@ -63,19 +63,20 @@ void margin_weight_gradient(const MarginProblem<T>& p, Matrix<const T> grad, int
     if (!p.has_margin(i)) continue;
     const int64_t j = p.label[i] - first_class;
     if (j < 0 || j >= dweight_rows.rows) continue;
-    const LabelGradient<Math> d =
-        label_gradient(p.gradient, p.margin, *p.lambda, label_geometry(p, i));
-    const Math g = Scalar<T>::load(grad.at(i, p.label[i]));
-    add_scaled(dweight_rows.row(j), g * (d.weight - 1), p.x.row(i), Math(0), p.x.row(i), features);
+    const LabelGradient d = label_gradient(p.gradient, p.margin, *p.lambda, label_geometry(p, i));
+    const double g = Scalar<T>::load(grad.at(i, p.label[i]));
+    add_scaled(dweight_rows.row(j), g * (d.weight - 1), p.x.row(i), 0, p.x.row(i), features);
   }
   // Through w/|w|: d_raw = (d - w (w.d) / |w|^2) / |w|.
   for_ranges(parallel_for, dweight_rows.rows, kGrainRows, [&](int64_t begin, int64_t end) {
     for (int64_t j = begin; j < end; ++j) {
       const T* w = p.weight.row(first_class + j);
       T* d = dweight_rows.row(j);
-      const Math squared = dot(w, w, features);
-      const Math scale = squared == 0 ? Math(0) : 1 / std::sqrt(squared);
-      const Math radial = scale * scale * dot(w, static_cast<const T*>(d), features);
+      const double norm = row_norm<T>(dot(w, w, features));
+      const double inverse = norm == 0 ? 0 : 1 / norm;
+      const auto scale = static_cast<Math>(inverse);
+      const auto radial =
+          static_cast<Math>(inverse * inverse * dot(w, static_cast<const T*>(d), features));
       for (int64_t k = 0; k < features; ++k) {
         const Math tangent = Scalar<T>::load(d[k]) - radial * Scalar<T>::load(w[k]);
         d[k] = Scalar<T>::store(scale * tangent);

@@ -36,25 +36,6 @@ SPHEREFACE_INLINE int64_t scan_range(Matrix<const T> rows, int64_t begin, int64_
   return -1;
 }
 
-// The squared norm of a row, in double: summed in float, a long row of equal values is off by more
-// than unit_tolerance, and would move in every call.
-template <typename T>
-SPHEREFACE_INLINE double squared_norm(const T* row, int64_t count) {
-  double lanes[kLanes] = {};
-  int64_t k = 0;
-  for (; k + kLanes <= count; k += kLanes) {
-    for (int l = 0; l < kLanes; ++l) {
-      const double value = Scalar<T>::load(row[k + l]);
-      lanes[l] += value * value;
-    }
-  }
-  for (int l = 0; k + l < count; ++l) {
-    const double value = Scalar<T>::load(row[k + l]);
-    lanes[l] += value * value;
-  }
-  return sum_lanes(lanes);
-}
-
 template <typename T>
 SPHEREFACE_INLINE int64_t normalize_range(Matrix<const T> from, Matrix<T> to, int64_t begin,
                                           int64_t end) {
@@ -63,12 +44,12 @@ SPHEREFACE_INLINE int64_t normalize_range(Matrix<const T> from, Matrix<T> to, in
   for (int64_t i = begin; i < end; ++i) {
     const T* source = from.row(i);
     T* target = to.row(i);
-    const double squared = squared_norm(source, from.cols);
+    const double squared = dot(source, source, from.cols), norm = row_norm<T>(squared);
     MathOf<T> scale = 1;
-    if (!std::isfinite(static_cast<MathOf<T>>(squared))) {
+    if (!std::isfinite(squared)) {
       if (bad < 0) bad = i;
-    } else if (squared > 0 && std::fabs(squared - 1) > unit_tolerance<T>()) {
-      scale = static_cast<MathOf<T>>(1 / std::sqrt(squared));
+    } else if (norm > 0 && std::fabs(squared - 1) > unit_tolerance<T>()) {
+      scale = static_cast<MathOf<T>>(1 / norm);
     }
     if (scale == 1 && source == target) continue;
     for (int64_t k = 0; k < from.cols; ++k) target[k] = S::store(scale * S::load(source[k]));

@@ -1,5 +1,5 @@
-// Sums over rows of unit stride, in independent lanes so that they vectorise without -ffast-math
-// and round better than one running sum.
+// Sums over rows of unit stride, in double and in independent lanes, so that they vectorise without
+// -ffast-math. In float, the norm of a long row would be off by more than unit_tolerance.
 #pragma once
 
 #include <cmath>
@@ -21,9 +21,8 @@ namespace sphereface::cpu {
 
 constexpr int kLanes = 32;
 
-template <typename Acc>
-SPHEREFACE_INLINE Acc sum_lanes(const Acc (&lanes)[kLanes]) {
-  Acc partial[kLanes / 2];
+SPHEREFACE_INLINE double sum_lanes(const double (&lanes)[kLanes]) {
+  double partial[kLanes / 2];
   for (int l = 0; l < kLanes / 2; ++l) partial[l] = lanes[l] + lanes[l + kLanes / 2];
   for (int width = kLanes / 4; width > 0; width /= 2) {
     for (int l = 0; l < width; ++l) partial[l] += partial[l + width];
@@ -32,24 +31,27 @@ SPHEREFACE_INLINE Acc sum_lanes(const Acc (&lanes)[kLanes]) {
 }
 
 template <typename T>
-SPHEREFACE_INLINE MathOf<T> dot(const T* a, const T* b, int64_t count) {
-  using Acc = MathOf<T>;
+SPHEREFACE_INLINE double dot(const T* a, const T* b, int64_t count) {
   using S = Scalar<T>;
-  Acc lanes[kLanes] = {};
+  double lanes[kLanes] = {};
   int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {
-    for (int l = 0; l < kLanes; ++l) lanes[l] += S::load(a[i + l]) * S::load(b[i + l]);
+    for (int l = 0; l < kLanes; ++l) {
+      lanes[l] += double{S::load(a[i + l])} * double{S::load(b[i + l])};
+    }
   }
-  for (int l = 0; i + l < count; ++l) lanes[l] += S::load(a[i + l]) * S::load(b[i + l]);
+  for (int l = 0; i + l < count; ++l) {
+    lanes[l] += double{S::load(a[i + l])} * double{S::load(b[i + l])};
+  }
   return sum_lanes(lanes);
 }
 
 template <typename T>
-SPHEREFACE_INLINE LabelGeometry<MathOf<T>> label_geometry(const MarginProblem<T>& p, int64_t i) {
+SPHEREFACE_INLINE LabelGeometry label_geometry(const MarginProblem<T>& p, int64_t i) {
   const T* x = p.x.row(i);
   const T* w = p.weight.row(p.label[i]);
   const int64_t count = p.x.cols;
-  return {std::sqrt(dot(x, x, count)), std::sqrt(dot(w, w, count)), dot(x, w, count)};
+  return {row_norm<T>(dot(x, x, count)), row_norm<T>(dot(w, w, count)), dot(x, w, count)};
 }
 
 }  // namespace sphereface::cpu

@@ -11,8 +11,8 @@ template <typename T>
 __global__ void __launch_bounds__(kThreads) margin_forward_kernel(MarginProblem<T> p, Matrix<T> y) {
   for (int64_t i = first_row(); i < p.x.rows; i += row_step()) {
     if (!p.has_margin(i)) continue;
-    const MathOf<T> logit = label_logit(p.margin, *p.lambda, label_geometry(p, i));
-    if (lane_id() == 0) y.at(i, p.label[i]) = Scalar<T>::store(logit);
+    const double logit = label_logit(p.margin, *p.lambda, label_geometry(p, i));
+    if (lane_id() == 0) y.at(i, p.label[i]) = Scalar<T>::store(static_cast<MathOf<T>>(logit));
   }
 }
 
@@ -20,20 +20,20 @@ template <typename T>
 __global__ void __launch_bounds__(kThreads)
     margin_input_gradient_kernel(MarginProblem<T> p, Matrix<const T> grad, Matrix<T> dx) {
   using S = Scalar<T>;
-  using Math = MathOf<T>;
   for (int64_t i = first_row(); i < p.x.rows; i += row_step()) {
     if (!p.has_margin(i)) continue;
-    const LabelGeometry<Math> row = label_geometry(p, i);
+    const LabelGeometry row = label_geometry(p, i);
     if (!row.has_angle()) continue;
-    const LabelGradient<Math> d = label_gradient(p.gradient, p.margin, *p.lambda, row);
-    const Math g = S::load(grad.at(i, p.label[i]));
-    const Math on_w = g * (d.weight - 1) / row.w_norm, on_x = g * d.input;
+    const LabelGradient d = label_gradient(p.gradient, p.margin, *p.lambda, row);
+    const double g = S::load(grad.at(i, p.label[i]));
+    const double on_w = g * (d.weight - 1) / row.w_norm, on_x = g * d.input;
     const T* x = p.x.row(i);
     const T* w = p.weight.row(p.label[i]);
     T* out = dx.row(i);
 #pragma unroll 4
     for (int64_t k = lane_id(); k < p.x.cols; k += kWarpSize) {
-      out[k] = S::store(S::load(out[k]) + on_w * S::load(w[k]) + on_x * S::load(x[k]));
+      const double sum = S::load(out[k]) + on_w * S::load(w[k]) + on_x * S::load(x[k]);
+      out[k] = S::store(static_cast<MathOf<T>>(sum));
     }
   }
 }
@@ -56,18 +56,20 @@ __global__ void __launch_bounds__(kThreads)
           __ballot_sync(kAllLanes, mine < p.x.rows && p.label[mine] == label && p.has_margin(mine));
       for (; found != 0; found &= found - 1) {
         const int64_t i = begin + __ffs(found) - 1;
-        const LabelGradient<Math> d =
+        const LabelGradient d =
             label_gradient(p.gradient, p.margin, *p.lambda, label_geometry(p, i));
-        const Math a = S::load(grad.at(i, label)) * (d.weight - 1);
+        const auto a = static_cast<Math>(S::load(grad.at(i, label)) * (d.weight - 1));
         const T* x = p.x.row(i);
         for (int64_t k = lane_id(); k < p.x.cols; k += kWarpSize) {
           out[k] = S::store(S::load(out[k]) + a * S::load(x[k]));
         }
       }
     }
-    const Math squared = warp_dot(w, w, p.x.cols);
-    const Math scale = squared == 0 ? Math(0) : 1 / sqrt(squared);
-    const Math radial = scale * scale * warp_dot(w, static_cast<const T*>(out), p.x.cols);
+    const double norm = row_norm<T>(warp_dot(w, w, p.x.cols));
+    const double inverse = norm == 0 ? 0 : 1 / norm;
+    const auto scale = static_cast<Math>(inverse);
+    const auto radial =
+        static_cast<Math>(inverse * inverse * warp_dot(w, static_cast<const T*>(out), p.x.cols));
 #pragma unroll 4
     for (int64_t k = lane_id(); k < p.x.cols; k += kWarpSize) {
       out[k] = S::store(scale * (S::load(out[k]) - radial * S::load(w[k])));

@@ -12,12 +12,10 @@ __global__ void __launch_bounds__(kWarpsPerBlock* kWarpSize)
   for (int64_t i = first_row(); i < from.rows; i += row_step()) {
     const T* source = from.row(i);
     T* target = to.row(i);
-    // In double, as on the CPU: see row_norm.cpp.
-    const double squared = warp_dot<T, double>(source, source, from.cols);
-    const bool keep = squared == 0 || !isfinite(static_cast<Math>(squared)) ||
-                      fabs(squared - 1) <= unit_tolerance<T>();
+    const double squared = warp_dot(source, source, from.cols), norm = row_norm<T>(squared);
+    const bool keep = norm == 0 || !isfinite(squared) || fabs(squared - 1) <= unit_tolerance<T>();
     if (keep && source == target) continue;
-    const Math scale = keep ? Math(1) : static_cast<Math>(1 / sqrt(squared));
+    const Math scale = keep ? Math(1) : static_cast<Math>(1 / norm);
 #pragma unroll 4
     for (int64_t k = lane_id(); k < from.cols; k += kWarpSize) {
       target[k] = Scalar<T>::store(scale * Scalar<T>::load(source[k]));

@@ -24,39 +24,37 @@ __device__ inline int64_t first_row() {
 __device__ inline int64_t row_step() { return int64_t{gridDim.x} * kWarpsPerBlock; }
 
 // The sum of `value` over the lanes, the same in every lane and in every run.
-template <typename Math>
-__device__ Math warp_sum(Math value) {
+__device__ inline double warp_sum(double value) {
   for (int offset = kWarpSize / 2; offset > 0; offset /= 2) {
     value += __shfl_xor_sync(kAllLanes, value, offset);
   }
   return value;
 }
 
-// Summed in Sum, the math type unless asked otherwise.
-template <typename T, typename Sum = MathOf<T>>
-__device__ Sum warp_dot(const T* a, const T* b, int64_t count) {
-  Sum sum = 0;
+// In double, as on the CPU (csrc/cpu/vector.h).
+template <typename T>
+__device__ double warp_dot(const T* a, const T* b, int64_t count) {
+  double sum = 0;
 #pragma unroll 4
   for (int64_t k = lane_id(); k < count; k += kWarpSize) {
-    sum += Sum{Scalar<T>::load(a[k])} * Sum{Scalar<T>::load(b[k])};
+    sum += double{Scalar<T>::load(a[k])} * double{Scalar<T>::load(b[k])};
   }
   return warp_sum(sum);
 }
 
 template <typename T>
-__device__ LabelGeometry<MathOf<T>> label_geometry(const MarginProblem<T>& p, int64_t i) {
-  using Math = MathOf<T>;
+__device__ LabelGeometry label_geometry(const MarginProblem<T>& p, int64_t i) {
   const T* x = p.x.row(i);
   const T* w = p.weight.row(p.label[i]);
-  Math xx = 0, ww = 0, xw = 0;
+  double xx = 0, ww = 0, xw = 0;
 #pragma unroll 4
   for (int64_t k = lane_id(); k < p.x.cols; k += kWarpSize) {
-    const Math a = Scalar<T>::load(x[k]), b = Scalar<T>::load(w[k]);
+    const double a = Scalar<T>::load(x[k]), b = Scalar<T>::load(w[k]);
     xx += a * a;
     ww += b * b;
     xw += a * b;
   }
-  return {sqrt(warp_sum(xx)), sqrt(warp_sum(ww)), warp_sum(xw)};
+  return {row_norm<T>(warp_sum(xx)), row_norm<T>(warp_sum(ww)), warp_sum(xw)};
 }
 
 }  // namespace sphereface::cuda

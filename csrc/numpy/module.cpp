@@ -1,6 +1,7 @@
 // sphereface._numpy_ops: the core on numpy arrays. python/sphereface/numpy_ops.py checks the
 // arguments; here every array is C-contiguous, of the right shape and of one float type. The
 // products are numpy's own matmul, so they run on the BLAS that numpy was built with.
+#include <pthread.h>
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
@@ -13,6 +14,17 @@ namespace py = pybind11;
 namespace sphereface {
 
 namespace {
+
+// A forked child has lost libgomp's threads, and would wait for them for ever.
+bool forked = false;
+
+void fork_safe_parallel_for(int64_t count, int64_t grain, RangeBody body, const void* state) {
+  if (forked) {
+    body(state, 0, count);
+  } else {
+    openmp_parallel_for(count, grain, body, state);
+  }
+}
 
 template <typename T>
 using Array = py::array_t<T, py::array::c_style>;
@@ -76,14 +88,14 @@ template <typename T>
 int64_t normalize(Array<T> weight) {
   const Matrix<T> rows = writable(weight);
   const py::gil_scoped_release no_gil;
-  return cpu::normalize_rows(rows.as_const(), rows, openmp_parallel_for);
+  return cpu::normalize_rows(rows.as_const(), rows, fork_safe_parallel_for);
 }
 
 template <typename T>
 int64_t first_non_finite_row(Array<T> rows) {
   const Matrix<const T> matrix = readable(rows);
   const py::gil_scoped_release no_gil;
-  return cpu::first_non_finite_row(matrix, openmp_parallel_for);
+  return cpu::first_non_finite_row(matrix, fork_safe_parallel_for);
 }
 
 template <typename T>
@@ -92,7 +104,7 @@ Array<T> forward(Array<T> x, Array<T> weight, Array<int64_t> label, T lambda, in
   const auto p = problem_of(x, weight, label, lambda, margin, exact, ignore_index);
   Array<T> y({p.x.rows, p.weight.rows}), workspace = workspace_for(weight, exact);
   const Matrix<T> out = writable(y), unit = writable(workspace);
-  auto backend = cpu::backend<T>(NumpyGemm<T>{});
+  auto backend = cpu::backend<T>(NumpyGemm<T>{}, fork_safe_parallel_for);
   const py::gil_scoped_release no_gil;
   margin_inner_product(p, out, p.weight.rows, unit, backend);
   return y;
@@ -104,7 +116,7 @@ Array<T> input_gradient(Array<T> grad, Array<T> x, Array<T> weight, Array<int64_
   const auto p = problem_of(x, weight, label, lambda, margin, exact, ignore_index);
   Array<T> dx({p.x.rows, p.x.cols}), workspace = workspace_for(weight, exact);
   const Matrix<T> out = writable(dx), unit = writable(workspace);
-  auto backend = cpu::backend<T>(NumpyGemm<T>{});
+  auto backend = cpu::backend<T>(NumpyGemm<T>{}, fork_safe_parallel_for);
   const py::gil_scoped_release no_gil;
   margin_inner_product_input_gradient(p, readable(grad), out, p.weight.rows, unit, backend);
   return dx;
@@ -116,7 +128,7 @@ Array<T> weight_gradient(Array<T> grad, Array<T> x, Array<T> weight, Array<int64
   const auto p = problem_of(x, weight, label, lambda, margin, exact, ignore_index);
   Array<T> dweight({p.weight.rows, p.weight.cols});
   const Matrix<T> out = writable(dweight);
-  auto backend = cpu::backend<T>(NumpyGemm<T>{});
+  auto backend = cpu::backend<T>(NumpyGemm<T>{}, fork_safe_parallel_for);
   const py::gil_scoped_release no_gil;
   margin_inner_product_weight_gradient(p, readable(grad), out, p.weight.rows, backend);
   return dweight;
@@ -145,6 +157,7 @@ void bind(py::module_& m) {
 }  // namespace
 
 PYBIND11_MODULE(_numpy_ops, m) {
+  pthread_atfork(nullptr, nullptr, [] { forked = true; });
   bind<float>(m);
   bind<double>(m);
   m.attr("NO_IGNORE_INDEX") = kNoIgnoreIndex;

@@ -1,6 +1,8 @@
 #include "sphereface/cpu.h"
 #include <torch/csrc/inductor/aoti_torch/generated/c_shim_cpu.h>
 
+#include <cmath>
+
 #include "margin_ops.h"
 
 namespace sphereface::torch_ops {
@@ -39,7 +41,7 @@ struct Cpu {
   // 16-bit gradients are summed in one piece, because every piece rounds.
   template <typename T>
   static constexpr int64_t chunk_bytes() {
-    return sizeof(T) < 4 ? int64_t{1} << 26 : int64_t{1} << 20;
+    return sizeof(T) < 4 ? int64_t{1} << 26 : int64_t{1} << 21;
   }
 
   template <typename T>
@@ -51,6 +53,9 @@ struct Cpu {
            p.ignore_index == kNoIgnoreIndex
                ? std::string("; pass ignore_index for rows without a label")
                : " or ignore_index " + std::to_string(p.ignore_index));
+    }
+    if (!(*p.lambda >= 0) || std::isinf(*p.lambda)) {
+      fail("lambda_ is ", *p.lambda, "; expected a finite number >= 0");
     }
     const int64_t row = cpu::first_non_finite_row(p.x, torch_parallel_for);
     if (row >= 0) {

@@ -6,6 +6,7 @@ GIL is released around everything else. See `sphereface.ops.margin_inner_product
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -197,7 +198,11 @@ def _checked(
             expected=f"({x.shape[0]},), one for each row of x",
         )
     labels = np.ascontiguousarray(label, dtype=np.int64)
-    ignored = _numpy_ops.NO_IGNORE_INDEX if ignore_index is None else ignore_index
+    if not 0 <= lambda_ <= np.finfo(x.dtype).max:
+        raise SphereFaceError(
+            f"lambda_ is {lambda_}", where="MarginInnerProduct", expected="a finite number >= 0"
+        )
+    ignored = _numpy_ops.NO_IGNORE_INDEX if ignore_index is None else operator.index(ignore_index)
     bad = _numpy_ops.first_bad_label(labels, weight.shape[0], ignored)
     if bad >= 0:
         raise SphereFaceError(

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -34,8 +35,8 @@ except ImportError:
 __all__ = ["MarginInnerProductLayer"]
 
 _WHERE = "MarginInnerProductLayer param_str"
+_LARGEST = float(np.finfo(np.float32).max)
 _DEFAULTS: dict[str, Any] = {
-    "num_output": None,
     "type": "SINGLE",
     "axis": 1,
     "base": 1.0,
@@ -45,6 +46,17 @@ _DEFAULTS: dict[str, Any] = {
     "lambda_min": 0.0,
     "ignore_label": None,
     "seed": None,
+}
+_COUNT = ((int,), lambda value: value >= 0, "an integer >= 0")
+_FACTOR = ((int, float), lambda value: 0 <= value <= _LARGEST, "a float32 number >= 0")
+# What an option may be: types, further condition, and both in words.
+_KINDS: dict[str, tuple[tuple[type, ...], Callable[[Any], bool], str]] = {
+    "num_output": ((int,), lambda value: value > 0, "the number of classes"),
+    "type": ((str,), lambda value: margin_of(value) > 0, "the name of a margin"),
+    "axis": ((int,), lambda value: value >= 1, "an integer >= 1"),
+    "ignore_label": ((int,), lambda value: True, "an integer"),
+    **dict.fromkeys(("iteration", "seed"), _COUNT),
+    **dict.fromkeys(("base", "gamma", "power", "lambda_min"), _FACTOR),
 }
 
 
@@ -70,11 +82,11 @@ class MarginInnerProductLayer(_Layer):
                 expected="the bottoms x and label, the tops y and, optionally, lambda",
             )
         options = _options(self.param_str)
-        self.classes = int(options["num_output"])
-        self.axis = int(options["axis"])
+        self.classes = options["num_output"]
+        self.axis = options["axis"]
         self.margin = margin_of(options["type"])
-        self.annealing = tuple(float(options[k]) for k in ("base", "gamma", "power", "lambda_min"))
-        self.iteration = int(options["iteration"])
+        self.annealing = tuple(options[k] for k in ("base", "gamma", "power", "lambda_min"))
+        self.iteration = options["iteration"]
         self.ignore_label = options["ignore_label"]
         self.lambda_ = 0.0
         features = math.prod(bottom[0].data.shape[self.axis :])
@@ -137,19 +149,21 @@ def _options(param_str: str) -> dict[str, Any]:
         raise SphereFaceError(
             f"{param_str!r} is not JSON ({error})", where=_WHERE, expected=f"for example {example}"
         ) from error
-    for name in given:
-        if name not in _DEFAULTS:
+    if not isinstance(given, dict):
+        raise SphereFaceError(
+            f"{param_str!r} is not an object", where=_WHERE, expected=f"for example {example}"
+        )
+    for name, value in given.items():
+        if name not in _KINDS:
             raise SphereFaceError(
                 f'unknown option "{name}"',
                 where=_WHERE,
-                expected=", ".join(_DEFAULTS),
-                fix=nearest(name, _DEFAULTS),
+                expected=", ".join(_KINDS),
+                fix=nearest(name, _KINDS),
             )
-    options = {**_DEFAULTS, **given}
-    if not isinstance(options["num_output"], int) or options["num_output"] <= 0:
-        raise SphereFaceError(
-            f"num_output is {options['num_output']!r}",
-            where=_WHERE,
-            expected=f"the number of classes, for example {example}",
-        )
-    return options
+        kinds, accept, expected = _KINDS[name]
+        if not isinstance(value, kinds) or isinstance(value, bool) or not accept(value):
+            raise SphereFaceError(f"{name} is {value!r}", where=_WHERE, expected=expected)
+    if "num_output" not in given:
+        raise SphereFaceError("no num_output", where=_WHERE, expected=f"for example {example}")
+    return {**_DEFAULTS, **given}

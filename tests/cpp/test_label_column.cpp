@@ -28,8 +28,9 @@ Real dot(const Row& a, const Row& b) {
   return sum;
 }
 
-LabelGeometry<Real> geometry(const Row& x, const Row& w) {
-  return {std::sqrt(dot(x, x)), std::sqrt(dot(w, w)), dot(x, w)};
+LabelGeometry geometry(const Row& x, const Row& w) {
+  return {static_cast<double>(std::sqrt(dot(x, x))), static_cast<double>(std::sqrt(dot(w, w))),
+          static_cast<double>(dot(x, w))};
 }
 
 Real sign(Real value) { return value > 0 ? 1 : -1; }
@@ -75,26 +76,26 @@ void rows_at(Real theta, std::mt19937& random, Row& x, Row& w) {
     w[k] = Real(0.6) * sign(std::cos(theta)) * (x[k] + stretch * w[k]);
 }
 
-void check_logit(int margin, Real lambda, Real theta, const LabelGeometry<Real>& row) {
+void check_logit(int margin, Real lambda, Real theta, const LabelGeometry& row) {
   int k = 0;
   while (k + 1 < margin && theta > (k + 1) * kPi / margin) ++k;
   const Real psi = (k % 2 == 0 ? 1 : -1) * std::cos(margin * theta) - 2 * k;
   const Real expected = row.x_norm * (psi + lambda * std::cos(theta)) / (1 + lambda);
-  CHECK_NEAR(label_logit(margin, lambda, row), expected, 1e-15);
+  CHECK_NEAR(label_logit(margin, lambda, row), expected, 1e-13);
 }
 
-void check_caffe(int margin, Real lambda, const LabelGeometry<Real>& row) {
+void check_caffe(int margin, Real lambda, const LabelGeometry& row) {
   const Coefficients c = original_coefficients(margin, row.cosine(), row.x_norm);
   const Real length = std::sqrt(c.on_w * c.on_w + c.on_x * c.on_x);
-  const LabelGradient<Real> d = label_gradient(Gradient::kCaffe, margin, lambda, row);
-  CHECK_NEAR(d.weight, (c.on_w / length + lambda) / (1 + lambda), 1e-15);
-  CHECK_NEAR(d.input, c.on_x / length / (1 + lambda), 1e-15);
+  const LabelGradient d = label_gradient(Gradient::kCaffe, margin, lambda, row);
+  CHECK_NEAR(d.weight, (c.on_w / length + lambda) / (1 + lambda), 1e-14);
+  CHECK_NEAR(d.input, c.on_x / length / (1 + lambda), 1e-14);
 }
 
 void check_exact(int margin, Real lambda, const Row& x, const Row& w) {
   const Real h = 1e-6L;
-  const LabelGeometry<Real> row = geometry(x, w);
-  const LabelGradient<Real> d = label_gradient(Gradient::kExact, margin, lambda, row);
+  const LabelGeometry row = geometry(x, w);
+  const LabelGradient d = label_gradient(Gradient::kExact, margin, lambda, row);
   for (int k = 0; k < kSize; ++k) {
     const auto logit = [&](Real dx, Real dw) {
       Row moved_x = x, moved_w = w;
@@ -110,29 +111,28 @@ void check_exact(int margin, Real lambda, const Row& x, const Row& w) {
   }
 }
 
-template <typename T>
 void check_without_angle(int margin) {
-  for (const LabelGeometry<T> row : {LabelGeometry<T>{0, 2, 0}, {3, 0, 0}, {0, 0, 0}}) {
-    CHECK_EQUAL(label_logit(margin, T(5), row), T(0));
+  for (const LabelGeometry row : {LabelGeometry{0, 2, 0}, {3, 0, 0}, {0, 0, 0}}) {
+    CHECK_EQUAL(label_logit(margin, 5, row), 0.0);
     for (const Gradient kind : {Gradient::kCaffe, Gradient::kExact}) {
-      const LabelGradient<T> d = label_gradient(kind, margin, T(5), row);
-      CHECK_EQUAL(d.weight, T(1));
-      CHECK_EQUAL(d.input, T(0));
+      const LabelGradient d = label_gradient(kind, margin, 5, row);
+      CHECK_EQUAL(d.weight, 1.0);
+      CHECK_EQUAL(d.input, 0.0);
     }
   }
-  const T nan = std::numeric_limits<T>::quiet_NaN();
-  CHECK(std::isnan(label_logit(margin, T(5), {nan, T(1), nan})));
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  CHECK(std::isnan(label_logit(margin, 5, {nan, 1, nan})));
 }
 
-// The original's direction does not depend on |x|, down to the shortest x whose square is not zero.
-void check_short_rows(int margin) {
-  const LabelGeometry<float> unit{1, 1, 0.3f}, tiny{4e-23f, 1, 0.3f * 4e-23f};
-  const auto a = label_gradient(Gradient::kCaffe, margin, 0.0f, unit);
-  const auto b = label_gradient(Gradient::kCaffe, margin, 0.0f, tiny);
-  CHECK(std::isfinite(b.weight) && std::isfinite(b.input));
-  const float on_w = a.weight * 4e-23f, on_x = a.input, length = std::hypot(on_w, on_x);
-  CHECK_NEAR(b.weight, on_w / length, 1e-6);
-  CHECK_NEAR(b.input, on_x / length, 1e-6);
+// The original's direction for the shortest and the longest rows that float32 holds.
+void check_extreme_rows(int margin) {
+  const auto unit = label_gradient(Gradient::kCaffe, margin, 0, {1, 1, 0.3});
+  for (const double size : {1e-38, 3e38}) {
+    const auto d = label_gradient(Gradient::kCaffe, margin, 0, {size, 1, 0.3 * size});
+    const double on_w = unit.weight * size, on_x = unit.input, length = std::hypot(on_w, on_x);
+    CHECK_NEAR(d.weight, on_w / length, 1e-15);
+    CHECK_NEAR(d.input, on_x / length, 1e-15);
+  }
 }
 
 }  // namespace
@@ -147,16 +147,15 @@ int main() {
         // degrees).
         const Real theta = (i - 0.5L) * kPi / 180;
         rows_at(theta, random, x, w);
-        const LabelGeometry<Real> row = geometry(x, w);
-        CHECK_NEAR(row.cosine(), std::cos(theta), 1e-15);
+        const LabelGeometry row = geometry(x, w);
+        CHECK_NEAR(row.cosine(), std::cos(theta), 1e-14);
         check_logit(margin, lambda, theta, row);
         if (margin > 1) check_caffe(margin, lambda, row);
         check_exact(margin, lambda, x, w);
       }
     }
-    check_without_angle<float>(margin);
-    check_without_angle<double>(margin);
-    if (margin > 1) check_short_rows(margin);
+    check_without_angle(margin);
+    if (margin > 1) check_extreme_rows(margin);
   }
   return summary();
 }

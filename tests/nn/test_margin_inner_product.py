@@ -1,5 +1,6 @@
 import copy
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -107,6 +108,19 @@ def test_dtype_changes_keep_lambda_in_float32():
     assert head.lambda_.item() == pytest.approx(1000 / 1.12)
 
 
+def test_reset_after_meta_starts_the_count():
+    head = MarginInnerProduct(16, 7, **PAPER, iteration=9, device="meta")
+    head.to_empty(device="cpu").reset_parameters()
+    assert head.iteration.item() == 9
+    assert head.lambda_.item() == 0
+    head(*batch())
+    assert head.lambda_.item() == pytest.approx(1000 / 2.2)
+
+
+def test_numpy_sizes():
+    assert MarginInnerProduct(np.int64(16), np.int32(7)).weight.shape == (7, 16)
+
+
 def test_copies_are_independent():
     head = MarginInnerProduct(16, 7)
     twin = copy.deepcopy(head)
@@ -200,10 +214,14 @@ def test_amp_training_step(device):
     [
         ({"margin": "QUADRUPEL"}, "margin is 'QUADRUPEL'.*did you mean \"QUADRUPLE\""),
         ({"gradient": "original"}, "gradient is 'original'"),
-        ({"base": -1}, "base is -1; expected a number >= 0"),
+        ({"base": -1}, "base is -1; expected a float32 number >= 0"),
+        ({"base": 1e300}, "base is 1e"),
+        ({"base": "1"}, "base is '1'"),
+        ({"iteration": 2.5}, "iteration is 2.5; expected an integer >= 0"),
+        ({"axis": 0}, "axis is 0; expected an integer >= 1"),
         ({"lambda_min": float("nan")}, "lambda_min is nan"),
         ({"iteration": -1}, "iteration is -1"),
-        ({"out_features": 0}, "out_features is 0; expected a positive integer"),
+        ({"out_features": 0}, "out_features is 0; expected an integer >= 1"),
     ],
 )
 def test_bad_options_are_named(options, message):

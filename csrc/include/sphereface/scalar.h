@@ -2,6 +2,7 @@
 // 16-bit types load to float and round once when stored.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
@@ -53,6 +54,14 @@ using MathOf = typename Scalar<T>::Math;
 template <typename T>
 SPHEREFACE_HD constexpr MathOf<T> unit_tolerance() {
   return 8 * Scalar<T>::kEpsilon + 2 * Scalar<T>::kRoundoff;
+}
+
+// The norm of a row from its squared norm; 0 for a row so short that its inverse norm, or in
+// float64 its square, is out of range.
+template <typename T>
+SPHEREFACE_HD inline double row_norm(double squared) {
+  constexpr double shortest = sizeof(MathOf<T>) == 4 ? 1e-38 : 1e-154;
+  return squared < shortest * shortest ? 0 : std::sqrt(squared);
 }
 
 }  // namespace sphereface

@@ -8,8 +8,10 @@ evaluation never writes to the weight.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
-from typing import Any
+from numbers import Real
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +23,8 @@ from sphereface.ops.margin_inner_product import margin_logits
 
 __all__ = ["MarginInnerProduct"]
 
+_LARGEST = torch.finfo(torch.float32).max
+
 
 class MarginInnerProduct(nn.Module):
     """A-Softmax logits of N classes for embeddings of K features.
@@ -29,6 +33,8 @@ class MarginInnerProduct(nn.Module):
     ``lambda = max(lambda_min, base (1 + gamma iteration)^-power)`` and, with ``gradient="caffe"``,
     normalises the rows of `weight` in place, in this order, as the original layer. In evaluation
     mode the count and the weight stay as they are, and lambda is that of the current count.
+
+    Activation checkpointing runs a forward twice, and would count it twice: leave the head outside.
 
     Parameters
     ----------
@@ -96,8 +102,8 @@ class MarginInnerProduct(nn.Module):
     ) -> None:
         super().__init__()
         is_exact(gradient)
-        self.in_features = _positive("in_features", in_features)
-        self.out_features = _positive("out_features", out_features)
+        self.in_features = _integer("in_features", in_features, 1)
+        self.out_features = _integer("out_features", out_features, 1)
         self.margin = margin_of(margin)
         self.base = _non_negative("base", base)
         self.gamma = _non_negative("gamma", gamma)
@@ -105,20 +111,24 @@ class MarginInnerProduct(nn.Module):
         self.lambda_min = _non_negative("lambda_min", lambda_min)
         self.gradient = gradient
         self.ignore_index = ignore_index
-        self.axis = axis
+        self.axis = _integer("axis", axis, 1)
         self.weight = nn.Parameter(
-            torch.empty(out_features, in_features, device=device, dtype=dtype)
+            torch.empty(self.out_features, self.in_features, device=device, dtype=dtype)
         )
-        count = int(_non_negative("iteration", iteration))
-        self.register_buffer("iteration", torch.tensor(count, dtype=torch.int64, device=device))
-        initial = torch.zeros((), dtype=torch.float32, device=device)
-        self.register_buffer("lambda_", initial, persistent=False)
+        self.first_iteration = _integer("iteration", iteration, 0)
+        count = torch.empty((), dtype=torch.int64, device=device)
+        self.register_buffer("iteration", count)
+        lambda_ = torch.empty((), dtype=torch.float32, device=device)
+        self.register_buffer("lambda_", lambda_, persistent=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Fill the weight as Caffe's ``xavier``: uniform in +-sqrt(3 / in_features)."""
+        """Fill the weight as Caffe's ``xavier``, in +-sqrt(3 / in_features), and start counting."""
         bound = math.sqrt(3 / self.in_features)
         nn.init.uniform_(self.weight, -bound, bound)
+        with torch.no_grad():
+            self.iteration.fill_(self.first_iteration)
+            self.lambda_.zero_()
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         """Return the logits.
@@ -127,7 +137,7 @@ class MarginInnerProduct(nn.Module):
         ----------
         x : Tensor of shape (..., K) with `axis` leading dimensions
             Or with K split over several dimensions, as a feature map.
-        label : Tensor of int64 or int32
+        label : Tensor of integers
             As many values as x has samples.
 
         Returns
@@ -166,7 +176,8 @@ class MarginInnerProduct(nn.Module):
         """Return the options, for ``repr``."""
         names = ("in_features", "out_features", "margin", "base", "gamma", "power", "lambda_min")
         options = [f"{name}={getattr(self, name):g}" for name in names]
-        return ", ".join([*options, f"gradient={self.gradient!r}"])
+        rest = f"gradient={self.gradient!r}, ignore_index={self.ignore_index}, axis={self.axis}"
+        return ", ".join([*options, rest])
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         # .half() and .bfloat16() convert floating buffers; lambda needs its float32.
@@ -175,17 +186,17 @@ class MarginInnerProduct(nn.Module):
         return module
 
 
-def _positive(name: str, value: int) -> int:
-    if not isinstance(value, int) or value <= 0:
+def _integer(name: str, value: SupportsIndex, least: int) -> int:
+    if not hasattr(value, "__index__") or operator.index(value) < least:
         raise SphereFaceError(
-            f"{name} is {value!r}", where="MarginInnerProduct", expected="a positive integer"
+            f"{name} is {value!r}", where="MarginInnerProduct", expected=f"an integer >= {least}"
         )
-    return value
+    return operator.index(value)
 
 
 def _non_negative(name: str, value: float) -> float:
-    if not (math.isfinite(value) and value >= 0):
+    if not (isinstance(value, Real) and 0 <= value <= _LARGEST):
         raise SphereFaceError(
-            f"{name} is {value!r}", where="MarginInnerProduct", expected="a number >= 0"
+            f"{name} is {value!r}", where="MarginInnerProduct", expected="a float32 number >= 0"
         )
-    return value
+    return float(value)

@@ -25,8 +25,9 @@ def normalize_rows_(weight: Tensor) -> Tensor:
     """Divide every row of `weight` by its L2 norm, in place, outside of autograd.
 
     Rows that have unit norm up to rounding are not written, so that a second call changes nothing;
-    a zero row stays zero. The tensor's version counter is left alone: a graph that holds `weight`
-    from an earlier forward of the same layer stays valid, since its values do not change.
+    a zero row stays zero. The first call after a change of `weight` counts as a change itself, for
+    graphs that hold the raw values; further calls do not, so that the graphs of several forwards
+    between two updates stay valid together.
 
     Parameters
     ----------
@@ -45,6 +46,11 @@ def normalize_rows_(weight: Tensor) -> Tensor:
     """
     with torch.no_grad():
         _OPS.normalize_rows_(weight)
+    # Traced graphs and inference tensors keep no version counter.
+    counts = not (torch.compiler.is_compiling() or weight.is_inference())
+    if counts and getattr(weight, "_unit_rows_version", None) != weight._version:
+        torch.autograd.graph.increment_version(weight)
+        weight._unit_rows_version = weight._version  # type: ignore[attr-defined]
     return weight
 
 
@@ -69,8 +75,9 @@ def margin_inner_product(
         float32 (float64 for float64). Under autocast the operator runs in float32.
     weight : Tensor of shape (N, K)
         One row a class. As ``F.embedding(max_norm=...)`` does, ``gradient="caffe"`` normalises the
-        rows **in place**, because the original layer does; ``"exact"`` leaves them as they are.
-    label : Tensor of shape (M,), int64 or int32
+        rows **in place**, because the original layer does; ``"exact"`` leaves them as they are, and
+        so does ``"caffe"`` with a weight that other operations computed (not a leaf).
+    label : Tensor of shape (M,) of integers
         Classes, counted from 0.
     lambda_ : float or Tensor of shape ()
         Annealing weight, >= 0: 0 is the full margin, large values approach a plain product.
@@ -108,11 +115,12 @@ def margin_inner_product(
     tensor([[ 1.,  0.],
             [-3.,  1.]])
     """
-    exact = is_exact(gradient)
-    if not exact:
+    # Writing into a computed weight would corrupt the backward of what computed it.
+    in_place = not is_exact(gradient) and (weight.is_leaf or not weight.requires_grad)
+    if in_place:
         normalize_rows_(weight)
     return margin_logits(
-        x, weight, label, lambda_, margin, gradient, ignore_index, unit_rows=not exact
+        x, weight, label, lambda_, margin, gradient, ignore_index, unit_rows=in_place
     )
 
 
@@ -133,7 +141,7 @@ def margin_logits(
     """
     if not isinstance(lambda_, Tensor):
         lambda_ = torch.full((), lambda_, dtype=torch.float64, device=x.device)
-    if label.dtype == torch.int32:
+    if label.dtype in (torch.int32, torch.int16, torch.int8, torch.uint8):
         label = label.long()
     return _OPS.margin_inner_product(
         x, weight, label, lambda_, margin_of(margin), is_exact(gradient), unit_rows, ignore_index
