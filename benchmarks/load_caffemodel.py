@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+
 from sphereface.proto import schema
 from sphereface.weights import copy_blob, load_weights, write_caffemodel
 

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+
 from sphereface.errors import SphereFaceError
 from sphereface.proto.wire import FIXED32, LENGTH, VARINT, encode_key, encode_varint
 from sphereface.weights import (

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from sphereface.errors import SphereFaceError
 from sphereface.proto import wire
 from sphereface.proto.wire import (

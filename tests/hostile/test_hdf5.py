@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+
 from sphereface.errors import SphereFaceError
 from sphereface.weights import hdf5, load_weights, read_caffemodel_h5, write_caffemodel_h5
 

@@ -12,6 +12,7 @@ MAX_LINES = 400
 TORCH_FREE = [
     "sphereface",
     "sphereface.cli.main",
+    "sphereface.data",
     "sphereface.evaluation",
     "sphereface.numpy_ops",
     "sphereface.proto.schema",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-FOLDER = Path(__file__).parents[1] / "golden" / "layers"
+FOLDER = Path(__file__).parents[2] / "golden" / "layers"
 FILES = sorted(FOLDER.glob("margin_*.npz"))
 
 
