@@ -4,32 +4,14 @@ import torch
 import torch.nn.functional as F
 
 import sphereface
+from margin_samples import op_arguments, run, sample
 from reference import a_softmax
 from reference.margin_goldens import FILES, read
-from sphereface import SphereFaceError
 from sphereface.ops import normalize_rows_
 
 MARGINS = [1, 2, 3, 4]
 LAMBDAS = [0.0, 0.75, 5.0, 1000.0]
 OPS = torch.ops.sphereface
-
-
-def sample(rng, rows=9, features=13, classes=17, dtype=torch.float64, device="cpu"):
-    """x, weight, label (one class repeated) and grad, away from nothing in particular."""
-    x = torch.tensor(rng.normal(size=(rows, features)), dtype=dtype, device=device)
-    weight = torch.tensor(rng.normal(size=(classes, features)), dtype=dtype, device=device)
-    label = torch.tensor(rng.integers(classes, size=rows), device=device)
-    label[-1] = label[0]
-    grad = torch.tensor(rng.normal(size=(rows, classes)), dtype=dtype, device=device)
-    return x, weight, label, grad
-
-
-def run(x, weight, label, grad, lambda_, margin, gradient, **options):
-    x = x.detach().clone().requires_grad_()
-    weight = weight.detach().clone().requires_grad_()
-    y = sphereface.margin_inner_product(x, weight, label, lambda_, margin, gradient, **options)
-    y.backward(grad)
-    return y.detach(), x.grad, weight.grad, weight.detach()
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
@@ -267,16 +249,6 @@ def test_result_does_not_depend_on_threads(rng):
         torch.testing.assert_close(ours, other, rtol=1e-5, atol=1e-5)
 
 
-def op_arguments(rng, device, exact, unit_rows, requires_grad):
-    x, weight, label, grad = sample(rng, dtype=torch.float32, device=device)
-    if unit_rows:
-        normalize_rows_(weight)
-    x.requires_grad_(requires_grad)
-    weight.requires_grad_(requires_grad)
-    lambda_ = torch.tensor(5.0, device=device)
-    return grad, x, weight, label, lambda_, 4, exact, unit_rows, None
-
-
 # opcheck of torch 2.14 reads .grad of tensors that are not leaves.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 @pytest.mark.parametrize("requires_grad", [False, True])
@@ -322,81 +294,3 @@ def test_only_wanted_gradients_are_computed(rng):
     y.backward(grad)
     assert x.grad is None
     assert weight.grad is not None
-
-
-BAD = {
-    "label above": (lambda a: a["label"].fill_(17), r"label\[0\] is 17; expected 0 to 16"),
-    "label below": (lambda a: a["label"][4:5].fill_(-1), r"label\[4\] is -1; expected 0 to 16"),
-    "labels": (lambda a: a.update(label=a["label"][:3]), r"label has shape \(3\); expected \(9,\)"),
-    "label dtype": (
-        lambda a: a.update(label=a["x"][:, 0]),
-        "label has dtype float64; expected int64",
-    ),
-    "features": (lambda a: a.update(x=a["x"][:, :5]), r"weight has shape \(17, 13\).*\(N, 5\)"),
-    "dimensions": (lambda a: a.update(x=a["x"][0]), r"x has shape \(13\); expected \(M, K\)"),
-    "mixed dtype": (lambda a: a.update(x=a["x"].float()), "weight has dtype float64 and x float32"),
-    "half": (
-        lambda a: a.update(x=a["x"].half(), weight=a["weight"].half()),
-        "dtype float16; on the CPU expected float32, float64 or bfloat16",
-    ),
-    "x nan": (lambda a: a["x"][6, 2:3].fill_(float("nan")), "x has a NaN.* in row 6"),
-    "x inf": (lambda a: a["x"][8, 2:3].fill_(float("inf")), "x has a NaN.* in row 8"),
-    "weight nan": (lambda a: a["weight"][16, :1].fill_(float("nan")), "weight has a NaN.* row 16"),
-    "lambda negative": (lambda a: a.update(lambda_=-1.0), "lambda_ is -1; expected a finite"),
-    "lambda nan": (lambda a: a.update(lambda_=float("nan")), "lambda_ is nan"),
-    "lambda": (lambda a: a.update(lambda_=torch.ones(2)), r"lambda_ has shape \(2\).*one value"),
-}
-
-
-@pytest.mark.parametrize("gradient", ["caffe", "exact"])
-@pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_named(case, gradient, rng):
-    change, message = BAD[case]
-    x, weight, label, _ = sample(rng)
-    arguments = {"x": x, "weight": weight, "label": label, "lambda_": 5.0}
-    change(arguments)
-    with pytest.raises(RuntimeError, match=message):
-        sphereface.margin_inner_product(**arguments, gradient=gradient)
-
-
-@pytest.mark.parametrize("name", ["weight", "label", "lambda_"])
-@pytest.mark.parametrize("elsewhere", ["meta", pytest.param("cpu", marks=pytest.mark.cuda)])
-def test_mixed_devices_are_named(elsewhere, name, rng):
-    device = "cpu" if elsewhere == "meta" else "cuda"
-    x, weight, label, _ = sample(rng, device=device)
-    arguments = {
-        "x": x,
-        "weight": weight,
-        "label": label,
-        "lambda_": torch.tensor(5.0, device=device),
-    }
-    arguments[name] = arguments[name].to(elsewhere)
-    with pytest.raises(RuntimeError, match=f"{name} is on {elsewhere} and x on {x.device}"):
-        sphereface.margin_inner_product(**arguments, gradient="exact")
-
-
-@pytest.mark.parametrize("grad_shape", [(9, 16), (8, 17)])
-def test_bad_grad_is_named(grad_shape, rng):
-    _, *arguments = op_arguments(rng, "cpu", False, True, False)
-    for op in (OPS.margin_inner_product_input_gradient, OPS.margin_inner_product_weight_gradient):
-        with pytest.raises(RuntimeError, match=r"grad has shape .*expected \(9, 17\)"):
-            op(torch.zeros(grad_shape), *arguments)
-
-
-@pytest.mark.parametrize("margin", [0, 5, "QUINTUPLE", 2.5, None])
-def test_bad_margin_is_named(margin, rng):
-    x, weight, label, _ = sample(rng)
-    with pytest.raises(SphereFaceError, match="margin is .*SINGLE, DOUBLE, TRIPLE, QUADRUPLE"):
-        sphereface.margin_inner_product(x, weight, label, 5.0, margin)
-
-
-def test_bad_gradient_is_named(rng):
-    x, weight, label, _ = sample(rng)
-    with pytest.raises(SphereFaceError, match='gradient is \'true\'; expected "caffe" or "exact"'):
-        sphereface.margin_inner_product(x, weight, label, 5.0, gradient="true")
-
-
-def test_in_place_needs_contiguous_rows(rng):
-    x, weight, label, _ = sample(rng)
-    with pytest.raises(RuntimeError, match=r"normalised in place and needs contiguous rows"):
-        sphereface.margin_inner_product(x, weight.t().contiguous().t(), label, 5.0)

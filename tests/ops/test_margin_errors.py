@@ -1,0 +1,87 @@
+"""Every kind of bad input, by the message that it gets."""
+
+import pytest
+import torch
+
+import sphereface
+from margin_samples import op_arguments, sample
+from sphereface import SphereFaceError
+
+OPS = torch.ops.sphereface
+
+BAD = {
+    "label above": (lambda a: a["label"].fill_(17), r"label\[0\] is 17; expected 0 to 16"),
+    "label below": (lambda a: a["label"][4:5].fill_(-1), r"label\[4\] is -1; expected 0 to 16"),
+    "labels": (lambda a: a.update(label=a["label"][:3]), r"label has shape \(3\); expected \(9,\)"),
+    "label dtype": (
+        lambda a: a.update(label=a["x"][:, 0]),
+        "label has dtype float64; expected int64",
+    ),
+    "features": (lambda a: a.update(x=a["x"][:, :5]), r"weight has shape \(17, 13\).*\(N, 5\)"),
+    "dimensions": (lambda a: a.update(x=a["x"][0]), r"x has shape \(13\); expected \(M, K\)"),
+    "mixed dtype": (lambda a: a.update(x=a["x"].float()), "weight has dtype float64 and x float32"),
+    "half": (
+        lambda a: a.update(x=a["x"].half(), weight=a["weight"].half()),
+        "dtype float16; on the CPU expected float32, float64 or bfloat16",
+    ),
+    "x nan": (lambda a: a["x"][6, 2:3].fill_(float("nan")), "x has a NaN.* in row 6"),
+    "x inf": (lambda a: a["x"][8, 2:3].fill_(float("inf")), "x has a NaN.* in row 8"),
+    "weight nan": (lambda a: a["weight"][16, :1].fill_(float("nan")), "weight has a NaN.* row 16"),
+    "lambda negative": (lambda a: a.update(lambda_=-1.0), "lambda_ is -1; expected a finite"),
+    "lambda nan": (lambda a: a.update(lambda_=float("nan")), "lambda_ is nan"),
+    "lambda": (lambda a: a.update(lambda_=torch.ones(2)), r"lambda_ has shape \(2\).*one value"),
+}
+
+
+@pytest.mark.parametrize("gradient", ["caffe", "exact"])
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_named(case, gradient, rng):
+    change, message = BAD[case]
+    x, weight, label, _ = sample(rng)
+    arguments = {"x": x, "weight": weight, "label": label, "lambda_": 5.0}
+    change(arguments)
+    with pytest.raises(RuntimeError, match=message):
+        sphereface.margin_inner_product(**arguments, gradient=gradient)
+
+
+@pytest.mark.parametrize("name", ["weight", "label", "lambda_"])
+@pytest.mark.parametrize("elsewhere", ["meta", pytest.param("cpu", marks=pytest.mark.cuda)])
+def test_mixed_devices_are_named(elsewhere, name, rng):
+    device = "cpu" if elsewhere == "meta" else "cuda"
+    x, weight, label, _ = sample(rng, device=device)
+    arguments = {
+        "x": x,
+        "weight": weight,
+        "label": label,
+        "lambda_": torch.tensor(5.0, device=device),
+    }
+    arguments[name] = arguments[name].to(elsewhere)
+    with pytest.raises(RuntimeError, match=f"{name} is on {elsewhere} and x on {x.device}"):
+        sphereface.margin_inner_product(**arguments, gradient="exact")
+
+
+@pytest.mark.parametrize("grad_shape", [(9, 16), (8, 17)])
+def test_bad_grad_is_named(grad_shape, rng):
+    _, *arguments = op_arguments(rng, "cpu", False, True, False)
+    for op in (OPS.margin_inner_product_input_gradient, OPS.margin_inner_product_weight_gradient):
+        with pytest.raises(RuntimeError, match=r"grad has shape .*expected \(9, 17\)"):
+            op(torch.zeros(grad_shape), *arguments)
+
+
+@pytest.mark.parametrize("margin", [0, 5, "QUINTUPLE", 2.5, None])
+def test_bad_margin_is_named(margin, rng):
+    x, weight, label, _ = sample(rng)
+    with pytest.raises(SphereFaceError, match="margin is .*SINGLE, DOUBLE, TRIPLE, QUADRUPLE"):
+        sphereface.margin_inner_product(x, weight, label, 5.0, margin)
+
+
+def test_bad_gradient_is_named(rng):
+    x, weight, label, _ = sample(rng)
+    with pytest.raises(SphereFaceError, match='gradient is \'true\'; expected "caffe" or "exact"'):
+        sphereface.margin_inner_product(x, weight, label, 5.0, gradient="true")
+
+
+def test_in_place_needs_contiguous_rows(rng):
+    x, weight, label, _ = sample(rng)
+    with pytest.raises(RuntimeError, match=r"normalised in place and needs contiguous rows"):
+        sphereface.margin_inner_product(x, weight.t().contiguous().t(), label, 5.0)
