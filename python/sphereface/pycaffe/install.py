@@ -30,7 +30,11 @@ def install() -> None:
     >>> from caffe.proto import caffe_pb2
     """
     package = sys.modules[_PACKAGE]
-    known = sys.modules.setdefault("caffe", package)
+    known = sys.modules.get("caffe")
+    spec = getattr(known, "__spec__", None)
+    # Any folder named caffe on the path can be imported, as a namespace package without an origin.
+    if known is None or (spec is not None and spec.origin is None):
+        known = sys.modules["caffe"] = package
     if known is not package:
         raise SphereFaceError(
             f"another caffe is imported already: {getattr(known, '__file__', known)}",
