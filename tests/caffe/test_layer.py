@@ -64,3 +64,14 @@ def test_copies_keep_the_message(copied):
     twin.layer("l").weight.data.zero_()
     assert net.layer("l").weight.any()
     assert twin.layer("l") is twin.get_submodule("l")
+
+
+def test_a_blob_beyond_all_memory_names_the_layer():
+    net = (
+        'input: "x" input_shape { dim: [1, 2000000000] } layer { name: "fc" type: "InnerProduct" '
+        'bottom: "x" top: "y" inner_product_param { num_output: 2000000000 } }'
+    )
+    with pytest.raises(
+        SphereFaceError, match=r'layer "fc" .*no memory for blob weight of shape \(2000000000, 2000'
+    ):
+        load(net)

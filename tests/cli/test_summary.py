@@ -37,7 +37,7 @@ def test_level_and_stage(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["sphereface_20_deploi"], "sphereface_20_deploi: cannot be read"),
+        (["sphereface_20_deploi"], 'did you mean "sphereface_20_deploy"?'),
         (["sphereface_4_train"], 'does not tell the shape of input "data"'),
         (["det1", "--batch", "0"], "--batch: 0; expected at least 1"),
         (["det1", "--input-shape", "data"], '--input-shape: "data"; expected BLOB=N,C,H,W'),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -55,4 +56,28 @@ def test_errors_carry_the_file(tmp_path):
     path = tmp_path / "net.prototxt"
     path.write_text('layer { nme: "x" }')
     with pytest.raises(SphereFaceError, match=r'net\.prototxt:1:9: unknown field "nme"'):
+        read_net(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            'layers { type: RELU }\nlayer { type: "ReLU" }',
+            '"layers" (1) and "layer" (1) in one net',
+        ),
+        ('input: "x" input_dim: 1\n', "1 input and 1 input_dim"),
+    ],
+)
+def test_errors_of_the_upgrade_carry_the_file(text, problem, tmp_path):
+    path = tmp_path / "net.prototxt"
+    path.write_text('name: "n"\n' + text)
+    with pytest.raises(SphereFaceError, match=re.escape(f'{path}: net "n": {problem}')):
+        read_net(path)
+
+
+def test_weights_in_the_place_of_the_prototxt(tmp_path):
+    path = tmp_path / "net.caffemodel"
+    path.write_bytes(b"\n\x04ORL4\xa2\x06\x10\x00\x00")
+    with pytest.raises(SphereFaceError, match="a binary file; expected a prototxt"):
         read_net(path)

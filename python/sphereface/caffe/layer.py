@@ -8,6 +8,7 @@ docs/adding_layers.md shows how to write one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -123,10 +124,16 @@ class Layer(nn.Module):
         self.blob_names.append(name)
         if filler is not None:
             self._fillers[name] = filler
+        try:
+            blob = torch.zeros(shape)
+        except RuntimeError:  # no memory, or a size beyond 64 bits
+            raise self.error(
+                f"no memory for blob {name} of shape {tuple(shape)}, {math.prod(shape)} values"
+            ) from None
         if buffer:
-            self.register_buffer(name, torch.zeros(shape))
+            self.register_buffer(name, blob)
         else:
-            self.register_parameter(name, nn.Parameter(torch.zeros(shape), self.lr_mult[-1] != 0))
+            self.register_parameter(name, nn.Parameter(blob, self.lr_mult[-1] != 0))
 
     def fill(self, generator: torch.Generator | None = None) -> None:
         """Fill the blobs that have a filler; once, and not at all if weights replace them."""

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sphereface.errors import SphereFaceError
+from sphereface.errors import SphereFaceError, nearest
 from sphereface.resources import prototxt_names, prototxt_path
 
 if TYPE_CHECKING:
@@ -43,10 +43,21 @@ def add_net_options(parser: argparse.ArgumentParser) -> None:
 
 
 def prototxt_file(name: str) -> Path:
-    """Return the path of `name`, which is a file or the name of a packaged prototxt."""
+    """Return the path of `name`, which is a file or the name of a packaged prototxt.
+
+    Raises
+    ------
+    SphereFaceError
+        It is neither, but is close to the name of a packaged one.
+    """
     path = Path(name)
-    if not path.exists() and name.removesuffix(".prototxt") in prototxt_names():
+    if path.exists():
+        return path
+    names = prototxt_names()
+    if name.removesuffix(".prototxt") in names:
         return prototxt_path(name)
+    if name.isidentifier() and (fix := nearest(name, names)):
+        raise SphereFaceError("no such file and no packaged net", where=name, fix=fix)
     return path
 
 

@@ -66,7 +66,7 @@ def read_net(
     """
     text, source = load_text(prototxt)
     located = parse(text, "NetParameter", source)
-    upgraded = upgrade_net(located.message)
+    upgraded = upgrade_net(located.message, source)
     lines = [located.layer_lines[i] if i >= 0 else 0 for i in upgraded.origin]
     net = upgraded.message
     if phase is not None:

@@ -73,6 +73,13 @@ def load_text(prototxt: str | os.PathLike[str], source: str = "") -> tuple[str, 
         raise SphereFaceError(
             f"cannot be read ({error.strerror})", where=str(path), fix="check the path"
         ) from None
+    if b"\0" in data[:4096]:
+        raise SphereFaceError(
+            "a binary file",
+            where=str(path),
+            expected="a prototxt, which is UTF-8 text",
+            fix="the prototxt comes before the caffemodel",
+        )
     # Comments in legacy encodings are common; they are skipped, whatever their bytes.
     return data.decode("utf-8-sig", "surrogateescape"), source or str(path)
 

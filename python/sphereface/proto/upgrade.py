@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from sphereface.errors import SphereFaceError
 from sphereface.proto import schema
 from sphereface.proto.upgrade_fields import (
     freeze_batch_norm,
@@ -47,13 +48,15 @@ def _copy(message: Any) -> Any:
     return schema.current(result)
 
 
-def upgrade_net(net: Any) -> Upgraded:
+def upgrade_net(net: Any, source: str = "") -> Upgraded:
     """Upgrade a NetParameter from text or from a binary net, as Caffe does when it reads one.
 
     Parameters
     ----------
     net : Message
         The NetParameter; it stays as it is.
+    source : str, optional
+        Name of its file, for errors.
 
     Returns
     -------
@@ -65,7 +68,16 @@ def upgrade_net(net: Any) -> Upgraded:
     SphereFaceError
         The old form is contradictory; see `upgrade_v0`, `upgrade_v1` and `upgrade_inputs`.
     """
-    net = _copy(net)
+    try:
+        return _upgrade_net(_copy(net))
+    except SphereFaceError as error:
+        where = ": ".join(filter(None, (source, error.where)))
+        raise SphereFaceError(
+            error.problem, where=where, expected=error.expected, fix=error.fix
+        ) from None
+
+
+def _upgrade_net(net: Any) -> Upgraded:
     changes = []
     origin = list(range(len(net.layers) or len(net.layer)))
     if is_v0(net):

@@ -105,7 +105,7 @@ def _upgrade_text(path: Path) -> UpgradedFile:
     if kind == "solver":
         result = upgrade_solver(parse(text, "SolverParameter", source).message)
     else:
-        result = upgrade_net(parse(text, "NetParameter", source).message)
+        result = upgrade_net(parse(text, "NetParameter", source).message, source)
     content = write(result.message).encode() if result.changes else path.read_bytes()
     return UpgradedFile(kind, result.changes, (content,))
 
@@ -131,7 +131,7 @@ def _upgrade_binary(path: str | os.PathLike[str]) -> UpgradedFile:
             net_fields.append(bytes(view[field.start : field.end]))
     headers = [_framed(layer.field.number, [layer.header]) for layer in layers]
     skeleton = schema.decode("NetParameter", b"".join([*net_fields, *headers]), reader.source)
-    upgraded = upgrade_net(skeleton)
+    upgraded = upgrade_net(skeleton, reader.source)
     notes = tuple(layer.note for layer in layers if layer.note)
     if not upgraded.changes:
         return UpgradedFile("binary net", (), (view,))

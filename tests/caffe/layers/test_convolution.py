@@ -140,7 +140,7 @@ def test_no_filler_is_zero(layer_net):
         ("num_output: 3 kernel_size: 2 group: 0", (1, 2, 4, 4), "group 0"),
         ("num_output: 3 kernel_size: 2 group: 2", (1, 2, 4, 4), "num_output 3 with group 2"),
         ("num_output: 4 kernel_size: 2 group: 2", (1, 3, 4, 4), "channels 3 with group 2"),
-        ("kernel_size: 2", (1, 2, 4, 4), "num_output 0"),
+        ("kernel_size: 2", (1, 2, 4, 4), "num_output 0; expected at least 1"),
         ("num_output: 3 kernel_size: 2", (1, 2, 4, 4, 4, 4), "4 spatial axes"),
     ],
 )

@@ -47,6 +47,8 @@ class Convolution(SlidingKernel):
         self.channels = bottom_shapes[0][self.axis]
         self.group = self.group_count()
         self.num_output = self.options.num_output
+        if self.num_output < 1:
+            raise self.error(f"num_output {self.num_output}", expected="at least 1")
         for name, value in (("num_output", self.num_output), ("bottom channels", self.channels)):
             if value < 1 or value % self.group:
                 raise self.error(
