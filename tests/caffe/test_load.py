@@ -162,3 +162,13 @@ def test_a_training_net_starts_at_the_loss_of_chance():
     # Slopes without a ParamSpec learn too.
     trained = {key for key, parameter in net.named_parameters() if parameter.grad is not None}
     assert {"conv1_1.weight", "conv1_1.bias", "relu1_1.weight", "fc6.weight"} <= trained
+
+
+def test_weights_of_other_names_are_told(tmp_path):
+    text = (
+        'input: "x" input_dim: 1 input_dim: 3 input_dim: 1 input_dim: 1 layer {{ name: "{}" '
+        'type: "InnerProduct" bottom: "x" top: "y" inner_product_param {{ num_output: 2 }} }}'
+    )
+    load(text.format("fc1")).save(tmp_path / "w.caffemodel")
+    with pytest.warns(UserWarning, match="no layer of net .* has weights there.* fc1"):
+        load(text.format("fc"), tmp_path / "w.caffemodel")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -77,7 +78,14 @@ def load(
     with importing_allowed(allow_python):
         net = Net(graph, phase=phase, input_shapes=input_shapes, fill=fill, generator=generator)
     if caffemodel is not None:
-        net.copy_from(caffemodel, generator=generator)
+        report = net.copy_from(caffemodel, generator=generator)
+        if not report.loaded and any(net.learnable_blobs()):
+            # Caffe goes on, which nobody can have wanted.
+            warnings.warn(
+                f"{os.fspath(caffemodel)}: no layer of net {net.name!r} has weights there; all "
+                f"start from their fillers; its layers are {', '.join(report.skipped) or 'none'}",
+                stacklevel=2,
+            )
     return net
 
 

@@ -16,6 +16,15 @@ from sphereface.pycaffe.mode import set_device, set_mode_cpu, set_mode_gpu, set_
 from sphereface.pycaffe.net import Net
 from sphereface.pycaffe.net_spec import NetSpec, layers, params, to_proto
 from sphereface.pycaffe.proto.caffe_pb2 import TEST, TRAIN
+from sphereface.pycaffe.ranks import (
+    has_nccl,
+    init_log,
+    set_multiprocess,
+    set_solver_count,
+    set_solver_rank,
+    solver_count,
+    solver_rank,
+)
 from sphereface.pycaffe.solver import (
     AdaDeltaSolver,
     AdaGradSolver,
@@ -41,6 +50,8 @@ __all__ = [
     "RMSPropSolver",
     "SGDSolver",
     "get_solver",
+    "has_nccl",
+    "init_log",
     "install",
     "io",
     "layer_type_list",
@@ -50,7 +61,12 @@ __all__ = [
     "set_device",
     "set_mode_cpu",
     "set_mode_gpu",
+    "set_multiprocess",
     "set_random_seed",
+    "set_solver_count",
+    "set_solver_rank",
+    "solver_count",
+    "solver_rank",
     "to_proto",
 ]
 

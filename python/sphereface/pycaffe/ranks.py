@@ -1,0 +1,63 @@
+"""What pycaffe tells and sets about parallel training: here, one process and one solver.
+
+Source: pycaffe's _caffe.cpp. What differs: several devices are trained by ``sphereface train``, so
+more than one solver is refused here, and NCCL is never there.
+"""
+
+from __future__ import annotations
+
+from sphereface.errors import SphereFaceError
+
+__all__ = [
+    "has_nccl",
+    "init_log",
+    "set_multiprocess",
+    "set_solver_count",
+    "set_solver_rank",
+    "solver_count",
+    "solver_rank",
+]
+
+
+def has_nccl() -> bool:
+    """Return False: scripts then take their way without NCCL."""
+    return False
+
+
+def solver_count() -> int:
+    """Return 1."""
+    return 1
+
+
+def solver_rank() -> int:
+    """Return 0."""
+    return 0
+
+
+def set_solver_count(count: int) -> None:
+    """Accept 1."""
+    _only("set_solver_count", count, 1)
+
+
+def set_solver_rank(rank: int) -> None:
+    """Accept 0."""
+    _only("set_solver_rank", rank, 0)
+
+
+def set_multiprocess(multiprocess: bool) -> None:
+    """Accept False."""
+    _only("set_multiprocess", multiprocess, False)
+
+
+def init_log(level: int = 0) -> None:
+    """Do nothing: there is no glog to start."""
+
+
+def _only(where: str, given: object, possible: object) -> None:
+    if given != possible:
+        raise SphereFaceError(
+            f"{given}",
+            where=where,
+            expected=f"{possible}, for one process",
+            fix="train on several devices with: sphereface train --solver S.prototxt --gpu 0,1",
+        )
