@@ -27,7 +27,7 @@ def test_one_based_labels():
     with pytest.raises(SphereFaceError, match="list.txt:3: label 3; .*1-based: subtract 1"):
         check_labels(placed([1, 2, 3]), 3)
     (warning,) = check_labels(placed([1, 2, 3]), 4).warnings
-    assert warning.startswith("1 of 4 class without an image: 0; are the labels 1-based?")
+    assert warning.startswith("1 of 4 classes without an image: 0; are the labels 1-based?")
 
 
 def test_empty_classes():

@@ -254,6 +254,13 @@ def test_weights_of_the_solver_and_of_files(regression, rows, folder):
     assert torch.equal(third.net.layer("fc").bias, trained.net.layer("fc").bias)
 
 
+def test_layers_that_the_weights_lack_are_told(regression, recording):
+    solver = regression('base_lr: 0.1 lr_policy: "fixed"')
+    solver.copy_from({"other": [np.zeros((2, 3), np.float32)]})
+    assert recording.messages[-2] == "Ignoring source layer other"
+    assert "nothing was copied" in recording.messages[-1]
+
+
 def test_apply_update_uses_gradients_of_the_caller(regression, rows):
     text = 'base_lr: 0.1 momentum: 0.9 lr_policy: "step" stepsize: 1 gamma: 0.5'
     by_hand, by_step = regression(text), regression(text)

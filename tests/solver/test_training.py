@@ -122,7 +122,7 @@ def test_bad_images_stop_the_run_or_are_counted(tmp_path, capsys):
     with pytest.raises(SphereFaceError, match=r"list.txt:14.*1_3.png"):
         train(TrainOptions(str(solver), gpu="none"))
     train(TrainOptions(str(solver), gpu="none", data=DataOptions(skip_bad_images=True)))
-    assert 'Data layer "data" skipped 1 bad images' in capsys.readouterr().err
+    assert 'Data layer "data" skipped 1 bad image\n' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("rate", ["100", "1e20"])

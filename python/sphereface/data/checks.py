@@ -53,11 +53,8 @@ class LabelReport:
             return ()
         shown = ", ".join(map(str, self.empty[:_SHOWN]))
         more = ", ..." if len(self.empty) > _SHOWN else ""
-        plural = len(self.empty) != 1
-        text = (
-            f"{len(self.empty)} of {self.classes} class{'es' if plural else ''} without an image:"
-            f" {shown}{more}"
-        )
+        plural = "es" if self.classes != 1 else ""
+        text = f"{len(self.empty)} of {self.classes} class{plural} without an image: {shown}{more}"
         if self.empty == (0,):
             text += "; are the labels 1-based? Caffe's begin with 0"
         return (text,)

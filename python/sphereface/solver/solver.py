@@ -235,12 +235,24 @@ class Solver:
         ----------
         names : path or mapping
             Caffemodels, binary or HDF5, separated by commas; or {layer name: [arrays]}. Layers
-            that a file lacks stay as they are.
+            that a file lacks stay as they are; the callbacks are told which.
         """
         sources = [names] if isinstance(names, Mapping) else os.fspath(names).split(",")
+        loaded: set[str] = set()
+        left: set[str] = set()
         for source in sources:
-            for net in (self.net, *self.test_nets):
+            report = self.net.copy_from(source)
+            for net in self.test_nets:
                 net.copy_from(source)
+            for name in report.skipped:
+                self.tell(f"Ignoring source layer {name}")
+            loaded |= report.loaded.keys()
+            left |= report.left.keys()
+        if not loaded:
+            self.tell("Warning: the weights have no layer of the net's; nothing was copied")
+        elif left - loaded:
+            kept = ", ".join(sorted(left - loaded))
+            self.tell(f"Not in the weights, left as they were: {kept}")
 
     def snapshot(self) -> SnapshotFiles | None:
         """Write caffemodel, solverstate and sidecar; return their names (rank 0 only)."""

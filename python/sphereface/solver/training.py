@@ -261,4 +261,5 @@ def _tell_bad_images(solver: Solver) -> None:
         for name, member in getattr(source, "members", {}).items():
             bad = getattr(member, "bad", {})
             if bad:
-                solver.tell(f'Data layer "{name}" skipped {len(bad)} bad images')
+                plural = "s" if len(bad) > 1 else ""
+                solver.tell(f'Data layer "{name}" skipped {len(bad)} bad image{plural}')
