@@ -41,7 +41,7 @@ struct Cpu {
   // 16-bit gradients are summed in one piece, because every piece rounds.
   template <typename T>
   static constexpr int64_t chunk_bytes() {
-    return sizeof(T) < 4 ? int64_t{1} << 26 : int64_t{1} << 21;
+    return sizeof(T) < 4 ? int64_t{1} << 26 : int64_t{1} << 22;
   }
 
   template <typename T>

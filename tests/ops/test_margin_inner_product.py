@@ -92,7 +92,6 @@ def test_caffe_gradient_is_not_the_gradient(rng):
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 3e-7), (torch.bfloat16, 8e-3)])
 @pytest.mark.parametrize("gradient", ["caffe", "exact"])
 def test_lower_precisions(gradient, dtype, bound, rng, device, norm_error):
-    # 1500 classes: several pieces of the weight on the CPU.
     tensors = sample(rng, rows=24, features=200, classes=1500, dtype=dtype, device=device)
     x, weight, label, grad = tensors
     y, dx, dweight, _ = run(x, weight, label, grad, 2.0, 4, gradient)
@@ -105,8 +104,8 @@ def test_lower_precisions(gradient, dtype, bound, rng, device, norm_error):
 
 @pytest.mark.parametrize("gradient", ["caffe", "exact"])
 def test_pieces_of_the_weight_do_not_show(gradient, rng, norm_error):
-    # 1 MiB of float64 rows a piece: 2000 x 256 makes four of them.
-    x, weight, label, grad = sample(rng, rows=12, features=256, classes=2000)
+    # 4 MiB of float64 rows a piece: 5000 x 256 makes three of them.
+    x, weight, label, grad = sample(rng, rows=12, features=256, classes=5000)
     arrays = [t.numpy() for t in (grad, x, weight, label)]
     backward = a_softmax.caffe_backward if gradient == "caffe" else a_softmax.exact_backward
     y, dx, dweight, _ = run(x, weight, label, grad, 5.0, 4, gradient)
