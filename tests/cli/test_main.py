@@ -141,3 +141,10 @@ def test_the_list_is_the_folder() -> None:
         path.stem for path in folder.glob("*.py") if "\ndef add_parser(" in path.read_text()
     ]
     assert sorted(cli.COMMANDS) == sorted(commands)
+
+
+def test_caffes_single_dash_is_understood(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    missing = tmp_path / "solver.prototxt"
+    for arguments in (["-solver", str(missing), "-gpu", "none"], [f"-solver={missing}"]):
+        assert cli.main(["train", *arguments]) == 2
+        assert str(missing) in capsys.readouterr().err

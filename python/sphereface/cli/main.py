@@ -36,6 +36,22 @@ COMMANDS = (
     "demo",
 )
 
+# Flags of ``caffe train``, which old scripts write with one dash.
+_CAFFE_FLAGS = frozenset(
+    [
+        "-gpu",
+        "-iterations",
+        "-level",
+        "-phase",
+        "-sighup_effect",
+        "-sigint_effect",
+        "-snapshot",
+        "-solver",
+        "-stage",
+        "-weights",
+    ]
+)
+
 _BAD_INPUT, _INTERRUPTED, _BROKEN_PIPE = 2, 130, 141  # the last two as a shell reports the signals
 
 
@@ -52,7 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         0; 2 after bad input or an unusable file, told in one line on stderr; 130 after Ctrl-C.
     """
-    args = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    args = _parser().parse_args([_with_two_dashes(argument) for argument in given])
     try:
         code: int = args.run(args)
         sys.stdout.flush()
@@ -87,3 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         command = importlib.import_module(f"sphereface.cli.{name}")
         command.add_parser(subparsers).set_defaults(run=command.run)
     return parser
+
+
+def _with_two_dashes(argument: str) -> str:
+    return f"-{argument}" if argument.partition("=")[0] in _CAFFE_FLAGS else argument
