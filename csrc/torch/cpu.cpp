@@ -38,7 +38,7 @@ struct Cpu {
   }
 
   // Small pieces keep a product's operands in cache (MKL's A B^T gains half of its speed on AMD).
-  // 16-bit gradients are summed in one piece, because every piece rounds.
+  // 16-bit gradients take far larger ones, because every piece that is summed rounds.
   template <typename T>
   static constexpr int64_t chunk_bytes() {
     return sizeof(T) < 4 ? int64_t{1} << 26 : int64_t{1} << 22;
