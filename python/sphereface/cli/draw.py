@@ -13,12 +13,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     """Add the options of ``sphereface draw``."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "draw",
-        help="picture of a net, SVG or PNG",
-        description="Draws the layers of a net as boxes and its blobs, with their shapes, as"
-        " arrows. Layers that work in place are stripes of the box whose blob they change.",
+        help="picture of a net: SVG, PNG, PDF, HTML to zoom and search",
+        description="Draws the layers of a net as boxes with the shapes of their tops. Layers that"
+        " work in place are stripes of the box whose blob they change.",
     )
     add_net_options(parser)
-    parser.add_argument("picture", help="file to write: .svg, or .png (needs matplotlib)")
+    parser.add_argument("picture", help="file to write: .svg, .png, .pdf, .html or .dot")
+    parser.add_argument(
+        "--fold", action="store_true", help="draw blocks that repeat once, with their number"
+    )
     return parser
 
 
@@ -26,6 +29,6 @@ def run(args: argparse.Namespace) -> int:
     """Write the picture."""
     from sphereface.inspection import draw
 
-    draw(build_net(args), args.picture)
+    draw(build_net(args), args.picture, folded=args.fold)
     print(args.picture)
     return 0
