@@ -1,8 +1,8 @@
 """Repeated blocks of a net's diagram, found so that each is drawn once.
 
 A block is a run of boxes that comes again at once: the same kinds of layers, shapes and arrows,
-counted backwards from each box. Deep nets are little else: the released SphereFace-64 is 29 units of
-three boxes and four changes of resolution.
+counted backwards from each box. Deep nets are little else: the released SphereFace-64 is 29 units
+of three boxes and four changes of resolution.
 """
 
 from __future__ import annotations
