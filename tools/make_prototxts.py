@@ -5,7 +5,9 @@
 
 This is the single source of those files. SphereFace-20 and -64 are the definitions that the authors
 released, layer by layer (their 64 has 62 convolutions); 4, 10, 36 and 64_paper follow the table of
-the paper in the same style. det1 to det3 are the released MTCNN nets.
+the paper in the same style, 6 is the net that users published beside them. Those called _bn have
+BatchNorm and Scale before each PReLU, as some users' files do, for training from scratch on little
+data. det1 to det3 are the released MTCNN nets.
 """
 
 from __future__ import annotations
@@ -20,12 +22,14 @@ FOLDER = Path(__file__).resolve().parents[1] / "models" / "prototxt"
 # Residual units in the stages of 64, 128, 256 and 512 channels.
 UNITS = {
     "4": (0, 0, 0, 0),
+    "6": (0, 0, 1, 0),
     "10": (0, 1, 2, 0),
     "20": (1, 2, 4, 1),
     "36": (2, 4, 8, 2),
     "64": (3, 7, 16, 3),
     "64_paper": (3, 8, 16, 3),
 }
+NORMALISED = ("4", "6", "10")  # depths that have a variant with batch normalisation
 CHANNELS = (64, 128, 256, 512)
 CASIA_CLASSES = 10572
 
@@ -82,6 +86,9 @@ solver_mode: CPU
 TWO_GPUS = """\
 # The original was trained on two GPUs with batch_size 256 each, 512 images a step; on one GPU,
 # iter_size: 2 gives that batch (and lets lambda fall twice as fast).
+"""
+NORMALISED_NOTE = """\
+# BatchNorm's statistics are those of one batch on one device; iter_size does not enlarge it.
 """
 NO_ORIGINAL = """\
 # No solver of this depth was released; its authors used "basically the same" as for 20 layers.
@@ -153,6 +160,13 @@ def prelu(name: str, blob: str, body: str = "") -> str:
     return layer(name, "PReLU", blob, blob, body)
 
 
+def normalised(suffix: str, blob: str) -> str:
+    """Return BatchNorm and Scale in place; BatchNorm's blobs are statistics, which do not learn."""
+    scale = "\n  scale_param { bias_term: true }"
+    norm = layer(f"batchnorm{suffix}", "BatchNorm", blob, blob, params(((0, 0),) * 3))
+    return norm + layer(f"scale{suffix}", "Scale", blob, blob, scale)
+
+
 def max_pooling(name: str, bottom: str, kernel_size: int) -> str:
     """Return a maximum over windows two apart."""
     body = f"\n  pooling_param {{ pool: MAX kernel_size: {kernel_size} stride: 2 }}"
@@ -187,12 +201,17 @@ def margin_head(num_output: int, base: int = 1000, lambda_min: int = 5) -> str:
     return head + layer("softmax_loss", "SoftmaxWithLoss", "fc6 label", "softmax_loss")
 
 
-def sphereface_body(units: tuple[int, ...]) -> str:
+def sphereface_body(units: tuple[int, ...], batch_norm: bool) -> str:
     """Return the layers from conv1_1 to fc5."""
+
+    def activation(place: str) -> str:
+        norm = normalised(place.removesuffix("_1"), f"conv{place}") if batch_norm else ""
+        return norm + prelu(f"relu{place}", f"conv{place}")
+
     text, blob = "", "data"
     for stage, (channels, count) in enumerate(zip(CHANNELS, units, strict=True), 1):
         name = f"conv{stage}_1"
-        text += convolution(name, blob, channels, stride=2, pad=1) + prelu(f"relu{stage}_1", name)
+        text += convolution(name, blob, channels, stride=2, pad=1) + activation(f"{stage}_1")
         blob = name
         for unit in range(count):
             bottom = blob
@@ -201,7 +220,7 @@ def sphereface_body(units: tuple[int, ...]) -> str:
                 text += convolution(
                     name, bottom, channels, pad=1, multipliers=WITHOUT_BIAS, weight_filler=GAUSSIAN
                 )
-                text += prelu(f"relu{stage}_{index}", name)
+                text += activation(f"{stage}_{index}")
                 bottom = name
             total = f"res{stage}_{index}"
             sum_of = "\n  eltwise_param { operation: SUM }"
@@ -210,17 +229,21 @@ def sphereface_body(units: tuple[int, ...]) -> str:
     return text + inner_product("fc5", blob, 512)
 
 
-def sphereface_files(depth: str, units: tuple[int, ...]) -> Iterator[tuple[str, str]]:
+def sphereface_files(depth: str, batch_norm: bool = False) -> Iterator[tuple[str, str]]:
     """Yield (name, text) of the train, deploy and solver files of a depth."""
+    units = UNITS[depth]
+    depth += "_bn" if batch_norm else ""
     title = header(f"SphereFace-{depth.replace('_', ', ')}: {units} residual units in its stages")
     name = f'name: "SpherefaceNet-{depth.replace("_", "-")}"\n'
-    body = sphereface_body(units)
+    body = sphereface_body(units, batch_norm)
     data = layer("data", "ImageData", "", "data label", CASIA_DATA)
     yield f"sphereface_{depth}_train", title + name + data + body + margin_head(CASIA_CLASSES)
     yield f"sphereface_{depth}_deploy", title + name + inputs(1, 3, 112, 96) + body
     title = header(f"Solver of SphereFace-{depth.replace('_', ', ')} on CASIA-WebFace") + TWO_GPUS
     if depth != "20":
         title += NO_ORIGINAL
+    if batch_norm:
+        title += NORMALISED_NOTE
     if depth.startswith("64"):
         title += DEEP
     yield f"sphereface_{depth}_solver", title + solver(f"sphereface_{depth}", SOLVER)
@@ -320,7 +343,8 @@ def mtcnn_files() -> Iterator[tuple[str, str]]:
 
 def files() -> dict[str, str]:
     """Return file name to text of everything in the folder."""
-    texts = [entry for depth, units in UNITS.items() for entry in sphereface_files(depth, units)]
+    texts = [entry for depth in UNITS for entry in sphereface_files(depth)]
+    texts += [entry for depth in NORMALISED for entry in sphereface_files(depth, batch_norm=True)]
     texts += [*digits_files(), *mtcnn_files()]
     return {f"{name}.prototxt": text for name, text in texts}
 

@@ -22,9 +22,10 @@ def prototxt_path(name: str) -> Path:
     Parameters
     ----------
     name : str
-        ``sphereface_N_deploy``, ``sphereface_N_train`` or ``sphereface_N_solver`` with N 4, 10, 20,
-        36, 64 (the released definition) or 64_paper; ``digits_deploy`` and so on; MTCNN's ``det1``,
-        ``det2``, ``det3``. ``.prototxt`` may follow.
+        ``sphereface_N_deploy``, ``sphereface_N_train`` or ``sphereface_N_solver`` with N 4, 6, 10,
+        20, 36, 64 (the released definition) or 64_paper, and 4_bn, 6_bn, 10_bn (with BatchNorm and
+        Scale); ``digits_deploy`` and so on; MTCNN's ``det1``, ``det2``, ``det3``. ``.prototxt`` may
+        follow.
 
     Raises
     ------

@@ -19,12 +19,20 @@ FOLDER = ROOT / "models" / "prototxt"
 # net: convolutions, units, deploy parameters, MACs (counted by hand and in the authors' files)
 FIGURES = {
     "4": (4, 0, 12_562_496, 164_290_560),
+    "6": (6, 1, 13_743_168, 362_471_424),
     "10": (10, 3, 15_219_264, 758_833_152),
     "20": (20, 8, 22_670_656, 1_749_737_472),
     "36": (36, 16, 32_778_816, 3_335_184_384),
     "64": (62, 29, 47_905_088, 5_911_535_616),
     "64_paper": (64, 30, 48_200_512, 6_109_716_480),
 }
+# With BatchNorm, which has no learned parameters, and a Scale of a gain and a bias a channel.
+CHANNELS = {"4": 960, "6": 960 + 2 * 256, "10": 960 + 2 * 128 + 4 * 256}
+NORMALISED = {
+    f"{depth}_bn": (*FIGURES[depth][:2], FIGURES[depth][2] + 2 * channels, FIGURES[depth][3])
+    for depth, channels in CHANNELS.items()
+}
+FIGURES.update(NORMALISED)
 
 # Convolutions of the released SphereFace-20: name, bottom, channels, opens a stage.
 RELEASED_20 = [
@@ -163,6 +171,27 @@ def test_64_is_the_released_definition() -> None:
     assert train[1:155] == deploy
     assert train[155:] == [expected_layer(FC6), expected_layer(LOSS)]
     assert train[0] == expected_layer(DATA)
+
+
+@pytest.mark.parametrize("depth", NORMALISED)
+def test_batch_norm_and_scale_stand_before_each_prelu(depth: str) -> None:
+    plain, normalised = (
+        layers(f"sphereface_{name}_deploy") for name in (depth.removesuffix("_bn"), depth)
+    )
+    assert [layer for layer in normalised if layer.type not in ("BatchNorm", "Scale")] == plain
+    for position, layer in enumerate(normalised):
+        if layer.type != "PReLU":
+            continue
+        blob = layer.top[0]
+        place = blob.removeprefix("conv").removesuffix("_1")
+        assert normalised[position - 2] == expected_layer(
+            f'name: "batchnorm{place}" type: "BatchNorm" bottom: "{blob}" top: "{blob}"'
+            + " param { lr_mult: 0 decay_mult: 0 }" * 3
+        )
+        assert normalised[position - 1] == expected_layer(
+            f'name: "scale{place}" type: "Scale" bottom: "{blob}" top: "{blob}"'
+            " scale_param { bias_term: true }"
+        )
 
 
 @pytest.mark.parametrize("depth", FIGURES)
