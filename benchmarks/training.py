@@ -31,7 +31,7 @@ from sphereface.proto import text
 from sphereface.resources import prototxt_path
 from sphereface.solver import Solver
 from sphereface.solver.distributed import Place, RankGroup
-from sphereface.solver.modes import Builder, Mode, ModePasses
+from sphereface.solver.modes import Mode, ModeNets
 
 CLASSES = 10572
 BY_HAND = "by hand"
@@ -59,8 +59,7 @@ def solver_step(
     param.net_param.CopyFrom(net)
     # Noise as images: at the real rate the loss would soon be no number, and end the run.
     param.base_lr, param.display = 1e-4, 0
-    solver = Solver(param, builder=Builder(channels_last=mode.channels_last), device=device)
-    solver.passes = ModePasses(solver.net, mode, solver.device, RankGroup(Place()))
+    solver = Solver(param, nets=ModeNets(mode, RankGroup(Place())), device=device)
     return lambda: solver.step(1, batch)
 
 

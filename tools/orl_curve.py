@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sphereface.caffe import DataOptions
 from sphereface.errors import SphereFaceError
 from sphereface.progress import Progress
 from sphereface.proto import text
 from sphereface.resources import prototxt_path
 from sphereface.solver import IterationRecord, Solver, SolverCallback
-from sphereface.solver.distributed import Place
+from sphereface.solver.nets import SolverNets
 from sphereface.solver.plot_log import log_figure, save_figure
 from sphereface.solver.read_log import TrainingLog
-from sphereface.solver.training import DataOptions, opener
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden" / "orl_sphereface4" / "orl_golden.npz"
 PEOPLE, PHOTOGRAPHS = 30, 10
@@ -80,9 +80,8 @@ def run(folder: Path, seed: int, progress: Progress) -> NDArray[np.float64]:
         param.net_param.CopyFrom(train_net(folder, listed))
         param.random_seed = seed
         losses = Losses(progress)
-        solver = Solver(
-            param, open_source=opener(DataOptions(), seed, Place(), stack), callbacks=[losses]
-        )
+        nets = stack.enter_context(SolverNets(DataOptions(seed=seed)))
+        solver = Solver(param, nets=nets, callbacks=[losses])
         solver.solve()
         return np.array(losses.rows)
 

@@ -7,7 +7,7 @@ import pytest
 
 from sphereface import pycaffe as caffe
 from sphereface.errors import SphereFaceError
-from sphereface.pycaffe.build import build_net
+from sphereface.pycaffe.build import open_with_splits
 
 TRIPLE = """
 import caffe
@@ -40,7 +40,7 @@ def test_phase_level_and_stage_choose_layers(write_net):
     """)
 
     def kept(*args):
-        names = [layer.name for layer in build_net(path, *args).layers]
+        names = [layer.name for layer in open_with_splits(path, *args).net.layers]
         return [name for name in names if "split" not in name]
 
     assert kept(caffe.TRAIN) == ["x", "train"]
@@ -56,7 +56,7 @@ layer { name: "b" type: "TanH" bottom: "x" top: "b" }
 layer { name: "c" type: "InnerProduct" bottom: "b" top: "c" }
 """)
     with pytest.raises(SphereFaceError, match=r'net.prototxt:5: layer "c" \(InnerProduct\)'):
-        build_net(path, caffe.TEST)
+        open_with_splits(path, caffe.TEST)
 
 
 def test_in_place_with_a_second_reader_is_refused_as_in_caffe(write_net):
@@ -66,7 +66,7 @@ def test_in_place_with_a_second_reader_is_refused_as_in_caffe(write_net):
         layer { name: "b" type: "ReLU" bottom: "x" top: "x" }
     """)
     with pytest.raises(SphereFaceError, match='"x" is produced by multiple sources'):
-        build_net(path, caffe.TEST)
+        open_with_splits(path, caffe.TEST)
 
 
 def test_python_layers_are_imported_and_find_caffe(write_net, tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from sphereface.errors import SphereFaceError
@@ -20,7 +22,9 @@ def net(folder):
 def test_packaged_solvers(name, folder):
     path = prototxt_path(name)
     file = read_solver(path)
-    assert file.train.prototxt == path.parent / f"{name.removesuffix('_solver')}_train.prototxt"
+    assert Path(file.train.file.source) == (
+        path.parent / f"{name.removesuffix('_solver')}_train.prototxt"
+    )
     assert file.param.snapshot_prefix == name.removesuffix("_solver")
     assert file.test == ()
 
@@ -32,9 +36,9 @@ def test_net_is_looked_for_here_and_beside_the_solver(folder):
     with pytest.raises(SphereFaceError, match=r's.prototxt: net "net.prototxt" not found'):
         read_solver(solver)
     (folder / "sub" / "net.prototxt").write_text(NET)
-    assert read_solver(solver).train.prototxt == folder / "sub" / "net.prototxt"
+    assert Path(read_solver(solver).train.file.source) == folder / "sub" / "net.prototxt"
     (folder / "net.prototxt").write_text(NET)
-    assert read_solver(solver).train.prototxt.resolve() == folder / "net.prototxt"
+    assert Path(read_solver(solver).train.file.source).resolve() == folder / "net.prototxt"
 
 
 def test_snapshot_prefix_is_completed_as_by_caffe(net, folder):

@@ -39,9 +39,10 @@ def test_modes_train_the_same_net(tmp_path, name):
 
 def test_kernels_and_histories_lie_in_the_order_of_the_mode(tmp_path):
     from sphereface.solver import Solver
-    from sphereface.solver.modes import Builder
+    from sphereface.solver.modes import ModeNets
 
-    solver = Solver(str(write_training(tmp_path, "")), builder=Builder(channels_last=True))
+    nets = ModeNets(Mode(channels_last=True), RankGroup(Place()))
+    solver = Solver(str(write_training(tmp_path, "")), nets=nets)
     kernel, history = solver.net.layer("conv").weight, solver.updater.history[0]
     for tensor in (kernel, history):
         assert tensor.is_contiguous(memory_format=torch.channels_last)

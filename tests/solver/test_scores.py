@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from sphereface.caffe.batch_source import as_source
 
 from sphereface.caffe import load
 from sphereface.errors import SphereFaceError
 from sphereface.solver.scores import score_net
-from sphereface.solver.source import as_source
 
 NET = """
 input: "x" input_shape { dim: [2, 3] } input: "label" input_shape { dim: 2 }

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from sphereface.caffe.batch_source import BatchSource
 from sphereface.caffe.graph import Arity, at_least, exactly
 from sphereface.caffe.layer import Layer
 from sphereface.caffe.load import load
 from sphereface.caffe.net import Net
+from sphereface.caffe.open_net import DataOptions, OpenNet, open_net
 from sphereface.caffe.python_class import as_caffe
 from sphereface.caffe.registry import layer_types, register_layer
 
 __all__ = [
     "Arity",
+    "BatchSource",
+    "DataOptions",
     "Layer",
     "Net",
+    "OpenNet",
     "as_caffe",
     "at_least",
     "exactly",
     "layer_types",
     "load",
+    "open_net",
     "register_layer",
 ]

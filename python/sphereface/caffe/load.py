@@ -15,11 +15,9 @@ from sphereface.caffe.net import Net
 from sphereface.caffe.python_class import importing_allowed
 from sphereface.caffe.registry import layer_class, layer_types
 from sphereface.errors import SphereFaceError
-from sphereface.proto.net_file import read_net
-from sphereface.proto.state_rules import filter_net
-from sphereface.proto.upgrade import upgrade_net
+from sphereface.proto.net_file import NetFile, net_of_message, read_net
 
-__all__ = ["load", "load_graph"]
+__all__ = ["build_net", "load", "load_file", "load_graph"]
 
 
 def load(
@@ -74,36 +72,71 @@ def load(
     {'fc': tensor([[0., 0.]], grad_fn=<AddmmBackward0>)}
     """
     graph = load_graph(prototxt, phase, level, stages)
-    fill = caffemodel is None
+    return build_net(
+        graph,
+        phase,
+        caffemodel,
+        input_shapes=input_shapes,
+        generator=generator,
+        allow_python=allow_python,
+    )
+
+
+def build_net(
+    graph: NetGraph,
+    phase: Phase,
+    weights: str | os.PathLike[str] | None = None,
+    *,
+    input_shapes: Mapping[str, Shape] | None = None,
+    fill: bool | None = None,
+    generator: torch.Generator | None = None,
+    allow_python: bool | Iterable[str] = (),
+) -> Net:
+    """Make the module of a graph, and copy `weights` into it; see `load`.
+
+    The fillers run unless there are weights, or as `fill` says.
+    """
+    fill = weights is None if fill is None else fill
     with importing_allowed(allow_python):
         net = Net(graph, phase=phase, input_shapes=input_shapes, fill=fill, generator=generator)
-    if caffemodel is not None:
-        report = net.copy_from(caffemodel, generator=generator)
+    if weights is not None:
+        report = net.copy_from(weights, generator=generator)
         if not report.loaded and any(net.learnable_blobs()):
             # Caffe goes on, which nobody can have wanted.
             warnings.warn(
-                f"{os.fspath(caffemodel)}: no layer of net {net.name!r} has weights there; all "
+                f"{os.fspath(weights)}: no layer of net {net.name!r} has weights there; all "
                 f"start from their fillers; its layers are {', '.join(report.skipped) or 'none'}",
-                stacklevel=2,
+                stacklevel=3,
             )
     return net
 
 
 def load_graph(
-    prototxt: str | os.PathLike[str] | Any,
+    prototxt: str | os.PathLike[str] | NetFile | Any,
     phase: Phase = "TEST",
     level: int = 0,
     stages: Iterable[str] = (),
 ) -> NetGraph:
     """Read a net and connect its layers; `load` makes the module of it.
 
-    Parameters and errors are those of `load`.
+    Parameters and errors are those of `load`; what `load_file` returned is not read again.
     """
     if phase not in ("TRAIN", "TEST"):
         raise SphereFaceError(f"phase {phase!r}", expected='"TRAIN" or "TEST"')
+    file = prototxt if isinstance(prototxt, NetFile) else load_file(prototxt)
+    kept = file.kept(phase, level, stages)
+    return build_graph(kept.net, layer_class, kept.where)
+
+
+def load_file(prototxt: str | os.PathLike[str] | Any) -> NetFile:
+    """Read a net with the layers of all phases: a file, its text, or a message.
+
+    Raises
+    ------
+    SphereFaceError
+        The text is wrong, with its place; or the net cannot be upgraded.
+    """
     layer_types()  # layers bring their parameter messages; the text is read with all of them
     if hasattr(prototxt, "DESCRIPTOR"):
-        net = filter_net(upgrade_net(prototxt).message, phase, level, stages)
-        return build_graph(net, layer_class)
-    file = read_net(prototxt, phase, level, stages)
-    return build_graph(file.net, layer_class, file.where)
+        return net_of_message(prototxt)
+    return read_net(prototxt)

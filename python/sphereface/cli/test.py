@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -35,22 +34,25 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 
 def run(args: argparse.Namespace) -> int:
     """Print the scores of each batch and the means, in Caffe's words."""
-    from sphereface.caffe import Net
-    from sphereface.caffe.load import load_graph
-    from sphereface.solver.distributed import Place, devices_of
+    from sphereface.caffe import DataOptions, open_net
+    from sphereface.solver.distributed import devices_of
     from sphereface.solver.scores import score_net
-    from sphereface.solver.training import DataOptions, label_warnings, opener
+    from sphereface.solver.training import label_warnings
 
     devices = devices_of(args.gpu or "none")
     if len(devices) > 1:
         raise SphereFaceError(args.gpu, where="--gpu", expected="one GPU")
-    graph = load_graph(prototxt_file(args.prototxt), args.phase, args.level, args.stage)
-    with contextlib.ExitStack() as stack:
-        data = DataOptions(args.workers, args.skip_bad_images)
-        source = opener(data, 0, Place(), stack)(graph, args.phase)
-        shapes = {**(source.shapes if source else {}), **input_shapes(args.input_shape)}
-        net = Net(graph, phase=args.phase, input_shapes=shapes, fill=False)
-        net.copy_from(args.weights)
+    opened = open_net(
+        prototxt_file(args.prototxt),
+        phase=args.phase,
+        level=args.level,
+        stages=args.stage,
+        weights=args.weights,
+        input_shapes=input_shapes(args.input_shape),
+        data=DataOptions(args.workers, args.skip_bad_images, seed=0),
+    )
+    with opened:
+        net, source = opened.net, opened.source
         for warning in label_warnings(net, source):
             print(f"Warning: {warning}")
         record = score_net(net, source, args.iterations, device=devices[0], on_batch=_print_batch)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 
 from sphereface.cli.net_options import add_net_options, input_shapes, prototxt_file
 from sphereface.errors import SphereFaceError
@@ -33,27 +32,27 @@ def run(args: argparse.Namespace) -> int:
     """Measure and print the table."""
     import torch
 
-    from sphereface.caffe import Net
-    from sphereface.caffe.load import load_graph
+    from sphereface.caffe import DataOptions, open_net
     from sphereface.inspection.timing import time_net
-    from sphereface.solver.distributed import Place, devices_of
-    from sphereface.solver.training import DataOptions, opener
+    from sphereface.solver.distributed import devices_of
 
     devices = devices_of(args.gpu or "none")
     if len(devices) > 1:
         raise SphereFaceError(args.gpu, where="--gpu", expected="one GPU")
     if args.threads:
         torch.set_num_threads(args.threads)
-    graph = load_graph(prototxt_file(args.prototxt), args.phase, args.level, args.stage)
-    with contextlib.ExitStack() as stack:
-        source = None
-        if args.data:
-            source = opener(DataOptions(workers=0), 0, Place(), stack)(graph, args.phase)
-        shapes = {**(source.shapes if source else {}), **input_shapes(args.input_shape)}
-        net = Net(graph, phase=args.phase, input_shapes=shapes)
+    opened = open_net(
+        prototxt_file(args.prototxt),
+        phase=args.phase,
+        level=args.level,
+        stages=args.stage,
+        input_shapes=input_shapes(args.input_shape),
+        data=DataOptions(workers=0, seed=0) if args.data else None,
+    )
+    with opened:
         result = time_net(
-            net,
-            source.next_batch if source else None,
+            opened.net,
+            opened.source.next_batch if opened.source else None,
             iterations=args.iterations,
             backward=not args.forward_only,
             device=devices[0],

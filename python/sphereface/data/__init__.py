@@ -6,9 +6,16 @@ from sphereface.data.image_data import ImageData
 from sphereface.data.image_list import ImageList, read_image_list
 from sphereface.data.image_mean import compute_mean
 from sphereface.data.imageset import ImagesetOptions, ImagesetReport, convert_imageset
+from sphereface.data.lazy_source import LazySource
 from sphereface.data.lmdb_data import Data
 from sphereface.data.memory_data import MemoryData
-from sphereface.data.open_source import SOURCE_TYPES, Sources, open_source, open_sources
+from sphereface.data.open_source import (
+    SOURCE_TYPES,
+    Sources,
+    open_source,
+    open_sources,
+    reads_data,
+)
 from sphereface.data.source import Batch, LoadOptions, Source
 from sphereface.data.transform import Transform
 
@@ -22,6 +29,7 @@ __all__ = [
     "ImagesetOptions",
     "ImagesetReport",
     "LabelReport",
+    "LazySource",
     "LoadOptions",
     "MemoryData",
     "Source",
@@ -35,4 +43,5 @@ __all__ = [
     "open_source",
     "open_sources",
     "read_image_list",
+    "reads_data",
 ]

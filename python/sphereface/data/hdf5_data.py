@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sphereface.data.order import SampleOrder, Samples, shuffled
-from sphereface.data.source import Batch, LoadOptions, SampleSource
+from sphereface.data.source import Batch, LoadOptions, SampleSource, digest
 from sphereface.errors import SphereFaceError
 
 __all__ = ["HDF5Data"]
@@ -79,6 +80,12 @@ class HDF5Data(SampleSource):
                 values = np.asarray(file["label"]).reshape(-1)
             for row, value in enumerate(values.tolist()):
                 yield int(value), f"{name}: row {row} of label"
+
+    @cached_property
+    def content(self) -> str:
+        """A hash of the files' names and numbers of rows."""
+        rows = np.diff(self._begins).tolist()
+        return digest(f"{name} {count}" for name, count in zip(self.files, rows, strict=True))
 
     def _make_order(self, *args: Any, **kwargs: Any) -> SampleOrder:
         return _FileOrder(self._begins, *args, **kwargs)

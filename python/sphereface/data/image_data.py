@@ -8,6 +8,7 @@ Source: Caffe's image_data_layer.cpp. What differs: ``force_color`` and ``force_
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from sphereface.data.image_list import read_image_list
 from sphereface.data.image_source import ImageSource
 from sphereface.data.images import read_image, resize_image
-from sphereface.data.source import LoadOptions
+from sphereface.data.source import LoadOptions, digest
 from sphereface.errors import SphereFaceError
 
 __all__ = ["ImageData"]
@@ -65,6 +66,14 @@ class ImageData(ImageSource):
         """Yield each line's label and place."""
         for index, label in enumerate(self.list.labels.tolist()):
             yield label, self.list.where(index)
+
+    @cached_property
+    def content(self) -> str:
+        """A hash of the names and labels in their order."""
+        labels = self.list.labels.tolist()
+        return digest(
+            f"{name} {label}" for name, label in zip(self.list.names, labels, strict=True)
+        )
 
     def _read(self, key: Any) -> tuple[NDArray[np.uint8], int]:
         try:

@@ -91,13 +91,17 @@ class MemoryData(Source):
         return dict(zip(self.tops, [self._images[indices], self._labels[indices]], strict=True))
 
     def state(self) -> dict[str, Any]:
-        """Return the position in the arrays."""
-        order = self._ordered()
-        return order.state(order.position)
+        """Return the position in the arrays; empty before they are set."""
+        return self._order.state(self._order.position) if self._order is not None else {}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> list[str]:
         """Go on where `state` was taken, after the same arrays were set."""
-        self._ordered().restore(state, self.where)
+        if self._order is not None and state:
+            # pycaffe once kept the position alone.
+            return self._order.restore({**self._order.state(0), **state}, self.where)
+        if state:
+            return [f"{self.where}: no arrays were set; their position is dropped"]
+        return []
 
     def seek(self, batches: int) -> None:
         """Go to where `batches` batches have been read."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 
 from sphereface.data.hdf5_data import HDF5Data
@@ -12,7 +12,7 @@ from sphereface.data.memory_data import MemoryData
 from sphereface.data.source import Batch, LoadOptions, Source
 from sphereface.errors import SphereFaceError
 
-__all__ = ["SOURCE_TYPES", "Sources", "open_source", "open_sources"]
+__all__ = ["SOURCE_TYPES", "Sources", "open_source", "open_sources", "reads_data"]
 
 SOURCE_TYPES: dict[str, type[Any]] = {
     "Data": Data,
@@ -63,13 +63,20 @@ def open_source(layer_param: Any, where: str = "", **options: Any) -> Source:
     return opened
 
 
-def open_sources(layers: Iterable[tuple[Any, str]], **options: Any) -> Sources | None:
+def open_sources(
+    layers: Iterable[tuple[Any, str]],
+    *,
+    opening: Callable[..., Source] = open_source,
+    **options: Any,
+) -> Sources | None:
     """Open what the data layers of a net read.
 
     Parameters
     ----------
     layers : iterable of (LayerParameter, str)
         The layers of one phase with their places; those that read no data are passed over.
+    opening : callable
+        Opens one of them, as `open_source` does.
     **options
         As for `open_source`.
 
@@ -81,13 +88,25 @@ def open_sources(layers: Iterable[tuple[Any, str]], **options: Any) -> Sources |
     opened: dict[str, Source] = {}
     try:
         for layer_param, where in layers:
-            if layer_param.type in SOURCE_TYPES or layer_param.type == "WindowData":
-                opened[layer_param.name] = open_source(layer_param, where, **options)
+            if reads_data(layer_param):
+                opened[_free(layer_param.name, opened)] = opening(layer_param, where, **options)
     except BaseException:
         for source in opened.values():
             source.close()
         raise
     return Sources(opened) if opened else None
+
+
+def reads_data(layer_param: Any) -> bool:
+    """Tell whether a layer is one that a source feeds."""
+    return layer_param.type in SOURCE_TYPES or layer_param.type == "WindowData"
+
+
+def _free(name: str, taken: Container[str]) -> str:
+    """Return `name`; of a layer that has another's name, one that is not taken yet."""
+    while name in taken:
+        name += "_"
+    return name
 
 
 class Sources:
@@ -119,21 +138,31 @@ class Sources:
         """Return the state of each layer's reader."""
         return {name: source.state() for name, source in self.members.items()}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> list[str]:
         """Go on where `state` was taken.
 
-        Raises
-        ------
-        SphereFaceError
-            The state is of other layers or other data.
+        Layers are found by their names; those that were renamed since, in their order.
+
+        Returns
+        -------
+        list of str
+            What of the state could not be used, a line each.
         """
-        if state.keys() != self.members.keys():
-            raise SphereFaceError(
-                f"state of the data layers {', '.join(state) or 'of no net'}",
-                expected=", ".join(self.members),
-            )
-        for name, source in self.members.items():
-            source.restore(state[name])
+        pairs = {name: name for name in self.members if name in state}
+        # Before layers were known by name, pycaffe numbered them.
+        lost = sorted(state.keys() - pairs.keys(), key=list(state).index)
+        new = [name for name in self.members if name not in pairs]
+        pairs.update(zip(new, lost, strict=False))
+        lines = [
+            f'data layer "{name}" goes on where "{old}" was'
+            for name, old in pairs.items()
+            if name != old and not old.isdecimal()
+        ]
+        for name, old in pairs.items():
+            lines += self.members[name].restore(state[old])
+        lines += [f'data layer "{name}" starts anew' for name in new[len(lost) :]]
+        lines += [f'the state of data layer "{old}" is dropped' for old in lost[len(new) :]]
+        return lines
 
     def seek(self, batches: int) -> None:
         """Go to where `batches` batches have been read."""

@@ -127,13 +127,28 @@ class SampleOrder:
         epoch, inside = divmod(position, self.size)
         return {"seed": self.seed, "size": self.size, "epoch": epoch, "position": inside}
 
-    def restore(self, state: Mapping[str, Any], where: str) -> None:
+    def restore(self, state: Mapping[str, Any], where: str, *, same: bool = True) -> list[str]:
         """Go to a saved state, of any number of ranks.
+
+        Parameters
+        ----------
+        state : mapping
+            What `state` returned.
+        where : str
+            Place for messages.
+        same : bool
+            Whether the samples are those of the state, as far as their number does not tell. If
+            they are not, the position means nothing; the next epoch is begun.
+
+        Returns
+        -------
+        list of str
+            What was dropped of the state, in at most one line.
 
         Raises
         ------
         SphereFaceError
-            The state is of other data.
+            It is no state.
         """
         values = [state.get(name) for name in ("seed", "size", "epoch", "position")]
         if not all(isinstance(value, int) for value in values):
@@ -143,16 +158,17 @@ class SampleOrder:
                 expected="integers seed, size, epoch and position",
             )
         seed, size, epoch, position = (int(value) for value in values if value is not None)
-        if size != self.size:
-            raise SphereFaceError(
-                f"{self.size} samples, but {size} when the state was saved",
-                where=where,
-                fix="resume with the same data, or without its state",
-            )
-        if seed != self.seed:
-            self.seed = seed
-            self._epoch_order.clear()
-        self.position = epoch * size + position
+        self.seed = seed
+        self._epoch_order.clear()
+        if size == self.size and same:
+            self.position = epoch * size + position
+            return []
+        self.position = (epoch + 1) * self.size
+        now = f"{self.size} samples" if size != self.size else f"{size} samples of another list"
+        return [
+            f"{where}: {now}, {size} when the state was saved; position {position} of epoch "
+            f"{epoch} is dropped, epoch {epoch + 1} begins"
+        ]
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         if epoch not in self._epoch_order:

@@ -6,12 +6,13 @@ seed, so a resumed run gets exactly the batches that it would have had.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from types import TracebackType
 from typing import Any, Literal, TypeAlias
 
@@ -22,7 +23,7 @@ from sphereface.data.loader import Job, Loader
 from sphereface.data.order import SampleOrder, Samples
 from sphereface.errors import SphereFaceError
 
-__all__ = ["Batch", "LoadOptions", "SampleSource", "Source"]
+__all__ = ["Batch", "LoadOptions", "SampleSource", "Source", "digest"]
 
 Batch: TypeAlias = dict[str, NDArray[np.float32]]
 
@@ -130,13 +131,18 @@ class Source(ABC):
         """Return what `restore` needs to give the next batch again; it can be written as JSON."""
 
     @abstractmethod
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> list[str]:
         """Go on where `state` was taken, whatever was read since.
+
+        Returns
+        -------
+        list of str
+            What of the state could not be used, because the data are others now: a line each.
 
         Raises
         ------
         SphereFaceError
-            The state belongs to other data.
+            It is no state of a source.
         """
 
     @abstractmethod
@@ -212,14 +218,23 @@ class SampleSource(Source):
         return batch
 
     def state(self) -> dict[str, Any]:
-        """Return seed, size, epoch and position of the next batch."""
-        return self.order.state(self._position)
+        """Return seed, size, epoch and position of the next batch, and `content`."""
+        content = {"content": self.content} if self.content else {}
+        return {**self.order.state(self._position), **content}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state` was taken."""
+    @cached_property
+    def content(self) -> str:
+        """A hash that tells these samples from others; empty if only their number is known."""
+        return ""
+
+    def restore(self, state: Mapping[str, Any]) -> list[str]:
+        """Go on where `state` was taken; with other samples, at the start of the next epoch."""
         self._loader.close()
-        self.order.restore(state, self.where)
+        known = state.get("content", "")
+        same = not known or not self.content or known == self.content
+        dropped = self.order.restore(state, self.where, same=same)
         self._position = self.order.position
+        return dropped
 
     def seek(self, batches: int) -> None:
         """Go to where `batches` batches have been read."""
@@ -262,3 +277,11 @@ class SampleSource(Source):
             _log.warning("skipped: %s", text)
         if len(self.bad) >= self.order.size:
             raise self.error(f"all {self.order.size} images are bad, the last one: {error}")
+
+
+def digest(entries: Iterable[str]) -> str:
+    """Return a hash of the entries of a list, in their order."""
+    found = hashlib.blake2b(digest_size=16)
+    for entry in entries:
+        found.update(entry.encode("utf-8", "surrogateescape") + b"\n")
+    return found.hexdigest()

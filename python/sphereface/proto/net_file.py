@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sphereface.proto.state_rules import filter_net, kept_layers
 from sphereface.proto.text import load_text, parse
 from sphereface.proto.upgrade import upgrade_net
 
-__all__ = ["NetFile", "read_net"]
+__all__ = ["NetFile", "net_of_message", "read_net"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,17 @@ class NetFile:
         """Return ``net.prototxt:41: layer "conv1_1" (Convolution)`` for layer `index`."""
         layer = self.net.layer[index]
         line = f":{self.lines[index]}" if self.lines[index] else ""
-        return f'{self.source}{line}: layer "{layer.name}" ({layer.type})'
+        place = f"{self.source}{line}: " if self.source else ""
+        return f'{place}layer "{layer.name}" ({layer.type})'
+
+    def kept(self, phase: str | int, level: int = 0, stages: Iterable[str] = ()) -> NetFile:
+        """Return the net of a phase, level and stages; see `filter_net`."""
+        net = filter_net(self.net, phase, level, stages)
+        whole = type(self.net)()
+        whole.CopyFrom(self.net)
+        whole.state.CopyFrom(net.state)
+        lines = tuple(self.lines[index] for index in kept_layers(whole))
+        return replace(self, net=net, lines=lines)
 
 
 def read_net(
@@ -66,13 +76,16 @@ def read_net(
     """
     text, source = load_text(prototxt)
     located = parse(text, "NetParameter", source)
-    upgraded = upgrade_net(located.message, source)
-    lines = [located.layer_lines[i] if i >= 0 else 0 for i in upgraded.origin]
-    net = upgraded.message
-    if phase is not None:
-        stages = tuple(stages)
-        filtered = filter_net(net, phase, level, stages)
-        net.state.CopyFrom(filtered.state)
-        lines = [lines[i] for i in kept_layers(net)]
-        net = filtered
-    return NetFile(net, source, tuple(lines), upgraded.changes)
+    file = _net_file(located.message, source, located.layer_lines)
+    return file if phase is None else file.kept(phase, level, stages)
+
+
+def net_of_message(net: Any) -> NetFile:
+    """Return what `read_net` would of a file that holds the NetParameter `net`."""
+    return _net_file(net, "", ())
+
+
+def _net_file(message: Any, source: str, layer_lines: Sequence[int]) -> NetFile:
+    upgraded = upgrade_net(message, source)
+    lines = [layer_lines[i] if layer_lines and i >= 0 else 0 for i in upgraded.origin]
+    return NetFile(upgraded.message, source, tuple(lines), upgraded.changes)

@@ -1,7 +1,7 @@
-"""Building the torch net that a ``caffe.Net`` runs.
+"""Opening the net that a ``caffe.Net`` runs.
 
-Source: Caffe's Net::Init. What differs from `sphereface.caffe.load`: Caffe's Splits are put in, and
-Python layers may come from any module.
+Source: Caffe's Net::Init. What differs from `sphereface.caffe.open_net`: Caffe's Splits are put in,
+Python layers may come from any module, and data are opened when they are first read.
 """
 
 from __future__ import annotations
@@ -10,32 +10,45 @@ import os
 import sys
 from collections.abc import Iterable
 
-from sphereface import caffe
-from sphereface.caffe.graph import build_graph
-from sphereface.caffe.python_class import as_caffe, importing_allowed
-from sphereface.caffe.registry import layer_class, layer_types
-from sphereface.proto.net_file import read_net
+from sphereface.caffe import OpenNet, open_net
+from sphereface.caffe.graph import NetGraph, build_graph
+from sphereface.caffe.load import load_file
+from sphereface.caffe.python_class import as_caffe
+from sphereface.caffe.registry import layer_class
+from sphereface.proto.net_file import NetFile
 from sphereface.proto.state_rules import phase_number
+from sphereface.pycaffe.sources import lazy_sources
 from sphereface.pycaffe.splits import insert_splits
 
-__all__ = ["build_net"]
+__all__ = ["open_with_splits"]
 
 
-def build_net(
-    network_file: str | os.PathLike[str],
+def open_with_splits(
+    network_file: str | os.PathLike[str] | NetFile,
     phase: int | str,
     level: int = 0,
     stages: Iterable[str] = (),
     *,
     fill: bool = True,
-) -> caffe.Net:
-    """Build a net with Caffe's Split layers, as `Net` needs it.
+) -> OpenNet:
+    """Open a net with Caffe's Split layers, as `Net` needs it.
 
     Modules of Python layers are imported, as Caffe does, and find this package by ``import caffe``.
     """
-    layer_types()  # layers bring their parameter messages; the text is read with all of them
     number = phase_number(phase)
-    file = read_net(network_file, number, level, stages)
+    file = network_file if isinstance(network_file, NetFile) else load_file(network_file)
+    graph = _graph(file.kept(number, level, stages))
+    with as_caffe(sys.modules["sphereface.pycaffe"]):
+        return open_net(
+            graph,
+            phase="TEST" if number else "TRAIN",
+            data=lazy_sources,
+            allow_python=True,
+            fill=fill,
+        )
+
+
+def _graph(file: NetFile) -> NetGraph:
     message, origin = insert_splits(file.net)
 
     def where(index: int) -> str:
@@ -43,6 +56,4 @@ def build_net(
             return file.where(origin[index])
         return f'{file.source}: layer "{message.layer[index].name}" (Split)'
 
-    graph = build_graph(message, layer_class, where)
-    with importing_allowed(True), as_caffe(sys.modules["sphereface.pycaffe"]):
-        return caffe.Net(graph, phase="TEST" if number else "TRAIN", fill=fill)
+    return build_graph(message, layer_class, where)

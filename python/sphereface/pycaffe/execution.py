@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from sphereface.caffe import Layer, Net
+from sphereface.caffe import Layer, OpenNet
+from sphereface.data import Source, reads_data
 from sphereface.pycaffe.backward_plan import plan_backward
 from sphereface.pycaffe.blob import Blob
 from sphereface.pycaffe.mode import current_device
-from sphereface.pycaffe.sources import source_of
+from sphereface.pycaffe.sources import LayerSources, feed
 
 __all__ = ["AUTOMATIC_TOP", "Execution"]
 
@@ -36,8 +37,8 @@ class Execution:
 
     Parameters
     ----------
-    net : sphereface.caffe.Net
-        Built, on the CPU, with the Split layers of `insert_splits`.
+    opened : OpenNet
+        Of `open_with_splits`, on the CPU.
 
     Attributes
     ----------
@@ -51,8 +52,8 @@ class Execution:
         Index of a data layer to what feeds it.
     """
 
-    def __init__(self, net: Net) -> None:
-        self.net = net
+    def __init__(self, opened: OpenNet) -> None:
+        self.net = net = opened.net
         self.blobs: list[Blob] = []
         self.blob_names: list[str] = []
         self.bottom_ids: list[list[int]] = []
@@ -64,11 +65,10 @@ class Execution:
             for parameter in net.parameters():
                 parameter.requires_grad_()
         self.plan = plan_backward(net)
-        self.sources = {
-            index: source
-            for index, layer in enumerate(net.layers)
-            if layer.is_input and (source := source_of(layer)) is not None
-        }
+        self.sources: dict[int, Source] = {}
+        if isinstance(opened.source, LayerSources):
+            reading = [i for i, node in enumerate(net.graph.nodes) if reads_data(node.param)]
+            self.sources.update(zip(reading, opened.source.members.values(), strict=True))
         self._records: list[_Record | None] = [None] * len(net.layers)
         self._checked: list[Any] = [None] * len(net.layers)
         self._device = torch.device("cpu")
@@ -121,7 +121,7 @@ class Execution:
         layer, tops = self.net.layers[index], self._tops(index)
         if layer.is_input:
             if index in self.sources:
-                self.sources[index].feed(tops)
+                feed(self.sources[index], layer, tops)
             return
         if layer.type == "Split":
             for top in tops:

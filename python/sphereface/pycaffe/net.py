@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sphereface.caffe import OpenNet
+from sphereface.data import MemoryData
 from sphereface.errors import SphereFaceError, nearest
 from sphereface.pycaffe.batches import each_batch, joined
-from sphereface.pycaffe.build import build_net
+from sphereface.pycaffe.build import open_with_splits
 from sphereface.pycaffe.execution import Execution
-from sphereface.pycaffe.sources import MemorySource
+from sphereface.pycaffe.sources import set_arrays
 from sphereface.pycaffe.structure import NetStructure
 
 __all__ = ["Net"]
@@ -51,17 +53,27 @@ class Net(NetStructure):
         names = ("weights", "phase") if legacy else ("phase", "level", "stages", "weights")
         given = _arguments(names, args, kwargs)
         weights = given.get("weights")
-        net = build_net(
+        opened = open_with_splits(
             network_file,
             given["phase"],
             given.get("level", 0),
             given.get("stages") or (),
             fill=weights is None,
         )
-        self._net = net
-        self._execution = Execution(net)
+        self._adopt(opened)
         if weights is not None:
             self.copy_from(weights)
+
+    @classmethod
+    def of(cls, opened: OpenNet) -> Net:
+        """Return the net over what `open_with_splits` returned (a solver's)."""
+        net = Net.__new__(cls)
+        net._adopt(opened)
+        return net
+
+    def _adopt(self, opened: OpenNet) -> None:
+        self._net = opened.net
+        self._execution = Execution(opened)
 
     # ---- passes
 
@@ -261,12 +273,12 @@ class Net(NetStructure):
 
     def _set_input_arrays(self, data: Any, labels: Any) -> None:
         source = self._execution.sources.get(0)
-        if not isinstance(source, MemorySource):
+        if not isinstance(source, MemoryData):
             raise SphereFaceError(
                 "set_input_arrays may only be called if the first layer is a MemoryData layer",
                 where=f'net "{self._net.name}"',
             )
-        source.set(data, labels)
+        set_arrays(source, self._net.layers[0], data, labels)
 
     def _assign(
         self, which: str, arrays: Mapping[str, Any], expected: list[str], problem: str

@@ -9,23 +9,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from sphereface import caffe, solver
-from sphereface.proto import text
-from sphereface.pycaffe.build import build_net
-from sphereface.pycaffe.execution import Execution
+from sphereface import solver
+from sphereface.caffe import OpenNet
+from sphereface.pycaffe.build import open_with_splits
 from sphereface.pycaffe.mode import current_device
 from sphereface.pycaffe.net import Net
 from sphereface.solver.config import NetSource
-from sphereface.solver.nets import NetBuilder
 from sphereface.solver.passes import Pass, Passes, share_trained_layers
 from sphereface.solver.records import SolverCallback
-from sphereface.solver.source import BatchSource
 from sphereface.solver.update_rules import RULES
 
 __all__ = [
@@ -39,45 +36,15 @@ __all__ = [
 ]
 
 
-class _SolverNet(Net):
-    """A ``caffe.Net`` of a solver."""
+class _Nets(solver.SolverNets):
+    """Opens the nets with Caffe's Splits, and runs them on the blobs of their ``caffe.Net``."""
 
-    def __init__(self, net: caffe.Net) -> None:
-        self._net = net
-        self._execution = Execution(net)
+    def _open(self, source: NetSource, *, fill: bool) -> OpenNet:
+        return open_with_splits(source.file, source.phase, source.level, source.stages, fill=fill)
 
-
-class _LayerSources:
-    """What feeds a net's data layers, as one source for snapshots; the layers draw themselves."""
-
-    def __init__(self, execution: Execution) -> None:
-        self.shapes: Mapping[str, tuple[int, ...]] = {}
-        self._execution = execution
-
-    def next_batch(self) -> dict[str, Any]:
-        return {}
-
-    def state(self) -> dict[str, Any]:
-        return {str(i): dict(s.state()) for i, s in self._execution.sources.items()}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        for index, source in self._execution.sources.items():
-            source.restore(state[str(index)])
-
-
-@dataclass(frozen=True)
-class _Builder(NetBuilder):
-    """Builds the nets with Caffe's Splits, and the ``caffe.Net`` of each."""
-
-    nets: dict[int, _SolverNet] = field(default_factory=dict)
-
-    def _build(self, source: NetSource, *, fill: bool) -> tuple[caffe.Net, BatchSource | None]:
-        prototxt = source.prototxt
-        if hasattr(prototxt, "DESCRIPTOR"):
-            prototxt = text.write(prototxt)
-        net = build_net(prototxt, source.phase, source.level, source.stages, fill=fill)
-        made = self.nets[id(net)] = _SolverNet(net)
-        return net, _LayerSources(made._execution)
+    def passes(self, opened: OpenNet, device: torch.device, *, trained: bool) -> Passes:
+        """Return what runs a net."""
+        return _BlobPasses(Net.of(opened))
 
 
 class _BlobPasses(Passes):
@@ -128,6 +95,11 @@ class _BlobPasses(Passes):
         self.blobs.share_with(trained.blobs)
 
 
+def _blobs(passes: Passes) -> Net:
+    assert isinstance(passes, _BlobPasses)
+    return passes.blobs
+
+
 class _Callback(SolverCallback):
     """The two functions of ``add_callback``."""
 
@@ -168,19 +140,17 @@ class SGDSolver:
             param.type = self.type
             RULES[self.type].check(param, file.source)
             file = replace(file, param=param)
-        builder = _Builder()
         logged = int(os.environ.get("GLOG_minloglevel", "0") or 0) < 1  # noqa: SIM112
         self._solver = solver.Solver(
             file,
-            builder=builder,
+            nets=_Nets(),
             device="cpu",
-            passes=lambda net: _BlobPasses(builder.nets[id(net)]),
             callbacks=[solver.CaffeLog()] if logged else [],
         )
         self._solver.monitor = None
         self._solver.updater.keep_updates = True
-        self.net: Net = builder.nets[id(self._solver.net)]
-        self.test_nets: list[Net] = [builder.nets[id(net)] for net in self._solver.test_nets]
+        self.net: Net = _blobs(self._solver.passes)
+        self.test_nets: list[Net] = [_blobs(passes) for passes in self._solver.test_passes]
         self.param: Any = self._solver.param
 
     @property

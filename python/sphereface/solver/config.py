@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from sphereface.caffe.layer import Phase
+from sphereface.caffe.load import load_file
 from sphereface.errors import SphereFaceError, nearest
 from sphereface.proto import schema, text
+from sphereface.proto.net_file import NetFile
 from sphereface.proto.upgrade import upgrade_solver
 from sphereface.solver.lr_policy import check_policy
 from sphereface.solver.update_rules import RULES
@@ -30,13 +32,13 @@ class NetSource:
 
     Attributes
     ----------
-    prototxt : Path or NetParameter
-        The file, or the message inside the solver's.
+    file : NetFile
+        The net with the layers of all phases, read once for all nets of the solver.
     phase, level, stages
         The state that its layers' rules are tested against, for `sphereface.caffe.load`.
     """
 
-    prototxt: Any
+    file: NetFile
     phase: Phase
     level: int = 0
     stages: tuple[str, ...] = ()
@@ -86,10 +88,10 @@ def read_solver(solver: str | os.PathLike[str] | Any) -> SolverFile:
     if source != "prototxt" and not hasattr(solver, "DESCRIPTOR"):
         _complete_prefix(param, Path(source))
     _check(param, source)
+    nets = _NetFiles(source, folder)
     return SolverFile(
-        param, source, _train_net(param, source, folder), _test_nets(param, source, folder),
-        upgraded.changes,
-    )  # fmt: skip
+        param, source, _train_net(param, nets), _test_nets(param, nets), upgraded.changes
+    )
 
 
 def _complete_prefix(param: Any, file: Path) -> None:
@@ -146,76 +148,83 @@ def _check_writable(param: Any, source: str) -> None:
 # ---- nets
 
 
-def _train_net(param: Any, source: str, folder: Path) -> NetSource:
+def _train_net(param: Any, nets: _NetFiles) -> NetSource:
     given = [name for name in _TRAIN_FIELDS if param.HasField(name)]
     if len(given) != 1:
         raise SphereFaceError(
             f"train net given by {' and '.join(given)}" if given else "no train net",
-            where=source,
+            where=nets.source,
             expected=f"one of {', '.join(_TRAIN_FIELDS)}",
         )
-    prototxt = _prototxt(getattr(param, given[0]), source, folder)
     state = param.train_state if param.HasField("train_state") else None
-    return _with_state(prototxt, schema.TRAIN, state)
+    return _with_state(nets.read(getattr(param, given[0])), schema.TRAIN, state)
 
 
 _TRAIN_FIELDS = ("net", "net_param", "train_net", "train_net_param")
 
 
-def _test_nets(param: Any, source: str, folder: Path) -> tuple[NetSource, ...]:
-    nets: list[Any] = [*param.test_net_param, *param.test_net]
+def _test_nets(param: Any, nets: _NetFiles) -> tuple[NetSource, ...]:
+    tests: list[Any] = [*param.test_net_param, *param.test_net]
     generic = param.net_param if param.HasField("net_param") else param.net
     has_generic = param.HasField("net_param") or param.HasField("net")
     wanted = len(param.test_iter)
-    if wanted < len(nets) or (wanted > len(nets) and not has_generic):
+    if wanted < len(tests) or (wanted > len(tests) and not has_generic):
         raise SphereFaceError(
-            f"{wanted} test_iter values for {len(nets)} test nets",
-            where=source,
+            f"{wanted} test_iter values for {len(tests)} test nets",
+            where=nets.source,
             expected="one for each test net" + (", more for the net itself" * has_generic),
         )
     if not wanted:
         return ()
     # Caffe's order: messages, files, then as many instances of the generic net as are left.
-    nets += [generic] * (wanted - len(nets))
+    tests += [generic] * (wanted - len(tests))
     if param.test_state and len(param.test_state) != wanted:
         raise SphereFaceError(
             f"{len(param.test_state)} test_state messages for {wanted} test nets",
-            where=source,
+            where=nets.source,
             expected="none, or one for each test net",
         )
     if param.test_interval <= 0:
-        raise SphereFaceError("test_iter without test_interval", where=source, expected="both")
+        raise SphereFaceError("test_iter without test_interval", where=nets.source, expected="both")
     states: Sequence[Any] = param.test_state or [None] * wanted
     return tuple(
-        _with_state(_prototxt(net, source, folder), schema.TEST, state)
-        for net, state in zip(nets, states, strict=True)
+        _with_state(nets.read(net), schema.TEST, state)
+        for net, state in zip(tests, states, strict=True)
     )
 
 
-def _prototxt(net: Any, source: str, folder: Path) -> Any:
-    if not isinstance(net, str):
-        return net
-    found = next((p for p in (Path(net), folder / net) if p.is_file()), None)
-    if found is None:
-        beside = f" and in {folder.absolute()}" if folder != Path() else ""
-        raise SphereFaceError(
-            f'net "{net}" not found',
-            where=source,
-            expected=f"a file in {Path.cwd()}{beside}",
-            fix=nearest(Path(net).name, [p.name for p in folder.glob("*.prototxt")]),
-        )
-    return found
+class _NetFiles:
+    """Reads the nets that a solver's file names, each once."""
+
+    def __init__(self, source: str, folder: Path) -> None:
+        self.source, self._folder = source, folder
+        self._read: dict[Path, NetFile] = {}
+
+    def read(self, net: Any) -> NetFile:
+        """Return a net: a message, or a file that is named from the current or solver's folder."""
+        if not isinstance(net, str):
+            return load_file(net)
+        folder = self._folder
+        found = next((p for p in (Path(net), folder / net) if p.is_file()), None)
+        if found is None:
+            beside = f" and in {folder.absolute()}" if folder != Path() else ""
+            raise SphereFaceError(
+                f'net "{net}" not found',
+                where=self.source,
+                expected=f"a file in {Path.cwd()}{beside}",
+                fix=nearest(Path(net).name, [p.name for p in folder.glob("*.prototxt")]),
+            )
+        if found not in self._read:
+            self._read[found] = load_file(found)
+        return self._read[found]
 
 
-def _with_state(prototxt: Any, phase: int, override: Any) -> NetSource:
+def _with_state(file: NetFile, phase: int, override: Any) -> NetSource:
     """Merge phase, the net's own state and the solver's, each over the one before."""
-    net = text.read(prototxt) if isinstance(prototxt, Path) else prototxt
-    state = type(net.state)(phase=phase)
-    state.MergeFrom(net.state)
+    state = type(file.net.state)(phase=phase)
+    state.MergeFrom(file.net.state)
     stages: tuple[str, ...] = ()
     if override is not None:
         state.MergeFrom(type(state).FromString(override.SerializeToString()))
         stages = tuple(override.stage)  # the net's own are added where the net is built
-    return NetSource(
-        prototxt, "TEST" if state.phase == schema.TEST else "TRAIN", state.level, stages
-    )
+    return NetSource(file, "TEST" if state.phase == schema.TEST else "TRAIN", state.level, stages)

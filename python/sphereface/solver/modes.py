@@ -8,25 +8,28 @@ whose gradients overflow counts as one with gradients of zero.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sphereface.caffe import Net
+from sphereface.caffe.batch_source import OpenSource
+from sphereface.caffe.open_net import OpenNet
 from sphereface.errors import SphereFaceError
-from sphereface.solver.config import NetSource
 from sphereface.solver.distributed import RankGroup
-from sphereface.solver.nets import NetBuilder
+from sphereface.solver.nets import SolverNets
 from sphereface.solver.passes import Pass, Passes
-from sphereface.solver.source import BatchSource
 
-__all__ = ["AMP_TYPES", "Builder", "Mode", "ModePasses"]
+__all__ = ["AMP_TYPES", "Mode", "ModeNets", "ModePasses"]
 
 AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 _FIRST_SCALE, _GROWTH, _BACKOFF, _GROWTH_INTERVAL = 65536.0, 2.0, 0.5, 2000  # GradScaler's
+
+_SCALE, _STEADY = "loss scale of fp16", "iterations at that scale"
 
 
 @dataclass(frozen=True)
@@ -52,18 +55,24 @@ class Mode:
             raise SphereFaceError(f'"{self.amp}"', where="--amp", expected=" or ".join(AMP_TYPES))
 
 
-@dataclass(frozen=True)
-class Builder(NetBuilder):
-    """Builds nets whose kernels lie in a mode's order in memory, before histories are made."""
+class ModeNets(SolverNets):
+    """Opens the nets of a solver, and trains in a mode, together with other ranks."""
 
-    channels_last: bool = False
+    def __init__(
+        self,
+        mode: Mode,
+        group: RankGroup,
+        data: OpenSource | None = None,
+        allow_python: bool | Iterable[str] = (),
+    ) -> None:
+        super().__init__(data, allow_python)
+        self._mode, self._group = mode, group
 
-    def train_net(self, source: NetSource) -> tuple[Net, BatchSource | None]:
-        """Return the net and the source of its data."""
-        net, data = super().train_net(source)
-        if self.channels_last:
-            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return net, data
+    def passes(self, opened: OpenNet, device: torch.device, *, trained: bool) -> Passes:
+        """Return what runs a net: test nets run in float32, and whole in every rank."""
+        if not trained:
+            return super().passes(opened, device, trained=trained)
+        return ModePasses(opened.net, self._mode, device, self._group)
 
 
 class ModePasses(Passes):
@@ -72,6 +81,9 @@ class ModePasses(Passes):
     def __init__(self, net: Net, mode: Mode, device: torch.device, group: RankGroup) -> None:
         super().__init__(net)
         self._group = group
+        if mode.channels_last:
+            # Before histories are made, which follow the order in memory.
+            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if mode.compile:
             self.model = torch.compile(net)
         if mode.amp:
@@ -107,6 +119,20 @@ class ModePasses(Passes):
                 self._scale, self._steady, overflow, _GROWTH, _BACKOFF, _GROWTH_INTERVAL
             )
         return grads
+
+    def state(self) -> dict[str, Any]:
+        """Return fp16's loss scale, and for how many iterations it has not changed."""
+        if self._scale is None:
+            return {}
+        return {_SCALE: float(self._scale), _STEADY: int(self._steady)}
+
+    def restore(self, state: Mapping[str, Any]) -> list[str]:
+        """Take over the loss scale; a run of another precision has no use for it."""
+        if self._scale is None or _SCALE not in state:
+            return super().restore({name: state[name] for name in state if name == _SCALE})
+        self._scale.fill_(float(state[_SCALE]))
+        self._steady.fill_(int(state.get(_STEADY, 0)))
+        return []
 
     def _averaged(self, result: Pass) -> Pass:
         losses = [result.outputs[n] for n in self.net.outputs if n in self.net.loss_weights]

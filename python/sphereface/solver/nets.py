@@ -1,4 +1,4 @@
-"""Building the nets of a solver, each with the source of its data.
+"""How a solver opens its nets and runs them: the one thing that other ways to train replace.
 
 Source: Solver::InitTrainNet and InitTestNets (solver.cpp).
 """
@@ -6,44 +6,61 @@ Source: Solver::InitTrainNet and InitTestNets (solver.cpp).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
-from sphereface.caffe import Net
-from sphereface.caffe.load import load_graph
-from sphereface.caffe.python_class import importing_allowed
+import torch
+
+from sphereface.caffe.batch_source import OpenSource
+from sphereface.caffe.open_net import OpenNet, open_net
 from sphereface.solver.config import NetSource
-from sphereface.solver.source import BatchSource, OpenSource
+from sphereface.solver.passes import Passes
 
-__all__ = ["NetBuilder"]
+__all__ = ["SolverNets"]
 
 
-@dataclass(frozen=True)
-class NetBuilder:
-    """Builds nets from what a solver's file says.
+class SolverNets:
+    """Opens the nets of a solver's file, and says what runs them.
 
     Parameters
     ----------
-    open_source : callable, optional
-        Opens the data of a net.
+    data : callable, optional
+        Opens the data of a net, as in `sphereface.caffe.open_net`.
     allow_python : bool or iterable of str
         Modules that Python layers may import; as in `sphereface.caffe.load`.
     """
 
-    open_source: OpenSource | None = None
-    allow_python: bool | Iterable[str] = ()
+    def __init__(
+        self, data: OpenSource | None = None, allow_python: bool | Iterable[str] = ()
+    ) -> None:
+        self.data, self.allow_python = data, allow_python
+        self._opened: list[OpenNet] = []
 
-    def train_net(self, source: NetSource) -> tuple[Net, BatchSource | None]:
-        """Return the net with its fillers run, and the source of its data."""
-        return self._build(source, fill=True)
+    def open(self, source: NetSource, *, fill: bool) -> OpenNet:
+        """Return a net and its data; with `fill`, its fillers have run."""
+        self._opened.append(self._open(source, fill=fill))
+        return self._opened[-1]
 
-    def test_net(self, source: NetSource) -> tuple[Net, BatchSource | None]:
-        """Return a net whose weights are going to be another's, and the source of its data."""
-        return self._build(source, fill=False)
+    def passes(self, opened: OpenNet, device: torch.device, *, trained: bool) -> Passes:
+        """Return what runs a net, which is on `device`: the one that is trained, or a test net."""
+        return Passes(opened.net)
 
-    def _build(self, source: NetSource, *, fill: bool) -> tuple[Net, BatchSource | None]:
-        graph = load_graph(source.prototxt, source.phase, source.level, source.stages)
-        data = self.open_source(graph, source.phase) if self.open_source else None
-        shapes = data.shapes if data is not None else None
-        with importing_allowed(self.allow_python):
-            net = Net(graph, phase=source.phase, input_shapes=shapes, fill=fill)
-        return net, data
+    def close(self) -> None:
+        """Close the data of all nets."""
+        for opened in self._opened:
+            opened.close()
+
+    def __enter__(self) -> SolverNets:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    def _open(self, source: NetSource, *, fill: bool) -> OpenNet:
+        return open_net(
+            source.file,
+            phase=source.phase,
+            level=source.level,
+            stages=source.stages,
+            data=self.data,
+            allow_python=self.allow_python,
+            fill=fill,
+        )

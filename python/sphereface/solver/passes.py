@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -73,6 +73,14 @@ class Passes:
     def share_with(self, trained: Passes) -> None:
         """Let this net, a test net, use the weights of `trained`."""
         share_trained_layers(self.net, trained.net)
+
+    def state(self) -> dict[str, Any]:
+        """Return what a snapshot should hold, in JSON's types."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> list[str]:
+        """Go on where `state` was taken; return what of it could not be used, a line each."""
+        return [f"{name} {value:g} is dropped" for name, value in state.items()]
 
     def _forward(self, batch: Mapping[str, Tensor]) -> tuple[Pass, Tensor]:
         with self.context():

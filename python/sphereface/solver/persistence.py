@@ -1,4 +1,4 @@
-"""A solver's state into a snapshot, and back.
+"""What of a run Caffe's two files do not hold, into a sidecar and back.
 
 Source: Solver::Snapshot and Restore. What differs: without a sidecar, the counters that Caffe
 starts again (of margin layers) follow from the iteration.
@@ -6,92 +6,79 @@ starts again (of margin layers) follow from the iteration.
 
 from __future__ import annotations
 
-import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from sphereface.caffe import Net
+from sphereface.caffe.batch_source import BatchSource
 from sphereface.errors import SphereFaceError
-from sphereface.solver.sidecar import Sidecar, load_buffers, net_buffers, source_states
-from sphereface.solver.snapshot import (
-    SnapshotFiles,
-    read_snapshot,
-    snapshot_files,
-    write_snapshot,
-)
-from sphereface.weights import SolverState
+from sphereface.solver.passes import Passes
+from sphereface.solver.sidecar import Sidecar, load_buffers, net_buffers
 
-if TYPE_CHECKING:
-    from sphereface.solver.solver import Solver
-
-__all__ = ["restore_solver", "snapshot_solver"]
+__all__ = ["RunState"]
 
 
-def snapshot_solver(solver: Solver) -> SnapshotFiles:
-    """Write a snapshot of `solver` under its ``snapshot_prefix``."""
-    param = solver.param
-    if not param.HasField("snapshot_prefix"):
-        raise SphereFaceError(
-            "no snapshot_prefix", where=solver.file.source, expected="where snapshots go"
+@dataclass(frozen=True)
+class RunState:
+    """The parts of a run that have a state besides weights, histories and the iteration.
+
+    Attributes
+    ----------
+    nets : sequence of Net
+        The train net, then the test nets.
+    sources : sequence of BatchSource or None
+        What feeds each.
+    passes : Passes
+        What runs the train net.
+    device : torch.device
+        Whose random numbers are used.
+    """
+
+    nets: Sequence[Net]
+    sources: Sequence[BatchSource | None]
+    passes: Passes
+    device: torch.device
+
+    def sidecar(self, iteration: int) -> Sidecar:
+        """Return the state now."""
+        return Sidecar(
+            iteration,
+            buffers={key: buffer.cpu().numpy() for key, buffer in net_buffers(self.nets).items()},
+            generators=_generator_states(self.device),
+            sources=[None if s is None else dict(s.state()) for s in self.sources],
+            passes=self.passes.state(),
         )
-    files = snapshot_files(param.snapshot_prefix, solver.iter, param.snapshot_format == param.HDF5)
-    for callback in solver.callbacks:
-        callback.on_snapshot(files)
-    state = SolverState(
-        solver.iter,
-        str(files.model),
-        [tensor.detach().cpu().numpy() for tensor in solver.updater.history],
-        solver.current_step,
-    )
-    nets = [solver.net, *solver.test_nets]
-    sidecar = Sidecar(
-        solver.iter,
-        buffers={key: buffer.cpu().numpy() for key, buffer in net_buffers(nets).items()},
-        generators=_generator_states(solver.device),
-        sources=source_states([solver.source, *solver.test_sources]),
-    )
 
-    def write_model(path: Path) -> None:
-        solver.net.save(path, diffs=param.snapshot_diff)
+    def restore(self, sidecar: Sidecar, where: str) -> list[str]:
+        """Go on where `sidecar` was made; return what of it could not be used, a line each.
 
-    write_snapshot(files, write_model, state, sidecar)
-    return files
+        Raises
+        ------
+        SphereFaceError
+            It is of other nets, or holds no state.
+        """
+        load_buffers(self.nets, sidecar.buffers, where)
+        _set_generators(sidecar.generators, where)
+        lines = list(self.passes.restore(sidecar.passes))
+        for source, saved in zip(self.sources, sidecar.sources, strict=False):
+            if source is not None and saved is not None:
+                lines += source.restore(saved) or ()
+        return lines
 
-
-def restore_solver(solver: Solver, path: str | os.PathLike[str]) -> None:
-    """Put `solver` where it was when `path` was written."""
-    loaded = read_snapshot(path)
-    state, sidecar, where = loaded.state, loaded.sidecar, os.fspath(path)
-    solver.updater.check_history(state.history, where)
-    solver.net.copy_from(loaded.files.model, strict=True)
-    solver.updater.load_history(state.history)
-    solver.iter, solver.current_step = state.iter, state.current_step
-    if sidecar is None:
-        _rebuild(solver, loaded.files.sidecar)
-        return
-    load_buffers([solver.net, *solver.test_nets], sidecar.buffers, str(loaded.files.sidecar))
-    _set_generators(sidecar.generators, str(loaded.files.sidecar))
-    sources = [solver.source, *solver.test_sources]
-    for source, saved in zip(sources, sidecar.sources, strict=False):
-        if source is not None and saved is not None:
-            source.restore(saved)
-
-
-def _rebuild(solver: Solver, sidecar: Path) -> None:
-    """Set the counters of forwards to what they are after ``iter * iter_size`` passes."""
-    passes = solver.iter * solver.param.iter_size
-    counters = []
-    for layer in solver.net.layers:
-        counter = layer._buffers.get("iteration")
-        if counter is not None:
-            counter.fill_(layer.options.iteration + passes)
-            counters.append(f"{layer.name} {int(counter)}")
-    solver.tell(
-        f"No {sidecar.name}: random numbers and the order of the data start anew"
-        + (f"; iteration of {', '.join(counters)} from the solver's" if counters else "")
-    )
+    def rebuild(self, passes: int, sidecar: Path) -> str:
+        """Set the counters of forwards to what they are after `passes`; return what was done."""
+        counters = []
+        for layer in self.nets[0].layers:
+            counter = layer._buffers.get("iteration")
+            if counter is not None:
+                counter.fill_(layer.options.iteration + passes)
+                counters.append(f"{layer.name} {int(counter)}")
+        told = f"; iteration of {', '.join(counters)} from the solver's" if counters else ""
+        return f"No {sidecar.name}: random numbers and the order of the data start anew{told}"
 
 
 def _generator_states(device: torch.device) -> dict[str, np.ndarray]:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 import torch
 
 from sphereface.caffe import Net
+from sphereface.caffe.batch_source import BatchSource, draw
 from sphereface.errors import SphereFaceError
 from sphereface.solver.records import Score, TestRecord, scores_of
-from sphereface.solver.source import BatchSource, draw
 
 __all__ = ["score_net"]
 

@@ -14,14 +14,13 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 
 from sphereface.caffe import Net
 from sphereface.errors import SphereFaceError
-from sphereface.solver.source import BatchSource
 
 __all__ = [
     "Sidecar",
@@ -29,11 +28,11 @@ __all__ = [
     "load_buffers",
     "net_buffers",
     "read_sidecar",
-    "source_states",
     "write_sidecar",
 ]
 
-_VERSION = 1
+_VERSION = 2
+_READ = (1, 2)  # 1: no state of passes; pycaffe's sources by number, lists without a hash
 _CHUNK = 1 << 22
 
 
@@ -52,7 +51,10 @@ class Sidecar:
     generators : dict
         torch's generator states by device type.
     sources : list
-        State of each data source, the train net's first; None for a net without.
+        State of each net's data, the train net's first: by the names of its data layers, for data
+        that `sphereface.data` reads; None for a net without.
+    passes : dict
+        State of the way to compute: the loss scale of fp16.
     """
 
     iteration: int
@@ -60,6 +62,7 @@ class Sidecar:
     buffers: dict[str, np.ndarray] = field(default_factory=dict)
     generators: dict[str, np.ndarray] = field(default_factory=dict)
     sources: list[dict[str, Any] | None] = field(default_factory=list)
+    passes: dict[str, Any] = field(default_factory=dict)
 
 
 def checksum(path: str | os.PathLike[str]) -> int:
@@ -124,6 +127,7 @@ def write_sidecar(path: str | os.PathLike[str], sidecar: Sidecar) -> None:
         "iteration": sidecar.iteration,
         "checksums": sidecar.checksums,
         "sources": plain,
+        "passes": sidecar.passes,
     }
     with Path(path).open("wb") as stream:
         np.savez(stream, allow_pickle=False, meta=np.array(json.dumps(meta)), **arrays)
@@ -139,26 +143,50 @@ def read_sidecar(path: str | os.PathLike[str]) -> Sidecar:
     SphereFaceError
         The file is damaged, or no sidecar of this version.
     """
+    where = os.fspath(path)
     try:
         # A stream of our own: np.load leaves its file open when it is no archive.
-        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            meta = json.loads(str(archive["meta"][()]))
-            arrays = {key: archive[key] for key in archive.files if key != "meta"}
-        sidecar = Sidecar(int(meta["iteration"]), dict(meta["checksums"]))
-        version, sidecar.sources = meta["version"], list(meta["sources"])
+        with Path(path).open("rb") as stream:
+            _check_sizes(stream)
+            with np.load(stream, allow_pickle=False) as archive:
+                meta = json.loads(str(archive["meta"][()]))
+                version = meta["version"]
+                if version not in _READ:
+                    raise SphereFaceError(
+                        f"a sidecar of version {version}",
+                        where=where,
+                        expected=f"{_VERSION} or older",
+                        fix="resume with the program that wrote it, or remove the file to resume "
+                        "without it",
+                    )
+                arrays = {key: archive[key] for key in archive.files if key != "meta"}
+        sidecar = Sidecar(
+            int(meta["iteration"]),
+            dict(meta["checksums"]),
+            sources=list(meta["sources"]),
+            passes=dict(meta.get("passes", {})),
+        )
         _distribute(arrays, sidecar)
-    except (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, zlib.error,
-            zipfile.BadZipFile) as error:  # fmt: skip
+    except SphereFaceError:
+        raise
+    except (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, MemoryError,
+            RecursionError, zlib.error, zipfile.BadZipFile) as error:  # fmt: skip
         raise SphereFaceError(
             f"not a readable sidecar ({error})",
-            where=os.fspath(path),
+            where=where,
             fix="remove the file to resume without it",
         ) from None
-    if version != _VERSION:
-        raise SphereFaceError(
-            f"a sidecar of version {version}", where=os.fspath(path), expected=f"{_VERSION}"
-        )
     return sidecar
+
+
+def _check_sizes(stream: BinaryIO) -> None:
+    """Refuse an archive that unpacks to more than its own size: ours are not compressed."""
+    size = os.fstat(stream.fileno()).st_size
+    with zipfile.ZipFile(stream) as archive:
+        unpacked = sum(info.file_size for info in archive.infolist())
+    if unpacked > size:
+        raise ValueError(f"{size} bytes that unpack to {unpacked}")
+    stream.seek(0)
 
 
 def _distribute(arrays: Mapping[str, np.ndarray], sidecar: Sidecar) -> None:
@@ -172,8 +200,3 @@ def _distribute(arrays: Mapping[str, np.ndarray], sidecar: Sidecar) -> None:
             state[name] = array
         else:
             {"buffer": sidecar.buffers, "generator": sidecar.generators}[kind][rest] = array
-
-
-def source_states(sources: Iterable[BatchSource | None]) -> list[dict[str, Any] | None]:
-    """Return the state of each source."""
-    return [None if source is None else dict(source.state()) for source in sources]

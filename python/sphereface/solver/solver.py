@@ -16,21 +16,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sphereface.caffe import Net
+from sphereface.caffe.batch_source import Feed, OpenSource, as_source, draw
 from sphereface.errors import SphereFaceError
 from sphereface.solver.config import SolverFile, read_solver
 from sphereface.solver.debug_info import DebugInfo
 from sphereface.solver.divergence import DivergenceMonitor
+from sphereface.solver.finetuning import start_from
 from sphereface.solver.gradients import Updater
 from sphereface.solver.lr_policy import learning_rate
-from sphereface.solver.nets import NetBuilder
-from sphereface.solver.passes import Pass, Passes
-from sphereface.solver.persistence import restore_solver, snapshot_solver
+from sphereface.solver.nets import SolverNets
+from sphereface.solver.passes import Pass
+from sphereface.solver.persistence import RunState
 from sphereface.solver.records import IterationRecord, SolverCallback, TestRecord
 from sphereface.solver.signals import Action
-from sphereface.solver.snapshot import SnapshotFiles
-from sphereface.solver.source import Feed, OpenSource, as_source, draw
+from sphereface.solver.snapshot import (
+    SnapshotFiles,
+    read_snapshot,
+    snapshot_files,
+    write_snapshot,
+)
 from sphereface.solver.test_nets import TestNets
+from sphereface.weights import SolverState
 
 __all__ = ["Solver"]
 
@@ -57,10 +63,8 @@ class Solver:
         Modules that Python layers may import; as in `sphereface.caffe.load`.
     rank : int
         Of several processes, which. It shifts ``random_seed``, and only rank 0 snapshots.
-    builder : NetBuilder, optional
-        Instead of `open_source` and `allow_python`.
-    passes : callable
-        ``passes(net)`` returns what runs a net.
+    nets : SolverNets, optional
+        Instead of `open_source` and `allow_python`: another way to open and to run nets.
 
     Attributes
     ----------
@@ -74,8 +78,8 @@ class Solver:
         Steps of the rate that the policy has taken.
     source, test_sources
         Where the batches come from.
-    passes : Passes
-        How forward and backward are run.
+    passes, test_passes : Passes, list of Passes
+        How forward and backward are run, of `net` and of each test net.
     updater : Updater
         The learnable blobs with their histories.
     monitor : DivergenceMonitor, optional
@@ -99,8 +103,7 @@ class Solver:
         action: Callable[[], Action] | None = None,
         allow_python: bool | Iterable[str] = (),
         rank: int = 0,
-        builder: NetBuilder | None = None,
-        passes: Callable[[Net], Passes] = Passes,
+        nets: SolverNets | None = None,
     ) -> None:
         file = solver if isinstance(solver, SolverFile) else read_solver(solver)
         self.file, self.param, self.rank = file, file.param, rank
@@ -110,18 +113,18 @@ class Solver:
         self.device = self._device(device)
         if self.param.random_seed >= 0:
             torch.manual_seed(self.param.random_seed + rank)
-        builder = builder or NetBuilder(open_source, allow_python)
-        self.net, self.source = builder.train_net(file.train)
-        self.net.to(self.device)
-        built = [builder.test_net(test) for test in file.test]
-        self.test_nets = [net.to(self.device) for net, _ in built]
-        self.test_sources = [source for _, source in built]
-        self.passes = passes(self.net)
-        tests = [passes(net) for net in self.test_nets]
-        for test in tests:
+        nets = nets or SolverNets(open_source, allow_python)
+        opened = nets.open(file.train, fill=True)
+        self.net, self.source = opened.net.to(self.device), opened.source
+        opened_tests = [nets.open(test, fill=False) for test in file.test]
+        self.test_nets = [t.net.to(self.device) for t in opened_tests]
+        self.test_sources = [t.source for t in opened_tests]
+        self.passes = nets.passes(opened, self.device, trained=True)
+        self.test_passes = [nets.passes(t, self.device, trained=False) for t in opened_tests]
+        for test in self.test_passes:
             test.share_with(self.passes)
         self._tests = TestNets(
-            tests,
+            self.test_passes,
             self.test_sources,
             self.param.test_iter,
             self.param.test_compute_loss,
@@ -237,29 +240,31 @@ class Solver:
             Caffemodels, binary or HDF5, separated by commas; or {layer name: [arrays]}. Layers
             that a file lacks stay as they are; the callbacks are told which.
         """
-        sources = [names] if isinstance(names, Mapping) else os.fspath(names).split(",")
-        loaded: set[str] = set()
-        left: set[str] = set()
-        for source in sources:
-            report = self.net.copy_from(source)
-            for net in self.test_nets:
-                net.copy_from(source)
-            for name in report.skipped:
-                self.tell(f"Ignoring source layer {name}")
-            loaded |= report.loaded.keys()
-            left |= report.left.keys()
-        if not loaded:
-            self.tell("Warning: the weights have no layer of the net's; nothing was copied")
-        elif left - loaded:
-            kept = ", ".join(sorted(left - loaded))
-            self.tell(f"Not in the weights, left as they were: {kept}")
+        for line in start_from(names, self.net, self.test_nets):
+            self.tell(line)
 
     def snapshot(self) -> SnapshotFiles | None:
         """Write caffemodel, solverstate and sidecar; return their names (rank 0 only)."""
         self._look_at_losses()
         if self.rank:
             return None
-        files = snapshot_solver(self)
+        param = self.param
+        if not param.HasField("snapshot_prefix"):
+            raise SphereFaceError(
+                "no snapshot_prefix", where=self.file.source, expected="where snapshots go"
+            )
+        files = snapshot_files(
+            param.snapshot_prefix, self.iter, param.snapshot_format == param.HDF5
+        )
+        for callback in self.callbacks:
+            callback.on_snapshot(files)
+        history = [tensor.detach().cpu().numpy() for tensor in self.updater.history]
+        write_snapshot(
+            files,
+            lambda path: self.net.save(path, diffs=param.snapshot_diff),
+            SolverState(self.iter, str(files.model), history, self.current_step),
+            self._state.sidecar(self.iter),
+        )
         if self.monitor is not None:
             self.monitor.last_snapshot = str(files.state)
         return files
@@ -272,7 +277,18 @@ class Solver:
         SphereFaceError
             Its files do not belong together, or to this net and solver type; nothing was changed.
         """
-        restore_solver(self, path)
+        loaded = read_snapshot(path)
+        self.updater.check_history(loaded.state.history, os.fspath(path))
+        self.net.copy_from(loaded.files.model, strict=True)
+        self.updater.load_history(loaded.state.history)
+        self.iter, self.current_step = loaded.state.iter, loaded.state.current_step
+        sidecar = loaded.files.sidecar
+        if loaded.sidecar is None:
+            lines = [self._state.rebuild(self.iter * self.param.iter_size, sidecar)]
+        else:
+            lines = self._state.restore(loaded.sidecar, str(sidecar))
+        for line in lines:
+            self.tell(line)
         self._unseen.clear()
         if self.monitor is not None:
             self.monitor.last_snapshot = os.fspath(path)
@@ -281,6 +297,15 @@ class Solver:
         """Give a message to the callbacks."""
         for callback in self.callbacks:
             callback.on_message(text)
+
+    @property
+    def _state(self) -> RunState:
+        return RunState(
+            [self.net, *self.test_nets],
+            [self.source, *self.test_sources],
+            self.passes,
+            self.device,
+        )
 
     # ---- an iteration
 

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from sphereface.caffe.batch_source import BatchSource, draw
 from sphereface.errors import SphereFaceError
 from sphereface.solver.passes import Passes
 from sphereface.solver.records import SolverCallback, TestRecord, scores_of
-from sphereface.solver.source import BatchSource, draw
 
 __all__ = ["TestNets"]
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, TextIO, cast
 
-from sphereface.caffe.graph import NetGraph
-from sphereface.caffe.layer import Phase
-from sphereface.data import Sources, check_net_labels, open_sources
+from sphereface.caffe.batch_source import BatchSource
+from sphereface.caffe.open_net import DataOptions
+from sphereface.data import Sources, check_net_labels
 from sphereface.errors import SphereFaceError
 from sphereface.solver.caffe_log import CaffeLog
 from sphereface.solver.config import SolverFile, read_solver
@@ -28,25 +28,16 @@ from sphereface.solver.distributed import (
 from sphereface.solver.divergence import DivergedError
 from sphereface.solver.live import LiveLine
 from sphereface.solver.lr_policy import learning_rate
-from sphereface.solver.modes import Builder, Mode, ModePasses
+from sphereface.solver.modes import Mode, ModeNets
 from sphereface.solver.records import SolverCallback
 from sphereface.solver.signals import Action, SignalActions
 from sphereface.solver.solver import Solver
-from sphereface.solver.source import BatchSource
 from sphereface.solver.tables import TableLog
 
 if TYPE_CHECKING:
     from sphereface.caffe import Net
 
-__all__ = ["DataOptions", "LogOptions", "TrainOptions", "label_warnings", "opener", "train"]
-
-
-@dataclass(frozen=True)
-class DataOptions:
-    """How data is read: threads (None is one a core), and whether bad images are left out."""
-
-    workers: int | None = None
-    skip_bad_images: bool = False
+__all__ = ["DataOptions", "LogOptions", "TrainOptions", "label_warnings", "train"]
 
 
 @dataclass(frozen=True)
@@ -133,20 +124,17 @@ def train_rank(place: Place, options: TrainOptions, action: Callable[[], Action]
         file = _solver_file(options)
         seed = file.param.random_seed
         seed = group.share(random.SystemRandom().getrandbits(31) if seed < 0 else seed)
+        data = replace(options.data, seed=seed, rank=place.rank, ranks=place.ranks)
+        nets = stack.enter_context(ModeNets(options.mode, group, data, options.allow_python))
         solver = Solver(
             file,
-            builder=Builder(
-                opener(options.data, seed, place, stack),
-                options.allow_python,
-                options.mode.channels_last,
-            ),
+            nets=nets,
             device=place.device or None,
             callbacks=_listeners(options, place, stack),
             action=lambda: group.agree(action()),
             rank=place.rank,
         )
         solver.callbacks.append(StartTogether(group))
-        solver.passes = ModePasses(solver.net, options.mode, solver.device, group)
         _tell_start(solver, place)
         for net, source in ((solver.net, solver.source),
                             *zip(solver.test_nets, solver.test_sources, strict=True)):  # fmt: skip
@@ -157,32 +145,6 @@ def train_rank(place: Place, options: TrainOptions, action: Callable[[], Action]
             solver.copy_from(options.weights)
         _solve(solver, options.snapshot)
         _tell_bad_images(solver)
-
-
-def opener(
-    options: DataOptions, seed: int | None, place: Place, stack: contextlib.ExitStack
-) -> Callable[[NetGraph, Phase], Sources | None]:
-    """Return what opens the data of a net, to be closed with `stack`.
-
-    Ranks share the data of a train net; a test net is run whole by each, in step with the others.
-    """
-
-    def open_net(graph: NetGraph, phase: Phase) -> Sources | None:
-        shared = phase == "TRAIN"
-        sources = open_sources(
-            ((node.param, node.where) for node in graph.nodes),
-            phase=phase,
-            rank=place.rank if shared else 0,
-            ranks=place.ranks if shared else 1,
-            seed=seed,
-            workers=options.workers,
-            bad_images="skip" if options.skip_bad_images else "raise",
-        )
-        if sources is not None:
-            stack.callback(sources.close)
-        return sources
-
-    return open_net
 
 
 def label_warnings(net: Net, source: BatchSource | None) -> list[str]:

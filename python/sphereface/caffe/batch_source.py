@@ -1,7 +1,6 @@
-"""Where batches come from: the seam between a solver and the readers of data layers.
+"""Where batches come from: the seam between those who run a net and the readers of its data layers.
 
-A net's data layers are inputs; for each iteration (each of the ``iter_size`` passes) the solver
-asks a source for their tops.
+A net's data layers are inputs; for each pass whoever runs the net asks a source for their tops.
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sphereface.caffe import Net
 from sphereface.caffe.graph import NetGraph
 from sphereface.caffe.layer import Phase, Shape
+from sphereface.caffe.net import Net
 from sphereface.errors import SphereFaceError
 
 __all__ = ["Batch", "BatchSource", "Feed", "OpenSource", "as_source", "draw"]
@@ -26,7 +25,7 @@ Batch: TypeAlias = Mapping[str, Any]
 
 @runtime_checkable
 class BatchSource(Protocol):
-    """What a reader of data offers to a solver."""
+    """What a reader of data offers; `sphereface.data.Sources` is one."""
 
     @property
     def shapes(self) -> Mapping[str, Shape]:
@@ -41,8 +40,12 @@ class BatchSource(Protocol):
         Batches that were read ahead and not yet returned count as not drawn.
         """
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on as the source that returned `state` would have."""
+    def restore(self, state: Mapping[str, Any]) -> Iterable[str] | None:
+        """Go on as the source that returned `state` would have.
+
+        What of the state could not be used, because the data are others now, is returned, a line
+        each.
+        """
 
 
 OpenSource: TypeAlias = Callable[[NetGraph, Phase], BatchSource | None]
@@ -114,7 +117,7 @@ def draw(source: BatchSource | None, net: Net, device: torch.device) -> dict[str
             raise SphereFaceError(
                 f'nothing to feed the inputs {", ".join(net.inputs)} of net "{net.name}"',
                 where=f"phase {net.phase}",
-                fix="give the solver a source of batches, or step a feed",
+                fix="give it data layers that can be read, a source of batches, or a feed",
             )
         return {}
     return {

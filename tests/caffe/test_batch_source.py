@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from sphereface.caffe import load
+from sphereface.caffe.batch_source import as_source, draw
 from sphereface.errors import SphereFaceError
-from sphereface.solver.source import as_source, draw
 
 NET = """
 layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 } } }
