@@ -116,9 +116,21 @@ def test_rand_skip_is_uniform_below_its_value():
 
 def test_wrong_states_and_ranks():
     order = SampleOrder(10, 4, seed=3)
-    with pytest.raises(SphereFaceError, match="10 samples, but 9 when the state was saved"):
-        order.restore({"seed": 3, "size": 9, "epoch": 0, "position": 0}, "here")
     with pytest.raises(SphereFaceError, match="here: data state .*expected integers seed, size"):
         order.restore({"seed": 3, "size": 10, "epoch": "0", "position": 0}, "here")
     with pytest.raises(SphereFaceError, match="rank 2 of 2"):
         SampleOrder(10, 4, seed=3, rank=2, ranks=2)
+
+
+@pytest.mark.parametrize(("size", "same"), [(9, True), (10, False)])
+def test_a_state_of_other_samples_begins_the_next_epoch(size, same):
+    order = SampleOrder(10, 4, seed=3, shuffle=True)
+    state = {"seed": 8, "size": size, "epoch": 2, "position": 5}
+    (line,) = order.restore(state, "here", same=same)
+    assert line.startswith("here: 10 samples")
+    assert f"{size} when the state was saved; position 5 of epoch 2 is dropped" in line
+    expected = SampleOrder(10, 30, seed=8, shuffle=True)
+    expected.take()
+    taken = order.take()
+    assert taken.epochs.tolist() == [3] * 4
+    assert (taken.indices == expected.take().indices[:4]).all()

@@ -36,11 +36,29 @@ def test_state_of_another_list(layer, faces):
     with open_source(param, workers=0) as source:
         state = source.state()
     faces.list.write_text("1.png 0\n")
-    with (
-        open_source(param, workers=0) as source,
-        pytest.raises(SphereFaceError, match='layer "data" .ImageData.: 1 samples, but 10 when'),
-    ):
-        source.restore(state)
+    with open_source(param, workers=0) as source:
+        (line,) = source.restore(state)
+        assert line.startswith('layer "data" (ImageData): 1 samples, 10 when the state was saved')
+        assert source.state()["epoch"] == 1
+
+
+def test_permuted_labels_are_noticed(layer, faces):
+    param = layer("ImageData", faces.param())
+    with open_source(param, workers=0) as source:
+        source.next_batch()
+        state = json.loads(json.dumps(source.state()))
+        assert source.restore(state) == []
+        assert source.state() == state
+    lines = [line.split() for line in faces.list.read_text().splitlines()]
+    labels = [label for _, label in lines]
+    faces.list.write_text(
+        "".join(f"{name} {label}\n" for (name, _), label in zip(lines, labels[::-1], strict=True))
+    )
+    with open_source(param, workers=0) as source:
+        (line,) = source.restore(state)
+        assert "10 samples of another list" in line
+        state.pop("content")  # snapshots were once without it
+        assert source.restore(state) == []
 
 
 def test_batches_belong_to_the_caller(layer, faces):

@@ -77,9 +77,10 @@ def test_test_nets_in_caffes_order(folder):
         'test_net_param { name: "inside" } test_interval: 5 '
         "test_iter: 1 test_iter: 1 test_iter: 1 test_iter: 1 test_iter: 1"
     )
-    nets = [net.prototxt for net in read_solver(text).test]
-    assert nets[0].name == "inside"
-    assert [net.name for net in nets[1:]] == [
+    nets = [net.file for net in read_solver(text).test]
+    assert nets[0].net.name == "inside"
+    assert nets[3] is nets[4]  # a file is read once
+    assert [Path(net.source).name for net in nets[1:]] == [
         "first.prototxt", "second.prototxt", "net.prototxt", "net.prototxt",
     ]  # fmt: skip
 

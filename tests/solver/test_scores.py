@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from sphereface.caffe.batch_source import as_source
 
 from sphereface.caffe import load
+from sphereface.caffe.batch_source import as_source
 from sphereface.errors import SphereFaceError
 from sphereface.solver.scores import score_net
 

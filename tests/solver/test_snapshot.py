@@ -151,5 +151,5 @@ def test_sidecar_of_another_version(folder, monkeypatch):
     files = write("out", 5)
     monkeypatch.undo()
     monkeypatch.chdir(folder)
-    with pytest.raises(SphereFaceError, match="version 99; expected 1"):
+    with pytest.raises(SphereFaceError, match="version 99; expected 2"):
         read_sidecar(files.sidecar)

@@ -21,10 +21,36 @@ from sphereface.caffe.registry import param_field
 from sphereface.errors import SphereFaceError
 from sphereface.proto import schema
 
-__all__ = ["Layer", "Phase", "Shape"]
+__all__ = ["Layer", "Phase", "Shape", "UnknownShapeError"]
 
 Shape: TypeAlias = tuple[int, ...]
 Phase: TypeAlias = Literal["TRAIN", "TEST"]
+
+
+class UnknownShapeError(SphereFaceError):
+    """Nothing tells the shape of an input.
+
+    Parameters
+    ----------
+    blob : str
+        The input.
+    problem, where, expected : str
+        As in any error.
+    remedy : str
+        What would tell the shape; giving it by hand is always offered.
+    """
+
+    def __init__(
+        self, blob: str, problem: str, *, where: str, expected: str = "", remedy: str = ""
+    ) -> None:
+        self.blob, self._remedy = blob, f"{remedy}, or " if remedy else ""
+        fix = f'{self._remedy}pass it: input_shapes={{"{blob}": (N, C, H, W)}}'
+        super().__init__(problem, where=where, expected=expected, fix=fix)
+
+    def on_command_line(self) -> SphereFaceError:
+        """Return the error as a command tells it."""
+        fix = f"{self._remedy}pass it: --input-shape {self.blob}=N,C,H,W"
+        return SphereFaceError(self.problem, where=self.where, expected=self.expected, fix=fix)
 
 
 class Layer(nn.Module):
@@ -110,6 +136,12 @@ class Layer(nn.Module):
             given.get(name, shape)
             for name, shape in zip(self.layer_param.top, self.reshape([]), strict=True)
         ]
+
+    def unknown_shape(self, top: str) -> UnknownShapeError:
+        """Return the error for an input layer whose `top` nobody gave a shape."""
+        return UnknownShapeError(
+            top, f'the file does not tell the shape of input "{top}"', where=self.where
+        )
 
     def add_blob(
         self, name: str, shape: Shape, filler: Any = None, *, buffer: bool = False

@@ -293,12 +293,7 @@ class Net(nn.Module):
             for slot, shape in zip(node.tops, tops, strict=True):
                 shapes[slot] = shape
                 if shape is None:
-                    name = self.graph.blob_names[slot]
-                    raise SphereFaceError(
-                        f'the file does not tell the shape of input "{name}"',
-                        where=node.where,
-                        fix=f'pass it: input_shapes={{"{name}": (N, C, H, W)}}',
-                    )
+                    raise layer.unknown_shape(self.graph.blob_names[slot])
         return shapes
 
     def _overrides(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, Shape]:

@@ -63,6 +63,8 @@ def feed(source: data.Source, layer: Layer, tops: Sequence[Blob]) -> None:
         The data cannot be read, or none were set.
     """
     names = layer.layer_param.top
+    if isinstance(source, data.MemoryData) and not source.state():
+        raise layer.error("no data", fix="call net.set_input_arrays(data, labels) first")
     try:
         batch = source.next_batch()
     except SphereFaceError as error:

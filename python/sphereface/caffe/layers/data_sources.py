@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from sphereface.caffe.graph import Arity, at_least, exactly
-from sphereface.caffe.layer import Layer, Shape
+from sphereface.caffe.layer import Layer, Shape, UnknownShapeError
 from sphereface.caffe.registry import register_layer
 from sphereface.data import SOURCE_TYPES, open_source
+from sphereface.errors import SphereFaceError
 
 __all__ = ["Data", "DataSource", "HDF5Data", "ImageData", "MemoryData", "WindowData"]
 
@@ -62,13 +63,37 @@ class DataSource(Layer):
             for name, shape in zip(tops, shapes, strict=True)
         ]
 
+    def unknown_shape(self, top: str) -> UnknownShapeError:
+        """Return the error for a top whose shape only the data could tell, naming the data."""
+        source = self._source
+        if not source or Path(source).exists():
+            return super().unknown_shape(top)
+        return UnknownShapeError(
+            top,
+            f'source "{source}" does not exist, and only the data tell the shape of "{top}"',
+            where=self.where,
+            remedy=f"bring the data (paths are seen from {Path.cwd()})",
+        )
+
+    @property
+    def _source(self) -> str:
+        return getattr(self.options, "source", "")
+
     def _shapes_in_files(self) -> Sequence[Shape] | None:
         """Return what the first sample tells; None if the data are not here."""
-        source = self.options.source if self.type in SOURCE_TYPES else ""
-        if not source or not Path(source).exists():
+        if self.type not in SOURCE_TYPES or not self._source or not Path(self._source).exists():
             return None
-        with open_source(self.layer_param, self.where, workers=0) as reader:
-            return [reader.shapes[name] for name in self.layer_param.top]
+        try:
+            with open_source(self.layer_param, self.where, workers=0) as reader:
+                return [reader.shapes[name] for name in self.layer_param.top]
+        except SphereFaceError as error:
+            raise UnknownShapeError(
+                self.layer_param.top[0],
+                error.problem,
+                where=error.where,
+                expected=error.expected,
+                remedy=error.fix,
+            ) from None
 
 
 @register_layer("Data", param="data_param")
