@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-__all__ = ["SphereFaceError", "nearest"]
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["NonFiniteError", "SphereFaceError", "nearest"]
 
 
 class SphereFaceError(ValueError):
@@ -34,6 +38,15 @@ class SphereFaceError(ValueError):
         if fix:
             text += f"; {fix}"
         super().__init__(text)
+
+    def at(self, where: str) -> Self:
+        """Return the same error, of the same class, with `where` in front of its place."""
+        place = f"{where}: {self.where}" if self.where else where
+        return type(self)(self.problem, where=place, expected=self.expected, fix=self.fix)
+
+
+class NonFiniteError(SphereFaceError):
+    """Numbers that are NaN or infinite where a computation needs finite ones."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

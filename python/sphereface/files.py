@@ -1,14 +1,136 @@
-"""Reading and writing files without losing what the user had."""
+"""Opening what the user names and writing what he asks for, each by one rule.
+
+Opening: a pipe, a device or an endless file is never read without a bound; nothing waits for a
+writer that does not come. Writing: nothing that the user had is lost. A target that exists is
+refused unless he said that it may go, an input is never written over, a link is written through,
+and a file appears whole or not at all.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
-__all__ = ["atomic_path"]
+from sphereface.errors import SphereFaceError
+
+__all__ = ["atomic_path", "check_output", "open_regular", "read_bytes", "read_text"]
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def open_regular(path: str | os.PathLike[str], what: str = "file") -> BinaryIO:
+    """Open a file for reading, never a pipe, device, socket or folder.
+
+    Parameters
+    ----------
+    path : path-like
+    what : str
+        What the file is to the user, e.g. ``"prototxt"``, for errors.
+
+    Returns
+    -------
+    binary stream
+
+    Raises
+    ------
+    SphereFaceError
+        It is missing, unreadable or no regular file.
+    """
+    where = os.fspath(path)
+    try:
+        # Without O_NONBLOCK the open of a pipe waits for its writer.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise SphereFaceError(f"no such {what}", where=where) from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SphereFaceError(f"{what} cannot be read ({reason})", where=where) from None
+    kind = stat.S_IFMT(os.fstat(handle).st_mode)
+    if kind != stat.S_IFREG:
+        os.close(handle)
+        found = _KINDS.get(kind, "no regular file")
+        raise SphereFaceError(found, where=where, expected=f"a {what}: a regular file")
+    return os.fdopen(handle, "rb")
+
+
+def read_bytes(path: str | os.PathLike[str], *, limit: int, what: str = "file") -> bytes:
+    """Return the content of a file of at most `limit` bytes.
+
+    Raises
+    ------
+    SphereFaceError
+        As `open_regular`; or it is larger, or grows beyond it while it is read.
+    """
+    with open_regular(path, what) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        data = stream.read(limit + 1) if size <= limit else b""
+    if size > limit or len(data) > limit:
+        found = f"{what} of {max(size, len(data)):,} bytes"
+        raise SphereFaceError(found, where=os.fspath(path), expected=f"at most {limit:,} bytes")
+    return data
+
+
+def read_text(path: str | os.PathLike[str], *, limit: int, what: str = "file") -> str:
+    """Return the content of a UTF-8 file of at most `limit` bytes; as `read_bytes`.
+
+    Bytes that are no UTF-8 become surrogates, so that the names of files in a list survive.
+    """
+    return read_bytes(path, limit=limit, what=what).decode("utf-8", "surrogateescape")
+
+
+def check_output(
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    inputs: Iterable[str | os.PathLike[str]] = (),
+) -> None:
+    """Raise unless `path` may be written; for asking before a long run.
+
+    A device or pipe (``/dev/stdout``) may always.
+
+    Parameters
+    ----------
+    path : path-like
+    overwrite : bool
+        Whether what is there may be replaced (``--overwrite``).
+    inputs : iterable of path-like
+        What the run reads, which is never replaced.
+
+    Raises
+    ------
+    SphereFaceError
+        It exists, is an input, is a folder, or lies in a folder that does not exist.
+    """
+    target, where = Path(path), os.fspath(path)
+    if not target.exists():
+        # A broken link is written through, into a folder that must exist too.
+        if not target.resolve().parent.is_dir():
+            raise SphereFaceError("the folder does not exist", where=where)
+        return
+    for name in inputs:
+        with contextlib.suppress(OSError):
+            if target.samefile(name):
+                raise SphereFaceError(
+                    "the output is an input", where=where, fix="write to another file"
+                )
+    if target.is_dir():
+        raise SphereFaceError("a folder", where=where, expected="a file to write")
+    if target.is_file() and not overwrite:
+        raise SphereFaceError(
+            "exists already", where=where, fix="give another name, or --overwrite to replace it"
+        )
 
 
 @contextlib.contextmanager
@@ -17,7 +139,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     A reader sees the old file or the whole new one, whatever happens in between; when the block
     raises, the temporary file is removed and `path` is untouched. The temporary name keeps the
-    suffix of `path`, because writers such as matplotlib choose the format by it.
+    suffix of `path`, because writers such as matplotlib choose the format by it. A symbolic link
+    stays and the file that it means is replaced; into a device or pipe the result is copied.
 
     Raises
     ------
@@ -25,13 +148,21 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         The folder of `path` does not exist.
     """
     target = Path(path)
+    if target.is_symlink():
+        target = target.resolve()
+    special = target.exists() and not target.is_file()
     handle, name = tempfile.mkstemp(
-        dir=target.parent, prefix=f".{target.stem}.", suffix=target.suffix
+        dir=None if special else target.parent, prefix=f".{target.stem}.", suffix=target.suffix
     )
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
+        if special:
+            with temporary.open("rb") as source, target.open("wb") as sink:
+                shutil.copyfileobj(source, sink)
+            temporary.unlink()
+            return
         with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
         # mkstemp makes 0600; a new file should have the permissions that open() would have given.
