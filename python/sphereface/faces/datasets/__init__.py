@@ -1,0 +1,1 @@
+"""Data sets and models that come from elsewhere: fetching and checking them."""

@@ -1,0 +1,69 @@
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+SHARED = Path(__file__).resolve().parents[3] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """Path of reference data that is not part of the repository."""
+
+    def find(name):
+        path = SHARED / name
+        if not path.exists():
+            pytest.skip(f"needs {path}")
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def photo(shared):
+    """A photograph as RGB."""
+
+    def read(name):
+        image = cv2.imread(str(shared(f"photos/{name}")))
+        return np.ascontiguousarray(image[:, :, ::-1])
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def recorded_faces(shared):
+    """File -> list of (box, score, landmarks) that the original found, 1-based."""
+    faces = json.loads(shared("mtcnn/detections.json").read_text())
+    return {
+        name: [
+            (
+                np.array(face["box"]),
+                face["score"],
+                np.stack([face["landmarks_x"], face["landmarks_y"]], axis=1),
+            )
+            for face in found
+        ]
+        for name, found in faces.items()
+    }
+
+
+@pytest.fixture
+def drawing(rng):
+    """A synthetic picture: smooth ground, drawn shapes, noise."""
+
+    def draw(height, width):
+        y, x = np.mgrid[:height, :width]
+        ground = np.stack([x * 2 + y, 255 - y * 3, x * y // 16], axis=2) % 256
+        image = np.ascontiguousarray(ground.astype(np.uint8))
+        centre = width // 2, height // 2
+        radius = min(height, width) // 3
+        cv2.ellipse(image, centre, (radius, radius * 5 // 4), 10, 0, 360, (230, 180, 150), -1)
+        for side in (-1, 1):
+            eye = centre[0] + side * radius // 2, centre[1] - radius // 4
+            cv2.circle(image, eye, max(radius // 6, 1), (30, 40, 50), -1)
+        noise = rng.integers(-12, 13, image.shape)
+        return np.clip(image + noise, 0, 255).astype(np.uint8)
+
+    return draw
