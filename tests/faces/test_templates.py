@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from sphereface.errors import SphereFaceError
 from sphereface.faces import TEMPLATES, find_template
 

@@ -1,8 +1,8 @@
 """The similarity (turn, scale, shift) that takes landmarks to their template.
 
-Source: Matlab's cp2tform(..., 'similarity'), which SphereFace's face_align_demo.m calls: it fits the
-map from the template to the image by least squares and inverts it, and takes the mirrored fit where
-that is closer. ``fit="forward"`` is the other direction, which Umeyama (1991), skimage and
+Source: Matlab's cp2tform(..., 'similarity'), which SphereFace's face_align_demo.m calls: it fits
+the map from the template to the image by least squares and inverts it, and takes the mirrored fit
+where that is closer. ``fit="forward"`` is the other direction, which Umeyama (1991), skimage and
 insightface use; its scale is smaller by the squared correlation of the two point sets.
 What differs: the least squares are solved in closed form, as one complex regression.
 """

@@ -2,8 +2,8 @@
 
 Source: face_align_demo.m of SphereFace (112 x 96); insightface's face_align.py. What differs: a
 template is an object with its size, its pixels' base and its fit, because nets were trained on
-different ones: SphereFace's count pixels from 1, as Matlab, and fit from the template to the image;
-insightface took the same numbers 0-based, one pixel further, and fits from the image to the template.
+different ones: SphereFace's count pixels from 1, as Matlab, and fit from the template to the
+image; insightface took the same numbers 0-based, one pixel further, and fits the other way.
 """
 
 from __future__ import annotations

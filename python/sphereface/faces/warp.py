@@ -1,9 +1,9 @@
 """A picture through a similarity, pixel by pixel.
 
-Source: Matlab's imtransform with 'XData' and 'YData', as face_align_demo.m calls it: every pixel of
-the crop looks up its place in the picture, bilinearly, in double precision, 0 outside. What differs:
-nothing known but the blending within one pixel of the border, which here is with that 0. OpenCV's
-warpAffine is faster, but before 5.0 rounds the places to 1/32 pixel.
+Source: Matlab's imtransform with 'XData' and 'YData', as face_align_demo.m calls it: every pixel
+of the crop looks up its place in the picture, bilinearly, in double precision, 0 outside. What
+differs: nothing known but the blending within one pixel of the border, which here is with that 0.
+OpenCV's warpAffine is faster, but before 5.0 rounds the places to 1/32 pixel.
 """
 
 from __future__ import annotations

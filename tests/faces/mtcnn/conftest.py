@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from sphereface.caffe import load
 from sphereface.faces.mtcnn import Weights
 from sphereface.resources import prototxt_path

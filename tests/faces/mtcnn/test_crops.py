@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from reference import mtcnn as reference
 from sphereface.faces.mtcnn import crops
 from sphereface.faces.mtcnn.crops import cut

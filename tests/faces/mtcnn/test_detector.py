@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from reference import mtcnn as reference
 from sphereface.errors import SphereFaceError
 from sphereface.faces.mtcnn import Detector, Settings

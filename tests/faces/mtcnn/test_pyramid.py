@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+
 from reference import mtcnn as reference
 from sphereface.faces.mtcnn.pyramid import axis_weights, pyramid_scales, resample
 

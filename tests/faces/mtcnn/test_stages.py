@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+
 from reference import mtcnn as reference
 from sphereface.caffe.inference import Predictor
 from sphereface.faces.mtcnn import find_weights

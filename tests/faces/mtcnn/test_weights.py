@@ -2,6 +2,7 @@ import importlib.util
 
 import numpy as np
 import pytest
+
 from sphereface.errors import SphereFaceError
 from sphereface.faces.mtcnn import find_weights, weights
 

@@ -54,10 +54,8 @@ def run(weights, x, spec):
         name, _, source = step.partition("<")
         x = blobs[source] if source else x
         kernel, bias = (torch.from_numpy(np.asarray(a, float)) for a in weights[name])
-        if kernel.dim() == 4:
-            x = F.conv2d(x, kernel, bias)
-        else:
-            x = F.linear(x.flatten(1), kernel, bias)
+        dense = kernel.dim() == 2
+        x = F.linear(x.flatten(1), kernel, bias) if dense else F.conv2d(x, kernel, bias)
         if not source:
             slope = torch.from_numpy(np.asarray(weights[f"{slopes[prelu][:5]}{prelu + 1}"], float))
             x = F.prelu(x, slope.flatten())
@@ -89,7 +87,8 @@ def overlap(a, b, measure):
 
 def suppress(entries, threshold, measure="union", key="box"):
     """Entries are dicts with a box and a score; of equal scores the later goes first."""
-    left = sorted(reversed(entries), key=lambda entry: -entry["score"])
+    left = list(reversed(entries))
+    left.sort(key=lambda entry: -entry["score"])
     kept = []
     while left:
         best = left.pop(0)

@@ -1,8 +1,8 @@
 """MTCNN as SphereFace uses it.
 
 Source: detect_face.m of MTCNNv1 (Zhang et al., "Joint Face Detection and Alignment Using Multitask
-Cascaded Convolutional Networks", 2016), called with minSize 20, factor 0.85 and thresholds 0.6, 0.7,
-0.9. What differs: several pictures at a time; `boxes.py` names one quirk that is left out.
+Cascaded Convolutional Networks", 2016), called with minSize 20, factor 0.85 and thresholds 0.6,
+0.7, 0.9. What differs: several pictures at a time; `boxes.py` names one quirk that is left out.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from sphereface.faces.face import Face, check_image
 from sphereface.faces.mtcnn.boxes import cell_boxes, regress, squares, suppress
 from sphereface.faces.mtcnn.pyramid import pyramid_scales
 from sphereface.faces.mtcnn.stages import CropNet, CropScores, ProposalNet, build_net
-from sphereface.faces.mtcnn.weights import Weights, find_weights
+from sphereface.faces.mtcnn.weights import NETS, Weights, find_weights
 
-__all__ = ["Detector", "Settings"]
+__all__ = ["SPHEREFACE_SETTINGS", "Detector", "Settings"]
 
 Boxes = NDArray[np.float64]
 Owners = NDArray[np.intp]
@@ -71,6 +71,12 @@ class Settings(NamedTuple):
             )
 
 
+SPHEREFACE_SETTINGS = Settings()
+
+
+SPHEREFACE_SETTINGS = Settings()
+
+
 class Detector:
     """Finds faces and their five landmarks.
 
@@ -95,7 +101,7 @@ class Detector:
     def __init__(
         self,
         models: str | os.PathLike[str] | Weights | None = None,
-        settings: Settings = Settings(),
+        settings: Settings = SPHEREFACE_SETTINGS,
         *,
         device: str = "cpu",
         strip_pixels: int = 1 << 21,
@@ -103,7 +109,7 @@ class Detector:
         settings.check()
         self.settings = settings
         self.weights = models if isinstance(models, Weights) else find_weights(models)
-        first, second, third = (build_net(name, arrays) for name, arrays in self.weights.nets.items())
+        first, second, third = (build_net(name, self.weights.nets[name]) for name in NETS)
         self._device = device
         self._first = ProposalNet(first, device, strip_pixels)
         self._second = CropNet(second, device, 512, offsets="conv5-2")

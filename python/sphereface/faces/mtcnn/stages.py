@@ -1,8 +1,8 @@
 """MTCNN's three nets, each from pixels to scores.
 
 Source: det1-3.prototxt of MTCNNv1, which see transposed RGB pictures. What differs: pictures of one
-size go through P-Net together, a level beyond a size goes through it in strips, and crops go through
-R-Net and O-Net in chunks; none of it changes what a net sees.
+size go through P-Net together, a level beyond a size goes through it in strips, and crops go
+through R-Net and O-Net in chunks; none of it changes what a net sees.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Cells(NamedTuple):
     x: NDArray[np.intp]
     y: NDArray[np.intp]
     score: NDArray[np.float64]
-    offsets: NDArray[np.float64]
+    offsets: NDArray[np.float32]
 
 
 class CropScores(NamedTuple):
@@ -51,7 +51,7 @@ class CropScores(NamedTuple):
     landmarks: NDArray[np.float64]
 
 
-def build_net(name: str, weights: Mapping[str, Sequence[NDArray[np.float32]]]) -> Net:
+def build_net(name: str, weights: Mapping[str, Sequence[NDArray[Any] | None]]) -> Net:
     """Return a packaged MTCNN net (``"det1"``) with the weights of its layers."""
     net = load(prototxt_path(name))
     net.copy_from(weights)
@@ -93,9 +93,9 @@ class ProposalNet:
         for group, start, stop in self._pieces(len(images), height, width):
             scores, offsets = self._run(images[group], height, width, start, stop)
             for cells, score, offset in zip(found[group], scores, offsets, strict=True):
-                y, x = np.nonzero(score.T >= threshold)
-                values = (score[x, y], offset[:, x, y].T)
-                cells.append(Cells(x + start // _STRIDE, y, *(v.astype(np.float64) for v in values)))
+                y, x = np.nonzero(threshold <= score.T)
+                moves = offset[:, x, y].T
+                cells.append(Cells(x + start // _STRIDE, y, score[x, y].astype(float), moves))
         return [_joined(cells) for cells in found]
 
     def _pieces(self, count: int, height: int, width: int) -> Iterator[tuple[slice, int, int]]:
@@ -171,7 +171,9 @@ class CropNet:
             parts.append(self._run(pixels.flip(2) if mirrored else pixels))
         if not parts:
             return CropScores(np.empty(0), np.empty((0, 4)), np.empty((0, 10)))
-        return CropScores(*(np.concatenate(values).astype(np.float64) for values in zip(*parts)))
+        return CropScores(
+            *(np.concatenate(values).astype(np.float64) for values in zip(*parts, strict=True))
+        )
 
     def _run(self, pixels: Tensor) -> tuple[Any, ...]:
         blobs = self._predictor({"data": pixels})
@@ -183,6 +185,6 @@ class CropNet:
 def _joined(strips: list[Cells]) -> Cells:
     if len(strips) == 1:
         return strips[0]
-    cells = Cells(*(np.concatenate(values) for values in zip(*strips, strict=True)))
-    order = np.lexsort((cells.x, cells.y))
-    return Cells(*(values[order] for values in cells))
+    x, y, score, offsets = (np.concatenate(values) for values in zip(*strips, strict=True))
+    order = np.lexsort((x, y))
+    return Cells(x[order], y[order], score[order], offsets[order])

