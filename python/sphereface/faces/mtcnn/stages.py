@@ -36,7 +36,7 @@ class Cells(NamedTuple):
     x: NDArray[np.intp]
     y: NDArray[np.intp]
     score: NDArray[np.float64]
-    offsets: NDArray[np.float32]
+    offsets: NDArray[np.float64]
 
 
 class CropScores(NamedTuple):
@@ -94,7 +94,7 @@ class ProposalNet:
             scores, offsets = self._run(images[group], height, width, start, stop)
             for cells, score, offset in zip(found[group], scores, offsets, strict=True):
                 y, x = np.nonzero(threshold <= score.T)
-                moves = offset[:, x, y].T
+                moves = offset[:, x, y].T.astype(float)
                 cells.append(Cells(x + start // _STRIDE, y, score[x, y].astype(float), moves))
         return [_joined(cells) for cells in found]
 
