@@ -71,8 +71,9 @@ def margin_inner_product(
     Parameters
     ----------
     x : Tensor of shape (M, K)
-        Embeddings: float32, float64, bfloat16 or, on CUDA, float16. The margin is computed in
-        float32 (float64 for float64). Under autocast the operator runs in float32.
+        Embeddings: float32, float64, bfloat16 or, on CUDA, float16. The label's column is computed
+        in float64, the rest in float32 (float64 for float64). Under autocast the operator runs in
+        float32.
     weight : Tensor of shape (N, K)
         One row a class. As ``F.embedding(max_norm=...)`` does, ``gradient="caffe"`` normalises the
         rows **in place**, because the original layer does; ``"exact"`` leaves them as they are, and

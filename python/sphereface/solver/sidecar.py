@@ -1,4 +1,4 @@
-"""`NAME_iter_N.solverstate.npz`: what Caffe's two files lose and a bit-identical resume needs.
+"""`NAME_iter_N.solverstate.npz`: what Caffe's two files lose and an exact resume needs.
 
 Counters of margin layers and other state that is no blob, random generators, and where the data
 sources are. It also holds checksums of the two files that it belongs to, so that files of different

@@ -1,8 +1,7 @@
 """Caffe's solver on torch: step, solve, test, snapshot, restore.
 
 Source: solver.cpp and sgd_solver.cpp. What differs: losses are looked at only when somebody wants
-them (on a CPU, always); a loss that is no number ends the run; a snapshot holds all that a
-bit-identical resume needs.
+them (on a CPU, always); a loss that is no number ends the run; a snapshot resumes exactly.
 """
 
 from __future__ import annotations

@@ -1,0 +1,101 @@
+"""Figures that documents state, each with where it comes from.
+
+A figure is a text around one number; the number must be the recorded one, rounded as it is written.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number in a document.
+
+    Attributes
+    ----------
+    document : str
+    text : str
+        A regular expression with one group, the number.
+    value : callable
+        Returns the recorded number.
+    """
+
+    document: str
+    text: str
+    value: Callable[[], float]
+
+
+def recorded(name: str) -> Any:
+    """Return the newest results of a benchmark."""
+    path = sorted(RESULTS.glob(f"{name}-*.json"), key=lambda path: path.stem[-10:])[-1]
+    return json.loads(path.read_text())
+
+
+def margin(shape: str, side: str) -> Callable[[], float]:
+    def value() -> float:
+        runs = recorded("margin_inner_product-epyc")["runs"]
+        return float(runs[f"(M, K, N) = {shape}, float32"][side]["ratio"])
+
+    return value
+
+
+def inference(of: str, to: str, batch: int = 1) -> Callable[[], float]:
+    def value() -> float:
+        rows = recorded("inference-epyc")["batches"][str(batch)]["ratios"]
+        return float(next(row["ratio"] for row in rows if (row["of"], row["to"]) == (of, to)))
+
+    return value
+
+
+def training(name: str) -> Callable[[], float]:
+    def value() -> float:
+        rows = recorded("training-epyc")["rows"]
+        return statistics.median(next(row["seconds"] for row in rows if row["name"] == name))
+
+    return value
+
+
+def in_source(path: str, pattern: str) -> Callable[[], float]:
+    """Return a number that a source file holds, the first group of `pattern`."""
+
+    def value() -> float:
+        found = re.search(pattern, (ROOT / path).read_text())
+        assert found, f"{path} has no {pattern}"
+        return float(found.group(1))
+
+    return value
+
+
+SIDES = ("sphereface caffe", "sphereface exact", "plain eager", "plain compiled")
+SHAPES = ("(64, 512, 10572)", "(256, 512, 10572)", "(256, 512, 85742)")
+
+FIGURES = [
+    Figure(
+        "README.md",
+        rf"\| {re.escape(shape)} \|" + r" [\d.]+x \|" * column + r" ([\d.]+)x \|",
+        margin(shape, side),
+    )
+    for shape in SHAPES
+    for column, side in enumerate(SIDES)
+]
+FIGURES += [
+    Figure("README.md", r"takes ([\d.]+) times a hand-written", inference("net", "hand-written")),
+    Figure("README.md", r"run` ([\d.]+) times OpenCV", inference("sphereface run", "OpenCV")),
+    Figure(
+        "README.md",
+        r"agree\s+to ([\de-]+)",
+        in_source("tests/caffe/test_goldens.py", r"MARGIN_TOLERANCE = ([\de-]+)"),
+    ),
+    Figure("docs/training.md", r"torch.optim.SGD \| ([\d.]+) \|", training("by hand")),
+    Figure("docs/training.md", r"`sphereface train` \| ([\d.]+) \|", training("ours")),
+]
