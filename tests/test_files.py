@@ -2,21 +2,15 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
-from sphereface.errors import NonFiniteError, SphereFaceError
+from sphereface.errors import SphereFaceError
 from sphereface.files import atomic_path, check_output, open_regular, read_bytes, read_text
-
-
-def test_an_error_keeps_its_class_and_its_fields_at_an_outer_place():
-    inner = NonFiniteError("x is NaN", where="fc6", expected="numbers", fix="lower the rate")
-    outer = inner.at("iteration 7")
-    assert type(outer) is NonFiniteError
-    assert str(outer) == "iteration 7: fc6: x is NaN; expected numbers; lower the rate"
-    assert str(SphereFaceError("odd").at("a.txt")) == "a.txt: odd"
 
 
 def test_a_file_is_read_whole_up_to_the_limit(tmp_path):
@@ -62,14 +56,15 @@ def test_an_output_is_asked_for_before_it_is_replaced(tmp_path):
     path = tmp_path / "out.npy"
     check_output(path)
     path.write_bytes(b"old")
-    with pytest.raises(SphereFaceError, match=r"out.npy: exists already.*--overwrite"):
+    with pytest.raises(SphereFaceError, match=r"out.npy: exists already.*overwrite=True"):
         check_output(path)
     check_output(path, overwrite=True)
     with pytest.raises(SphereFaceError, match="a folder"):
         check_output(tmp_path, overwrite=True)
-    with pytest.raises(SphereFaceError, match="the folder does not exist"):
+    with pytest.raises(SphereFaceError, match="no folder .*nowhere"):
         check_output(tmp_path / "nowhere" / "out.npy")
-    check_output("/dev/null")
+    for stream in ("/dev/null", "/dev/stdout", "/dev/fd/1"):
+        check_output(stream)
 
 
 def test_an_input_is_never_an_output(tmp_path):
@@ -110,6 +105,19 @@ def test_a_pipe_is_written_into_and_stays(tmp_path):
     assert got == ["through"]
     assert pipe.is_fifo()
     assert sorted(tmp_path.iterdir()) == [pipe]
+
+
+def test_a_stream_that_the_shell_opened_keeps_its_file(tmp_path):
+    script = (
+        "from sphereface.files import atomic_path\n"
+        "print('before')\n"
+        "with atomic_path('/dev/stdout') as path:\n"
+        "    path.write_text('written\\n')\n"
+        "print('after')"
+    )
+    with (tmp_path / "out.txt").open("wb") as out:
+        subprocess.run([sys.executable, "-c", script], stdout=out, check=True)
+    assert (tmp_path / "out.txt").read_text() == "before\nwritten\nafter\n"
 
 
 def test_a_failure_leaves_what_was_there(tmp_path):

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from sphereface.errors import SphereFaceError
+from sphereface.errors import ExistsError, SphereFaceError
 
 __all__ = ["atomic_path", "check_output", "open_regular", "read_bytes", "read_text"]
 
@@ -28,6 +30,9 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+# Names of open streams. Behind one may stand a file that the shell opened, which is neither to be
+# replaced nor to be written from its begin again.
+_STREAM = re.compile(r"/dev/stdout|/dev/stderr|(?:/dev|/proc/self)/fd/(\d+)")
 
 
 def open_regular(path: str | os.PathLike[str], what: str = "file") -> BinaryIO:
@@ -114,10 +119,13 @@ def check_output(
         It exists, is an input, is a folder, or lies in a folder that does not exist.
     """
     target, where = Path(path), os.fspath(path)
+    if _is_stream(target):
+        return
     if not target.exists():
         # A broken link is written through, into a folder that must exist too.
-        if not target.resolve().parent.is_dir():
-            raise SphereFaceError("the folder does not exist", where=where)
+        folder = target.resolve().parent
+        if not folder.is_dir():
+            raise SphereFaceError(f"no folder {folder}", where=where, fix="make it first")
         return
     for name in inputs:
         with contextlib.suppress(OSError):
@@ -127,10 +135,25 @@ def check_output(
                 )
     if target.is_dir():
         raise SphereFaceError("a folder", where=where, expected="a file to write")
-    if target.is_file() and not overwrite:
-        raise SphereFaceError(
-            "exists already", where=where, fix="give another name, or --overwrite to replace it"
-        )
+    if not overwrite:
+        raise ExistsError(where)
+
+
+def _open_stream(target: Path) -> BinaryIO:
+    named = _STREAM.fullmatch(os.fspath(target))
+    if not named:
+        return target.open("wb")
+    number = int(named[1] or (2 if named[0].endswith("err") else 1))
+    if number == 1:
+        sys.stdout.flush()
+    return os.fdopen(os.dup(number), "wb")
+
+
+def _is_stream(target: Path) -> bool:
+    """Tell a device, a pipe or a name of an open stream, which is written into where it is."""
+    if _STREAM.fullmatch(os.fspath(target)):
+        return True
+    return target.exists() and not target.is_file() and not target.is_dir()
 
 
 @contextlib.contextmanager
@@ -148,23 +171,23 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         The folder of `path` does not exist.
     """
     target = Path(path)
-    if target.is_symlink():
+    stream = _is_stream(target)
+    if target.is_symlink() and not stream:
         target = target.resolve()
-    special = target.exists() and not target.is_file()
     handle, name = tempfile.mkstemp(
-        dir=None if special else target.parent, prefix=f".{target.stem}.", suffix=target.suffix
+        dir=None if stream else target.parent, prefix=f".{target.stem}.", suffix=target.suffix
     )
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        if special:
-            with temporary.open("rb") as source, target.open("wb") as sink:
+        if stream:
+            with temporary.open("rb") as source, _open_stream(target) as sink:
                 shutil.copyfileobj(source, sink)
             temporary.unlink()
             return
-        with temporary.open("rb+") as stream:
-            os.fsync(stream.fileno())
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
         # mkstemp makes 0600; a new file should have the permissions that open() would have given.
         mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
         temporary.chmod(mode)
