@@ -80,7 +80,9 @@ def read_bytes(path: str | os.PathLike[str], *, limit: int, what: str = "file") 
     """
     with open_regular(path, what) as stream:
         size = os.fstat(stream.fileno()).st_size
-        data = stream.read(limit + 1) if size <= limit else b""
+        data = stream.read(size + 1) if size <= limit else b""
+        if len(data) > size:  # it grew, or is of a kind that tells no size, as in /proc
+            data += stream.read(limit + 1 - len(data))
     if size > limit or len(data) > limit:
         found = f"{what} of {max(size, len(data)):,} bytes"
         raise SphereFaceError(found, where=os.fspath(path), expected=f"at most {limit:,} bytes")

@@ -55,10 +55,10 @@ def test_options(images: Path) -> None:
 def test_bad_images(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (images / "b.png").unlink()
     assert command(images) == 2
-    assert f"{images}/list:2: no such image file" in capsys.readouterr().err
+    assert f"{images}/list:2: {images}/b.png: no such picture" in capsys.readouterr().err
     assert command(images, "--skip-bad") == 0
     printed = capsys.readouterr()
     assert printed.out == f"{images}/db: 2 images, 1 skipped\n"
-    assert f"skipped: {images}/list:2: no such" in printed.err
+    assert f"skipped: {images}/list:2: {images}/b.png: no such" in printed.err
     assert command(images) == 2
     assert "exists already" in capsys.readouterr().err

@@ -80,8 +80,8 @@ def test_transposed_images_of_their_own_size(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["missing.png"], "missing.png: No such file"),
-        ([str(ORL / "README.md")], "README.md: not an image"),
+        (["missing.png"], "missing.png: no such file"),
+        ([str(ORL / "README.md")], "README.md: no picture"),
         (["a.npy", "b.npy"], "a.npy: more inputs; expected an array alone"),
         (["a.npy", "--mirror"], "a.npy: options for images together with an array"),
         (["x.png", "--output", "x.csv"], "x.csv: an output for 1 blobs; expected .npy"),

@@ -49,7 +49,7 @@ def test_our_records_byte_by_byte():
     ("fields", "message"),
     [
         ({"encoded": True}, "encoded Datum without data"),
-        ({"encoded": True, "data": PNG[:30]}, "encoded Datum is corrupt"),
+        ({"encoded": True, "data": PNG[:30]}, "encoded Datum: truncated"),
         ({"channels": 3, "height": 0, "width": 5}, "Datum of channels, height, width"),
         (
             {"channels": 3, "height": 6, "width": 5, "data": b"abc"},

@@ -170,10 +170,10 @@ def damage(faces):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ("0.png 0", r"list.txt:1: .*no such image file .*faces/0.png"),
-        ("2.png 0\n1.png 0", r"list.txt:2: .*1.png\" is empty"),
-        ("2.png 0\n3.png 0\n4.png 0", r"list.txt:3: .*4.png\" is corrupt or no image"),
-        ("2.png 0\n3.png 0\n\n5.png 0", r"list.txt:4: .*5.png\" is truncated"),
+        ("0.png 0", r"list.txt:1: .*faces/0.png: no such picture"),
+        ("2.png 0\n1.png 0", r"list.txt:2: .*1.png: empty file"),
+        ("2.png 0\n3.png 0\n4.png 0", r"list.txt:3: .*4.png: no picture"),
+        ("2.png 0\n3.png 0\n\n5.png 0", r"list.txt:4: .*5.png: truncated"),
     ],
 )
 @pytest.mark.parametrize("workers", [0, 2])

@@ -43,11 +43,11 @@ def test_images_that_do_not_fit_or_are_bad(faces, make_lmdb):
     with pytest.raises(SphereFaceError, match=r"list.txt:4: an image of shape \(9, 8, 3\)"):
         compute_mean(faces.list, root_folder=f"{faces.folder}/")
     (faces.folder / "3.png").unlink()
-    with pytest.raises(SphereFaceError, match=r"list.txt:4: no such image file"):
+    with pytest.raises(SphereFaceError, match=r"list.txt:4: .*3.png: no such picture"):
         compute_mean(faces.list, root_folder=f"{faces.folder}/")
     path = make_lmdb([encode_datum(faces.images[0]), encode_datum(encoded=b"x")])
     for _ in range(2):  # the file was closed in between
-        with pytest.raises(SphereFaceError, match='key "00000001_1.png": encoded Datum is corr'):
+        with pytest.raises(SphereFaceError, match='key "00000001_1.png": encoded Datum: no pic'):
             compute_mean(path)
     with pytest.raises(SphereFaceError, match="new_height 3, new_width 0"):
         compute_mean(faces.list, new_height=3)

@@ -88,7 +88,7 @@ def test_a_bad_record_is_named_or_skipped(layer, faces, make_lmdb):
     records[0] = encode_datum(encoded=b"nothing", label=8)
     records[2] = b"\xff"
     param = layer("Data", data_param(make_lmdb(records)))
-    with pytest.raises(SphereFaceError, match='key "00000000_0.png": encoded Datum is corrupt'):
+    with pytest.raises(SphereFaceError, match='key "00000000_0.png": encoded Datum: no picture'):
         read(param)
     with open_source(param, workers=2, seed=1, bad_images="skip") as source:
         assert source.next_batch()["label"].tolist() == [1, 1, 3, 3]

@@ -9,6 +9,7 @@ import pytest
 from sphereface.caffe import load
 from sphereface.caffe.inference import Predictor
 from sphereface.errors import SphereFaceError
+from sphereface.images import Preprocessing, list_images
 from sphereface.inspection.forward import (
     blob_text,
     image_input,
@@ -17,7 +18,6 @@ from sphereface.inspection.forward import (
     run_images,
     save_blobs,
 )
-from sphereface.inspection.images import Preprocessing, list_images
 
 ORL = Path(__file__).parents[1] / "golden" / "orl_sphereface4"
 
@@ -50,7 +50,7 @@ def test_the_photographs_that_the_original_caffe_saw(norm_error):
     predictor = Predictor(load(ORL / "deploy.prototxt", ORL / "orl_iter_300.caffemodel"))
     _, size = image_input(predictor)
     assert size == (112, 96)
-    paths = list_images([ORL / "test.txt"], str(ORL / "images"))
+    paths = [file.path for file in list_images([ORL / "test.txt"], str(ORL / "images"))]
     assert [str(Path(p).relative_to(ORL / "images")) for p in paths] == list(golden["paths"])
     form = Preprocessing(size=size, mean=np.array([127.5]), scale=0.0078125)
     features = run_images(predictor, paths, form, ["fc5"], with_mirror=True)["fc5"]

@@ -38,10 +38,10 @@ def test_png_of_any_depth(tmp_path, rng, dtype, top, channels):
 def test_files_that_are_no_images(tmp_path):
     (tmp_path / "text.jpg").write_text("no image")
     (tmp_path / "empty.jpg").touch()
-    for name in ("text.jpg", "empty.jpg"):
-        with pytest.raises(SphereFaceError, match=f"{name}: not an image"):
+    for name, problem in (("text.jpg", "no picture"), ("empty.jpg", "empty file")):
+        with pytest.raises(SphereFaceError, match=f"{name}: {problem}"):
             io.load_image(tmp_path / name)
-    with pytest.raises(SphereFaceError, match="No such file"):
+    with pytest.raises(SphereFaceError, match="missing.jpg: no such picture"):
         io.load_image(tmp_path / "missing.jpg")
 
 

@@ -9,7 +9,7 @@ from sphereface.errors import SphereFaceError
 
 if TYPE_CHECKING:
     from sphereface.caffe.inference import Predictor
-    from sphereface.inspection.images import Preprocessing
+    from sphereface.images import Preprocessing
 
 __all__ = ["add_image_options", "preprocessing", "refuse_image_options"]
 
@@ -17,10 +17,16 @@ __all__ = ["add_image_options", "preprocessing", "refuse_image_options"]
 def add_image_options(parser: argparse.ArgumentParser) -> None:
     """Add Caffe's preprocessing and what nets of other origin need."""
     add = parser.add_argument_group("images").add_argument
-    add("--mean", metavar="M[,M,M]|FILE", help="mean of the pixels, or a mean.binaryproto")
+    add("--mean", metavar="M[,M,M]|FILE", help="mean of the pixels: .binaryproto, .npy or numbers")
     add("--scale", type=float, default=1.0, help="factor after the mean (default: %(default)s)")
     add("--size", metavar="HxW|native", help="size to resize to (default: the net's input)")
     add("--color", choices=("bgr", "rgb", "gray"), default="bgr", help="(default: %(default)s)")
+    add(
+        "--exif",
+        choices=("apply", "ignore"),
+        default="apply",
+        help="turn pictures as cameras say, or leave them as the original did (default: apply)",
+    )
     add("--transpose", action="store_true", help="for nets trained from Matlab, such as MTCNN")
     add("--mirror", action="store_true", help="run the mirror images")
     add("--with-mirror", action="store_true", help="run images and mirrors, and join their values")
@@ -30,6 +36,7 @@ def add_image_options(parser: argparse.ArgumentParser) -> None:
 def refuse_image_options(args: argparse.Namespace, array: str) -> None:
     """Raise if options for images are given together with an array, which is fed as it is."""
     given = [args.mean, args.scale != 1, args.size, args.color != "bgr", args.transpose]
+    given.append(args.exif != "apply")
     if any([*given, args.mirror, args.with_mirror, args.root]):
         raise SphereFaceError(
             "options for images together with an array",
@@ -40,8 +47,8 @@ def refuse_image_options(args: argparse.Namespace, array: str) -> None:
 
 def preprocessing(args: argparse.Namespace, predictor: Predictor) -> Preprocessing:
     """Return the preprocessing of the options, for a net's input size unless --size is given."""
+    from sphereface.images import Preprocessing, read_mean
     from sphereface.inspection.forward import image_input
-    from sphereface.inspection.images import Preprocessing, read_mean
 
     _, size = image_input(predictor)
     height_width: tuple[int, int] | None = size[::-1] if args.transpose else size
@@ -56,6 +63,7 @@ def preprocessing(args: argparse.Namespace, predictor: Predictor) -> Preprocessi
         scale=args.scale,
         mirror=args.mirror,
         transpose=args.transpose,
+        exif=args.exif == "apply",
     )
 
 

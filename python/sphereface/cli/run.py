@@ -42,8 +42,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 
 def run(args: argparse.Namespace) -> int:
     """Run the net, print or write its blobs."""
+    from sphereface.images import list_images
     from sphereface.inspection import forward
-    from sphereface.inspection.images import list_images
 
     if args.batch < 1:
         raise SphereFaceError(f"{args.batch}", where="--batch", expected="at least 1")
@@ -58,11 +58,12 @@ def run(args: argparse.Namespace) -> int:
         inputs = forward.read_arrays(arrays[0], predictor)
         blobs = forward.run_arrays(predictor, inputs, args.blob, args.batch)
     else:
-        paths = list_images(args.inputs, args.root)
+        form = preprocessing(args, predictor)
+        paths = [file.path for file in list_images(args.inputs, args.root)]
         blobs = forward.run_images(
             predictor,
             paths,
-            preprocessing(args, predictor),
+            form,
             args.blob,
             batch=args.batch,
             with_mirror=args.with_mirror,

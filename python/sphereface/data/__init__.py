@@ -3,7 +3,6 @@
 from sphereface.data.checks import LabelReport, check_labels, check_net_labels, class_count
 from sphereface.data.hdf5_data import HDF5Data
 from sphereface.data.image_data import ImageData
-from sphereface.data.image_list import ImageList, read_image_list
 from sphereface.data.image_mean import compute_mean
 from sphereface.data.imageset import ImagesetOptions, ImagesetReport, convert_imageset
 from sphereface.data.lazy_source import LazySource
@@ -18,6 +17,7 @@ from sphereface.data.open_source import (
 )
 from sphereface.data.source import Batch, LoadOptions, Source
 from sphereface.data.transform import Transform
+from sphereface.images import ImageList, read_image_list
 
 __all__ = [
     "SOURCE_TYPES",

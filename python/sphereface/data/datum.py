@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sphereface.data.images import decode_image
 from sphereface.errors import SphereFaceError
+from sphereface.images import Color, decode_image
 from sphereface.proto import schema
 
 __all__ = ["datum_image", "encoded_datum", "raw_datum", "read_datum"]
+
+_COLORS: dict[bool | None, Color] = {True: "bgr", False: "gray", None: "unchanged"}
 
 
 def read_datum(data: Any) -> Any:
@@ -47,7 +49,7 @@ def datum_image(datum: Any, color: bool | None = None) -> NDArray[Any]:
     if datum.encoded:
         if not datum.data:
             raise SphereFaceError("encoded Datum without data")
-        return decode_image(datum.data, color, "encoded Datum")
+        return _decoded(datum.data, color)
     shape = (datum.channels, datum.height, datum.width)
     if min(shape) < 1:
         raise SphereFaceError(f"Datum of channels, height, width {shape}", expected="positive")
@@ -62,6 +64,20 @@ def datum_image(datum: Any, color: bool | None = None) -> NDArray[Any]:
             expected=" x ".join(map(str, shape)) + ", its channels, height and width",
         )
     return values.reshape(shape).transpose(1, 2, 0)
+
+
+def _decoded(data: bytes, color: bool | None) -> NDArray[np.uint8]:
+    try:
+        image = decode_image(data, color=_COLORS[color])
+    except SphereFaceError as error:
+        raise error.at("encoded Datum") from None
+    if image.dtype != np.uint8:
+        raise SphereFaceError(
+            f"encoded Datum with values of {image.dtype}",
+            expected="8 bits a channel",
+            fix="set force_color or force_gray, which convert it",
+        )
+    return image
 
 
 def raw_datum(image: NDArray[np.uint8], label: int) -> bytes:

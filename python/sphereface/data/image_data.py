@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sphereface.data.image_list import read_image_list
 from sphereface.data.image_source import ImageSource
-from sphereface.data.images import read_image, resize_image
 from sphereface.data.source import LoadOptions, digest
 from sphereface.errors import SphereFaceError
+from sphereface.images import Color, read_image, read_image_list, resize_image
 
 __all__ = ["ImageData"]
 
@@ -55,7 +54,8 @@ class ImageData(ImageSource):
                 f"new_height {self._size[0]}, new_width {self._size[1]}", "both or neither"
             )
         forced = self._transform.color
-        self._color = bool(param.is_color) if forced is None else forced
+        in_color = bool(param.is_color) if forced is None else forced
+        self._color: Color = "bgr" if in_color else "gray"
         self._root = param.root_folder
         self.list = read_image_list(param.source, self.where)
         self._start(
@@ -77,9 +77,12 @@ class ImageData(ImageSource):
 
     def _read(self, key: Any) -> tuple[NDArray[np.uint8], int]:
         try:
-            image = read_image(self._root + self.list.names[key], self._color)
+            image = read_image(self._root + self.list.names[key], color=self._color)
         except SphereFaceError as error:
-            raise SphereFaceError(error.problem, fix=self._root_hint(key)) from None
+            # The place of a sample names the file already.
+            raise type(error)(
+                error.problem, expected=error.expected, fix=self._hint(key) or error.fix
+            ) from None
         if self._size[0]:
             image = resize_image(image, *self._size)
         return image, int(self.list.labels[key])
@@ -93,8 +96,11 @@ class ImageData(ImageSource):
     def _key_after(self, key: Any) -> int:
         return int(key + 1) % len(self.list)
 
-    def _root_hint(self, key: Any) -> str:
+    def _hint(self, key: Any) -> str:
         name = self.list.names[key]
+        before, _, last = name.rpartition(" ")
+        if last.isdigit() and Path(self._root + before).exists():
+            return "of several labels on a line, only the last is one: write a name and a label"
         if self._root and not self._root.endswith("/") and Path(self._root, name).exists():
             return f'end root_folder with a slash: "{self._root}/"'
         return ""

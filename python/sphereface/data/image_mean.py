@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sphereface.data.datum import datum_image
-from sphereface.data.image_list import read_image_list
-from sphereface.data.images import read_image, resize_image
 from sphereface.data.record_file import RecordFile
 from sphereface.errors import SphereFaceError
+from sphereface.images import read_image, read_image_list, resize_image
 
 __all__ = ["compute_mean"]
 
@@ -89,7 +88,7 @@ def _of_records(path: str | os.PathLike[str]) -> tuple[int, Iterator[tuple[str, 
                 try:
                     yield records.place(key), datum_image(datum)
                 except SphereFaceError as error:
-                    raise SphereFaceError(str(error), where=records.place(key)) from None
+                    raise error.at(records.place(key)) from None
         finally:
             records.close()
 
@@ -104,9 +103,9 @@ def _of_list(
     def images() -> Iterator[tuple[str, NDArray[Any]]]:
         for index, name in enumerate(entries.names):
             try:
-                image = read_image(root + name, not gray)
+                image = read_image(root + name, color="gray" if gray else "bgr")
             except SphereFaceError as error:
-                raise SphereFaceError(str(error), where=entries.where(index)) from None
+                raise error.at(entries.where(index)) from None
             yield entries.where(index), resize_image(image, *size) if size[0] else image
 
     return len(entries), images()

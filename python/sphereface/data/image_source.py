@@ -98,10 +98,4 @@ class ImageSource(SampleSource):
                 label[0][begin + slot] = value
 
     def _placed(self, error: SphereFaceError, key: Any) -> SphereFaceError:
-        where = self._place(key)
-        return SphereFaceError(
-            error.problem,
-            where=f"{where}: {error.where}" if error.where else where,
-            expected=error.expected,
-            fix=error.fix,
-        )
+        return error.at(self._place(key))

@@ -18,11 +18,17 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from sphereface.data.datum import encoded_datum, raw_datum
-from sphereface.data.image_list import ImageList, read_image_list
-from sphereface.data.images import decode_image, encode_image, read_bytes, resize_image
 from sphereface.data.order import shuffled
 from sphereface.data.record_file import lmdb_module
 from sphereface.errors import SphereFaceError
+from sphereface.images import (
+    ImageList,
+    decode_image,
+    encode_image,
+    read_image_bytes,
+    read_image_list,
+    resize_image,
+)
 
 __all__ = ["ImagesetOptions", "ImagesetReport", "convert_imageset"]
 
@@ -166,8 +172,8 @@ def _records(
 
 def _record(path: str, label: int, options: ImagesetOptions) -> _Record | SphereFaceError:
     try:
-        data = read_bytes(path)
-        image = decode_image(data, not options.gray, f'image file "{path}"')
+        data = read_image_bytes(path)
+        image = decode_image(data, color="gray" if options.gray else "bgr", where=path)
         if options.resize_height:
             image = resize_image(image, options.resize_height, options.resize_width)
         size = image.shape[:2]
@@ -176,7 +182,7 @@ def _record(path: str, label: int, options: ImagesetOptions) -> _Record | Sphere
         suffix = Path(path).suffix[1:].lower()
         kind = options.encode_type or suffix
         if not kind:
-            raise SphereFaceError(f'image file "{path}" without a suffix', fix="give encode_type")
+            raise SphereFaceError("no suffix", where=path, fix="give encode_type")
         # The file itself, where Caffe too copies it: no change of size, colour or format.
         if not options.gray and not options.resize_height and _same_kind(suffix, kind):
             return _Record(encoded_datum(data, label), size)
@@ -201,7 +207,7 @@ def _write(
     with _Writer(folder) as writer:
         for key, place, record in records:
             if isinstance(record, SphereFaceError):
-                error = SphereFaceError(record.problem, where=place, fix=record.fix)
+                error = record.at(place)
                 if options.bad_images == "raise":
                     raise error
                 skipped.append(str(error))

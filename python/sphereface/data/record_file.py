@@ -111,7 +111,7 @@ class RecordFile:
                 try:
                     datum = read_datum(value)
                 except SphereFaceError as error:
-                    raise SphereFaceError(error.problem, where=self.place(key)) from None
+                    raise error.at(self.place(key)) from None
                 yield bytes(key), datum
 
     def place(self, key: Any) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sphereface.errors import SphereFaceError
-from sphereface.weights import read_binaryproto
+from sphereface.images import read_mean_file
 
 __all__ = ["Transform"]
 
@@ -59,7 +59,10 @@ class Transform:
             raise self._error("mean_file and mean_value", "one of them")
         self._mean_values = np.asarray(param.mean_value, np.float32).reshape(-1, 1, 1)
         self._mean_file = param.mean_file
-        self._mean_image = _read_mean(param.mean_file, where) if param.mean_file else None
+        mean = _read_mean(param.mean_file, where) if param.mean_file else None
+        self._mean_image = mean if mean is not None and mean.ndim == 3 else None
+        if mean is not None and mean.ndim == 1:
+            self._mean_values = mean.reshape(-1, 1, 1)
 
     def output_shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
         """Return (channels, height, width) of a transformed image.
@@ -134,17 +137,9 @@ class Transform:
 
 def _read_mean(path: str, where: str) -> NDArray[np.float32]:
     try:
-        mean = np.asarray(read_binaryproto(path), np.float32)
+        return read_mean_file(path)
     except SphereFaceError as error:
-        raise SphereFaceError(
-            f"mean_file: {error.problem}", where=f"{where}: {path}", expected=error.expected
-        ) from None
-    mean = mean.reshape(mean.shape[1:]) if mean.ndim == 4 and len(mean) == 1 else mean
-    if mean.ndim != 3:
-        raise SphereFaceError(
-            f"a mean of shape {mean.shape}", where=f"{where}: {path}", expected="(1, C, H, W)"
-        )
-    return mean
+        raise error.at(f"{where}: mean_file") from None
 
 
 def _size(shape: Sequence[int]) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from sphereface.caffe.inference import Predictor
 from sphereface.errors import SphereFaceError
 from sphereface.files import atomic_path
-from sphereface.inspection.images import Preprocessing
+from sphereface.images import Preprocessing
 from sphereface.progress import Progress
 
 __all__ = ["blob_text", "image_input", "read_arrays", "run_arrays", "run_images", "save_blobs"]

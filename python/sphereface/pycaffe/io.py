@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sphereface.errors import SphereFaceError
+from sphereface.images import read_image
 from sphereface.pycaffe.image_resize import resize_image
 from sphereface.pycaffe.proto import caffe_pb2
 from sphereface.pycaffe.transformer import Transformer
@@ -51,10 +52,8 @@ def load_image(filename: str | os.PathLike[str], color: bool = True) -> NDArray[
         RGB (or luminance) in [0, 1]. A grey image with `color` has three equal channels;
         transparency is dropped and EXIF rotation ignored, as in pycaffe.
     """
-    image = _decode(filename)
+    image = read_image(filename, color="unchanged", exif=False)
     image = image.astype(np.float64) / np.iinfo(image.dtype).max
-    if image.ndim == 2:
-        image = image[:, :, np.newaxis]
     if image.shape[2] >= 3:
         image = image[:, :, 2::-1]  # BGR or BGRA to RGB
         if not color:
@@ -62,30 +61,6 @@ def load_image(filename: str | os.PathLike[str], color: bool = True) -> NDArray[
     elif color:
         image = np.tile(image[:, :, :1], (1, 1, 3))
     return np.ascontiguousarray(image, np.float32)
-
-
-def _decode(filename: str | os.PathLike[str]) -> NDArray[Any]:
-    try:
-        import cv2
-    except ImportError as error:
-        raise SphereFaceError(
-            "reading images needs OpenCV", fix="pip install opencv-python-headless"
-        ) from error
-    try:
-        encoded = np.fromfile(filename, np.uint8)
-    except OSError as error:
-        raise SphereFaceError(
-            f"cannot be read ({error.strerror})", where=os.fspath(filename)
-        ) from None
-    image = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if encoded.size else None
-    if image is None or image.dtype not in (np.uint8, np.uint16):
-        kind = "" if image is None else f" of {image.dtype}"
-        raise SphereFaceError(
-            f"not an image{kind} that OpenCV reads",
-            where=os.fspath(filename),
-            expected="8 or 16 bits a channel",
-        )
-    return image
 
 
 def oversample(

@@ -81,7 +81,7 @@ def test_the_first_sample_tells_what_the_parameters_do_not(tmp_path):
     given = {"data": (2, 3, 4, 4)}
     assert net("ImageData", params, input_shapes=given).blob_shapes["data"] == (2, 3, 4, 4)
     (tmp_path / "a.png").unlink()
-    with pytest.raises(SphereFaceError, match=r"list:1: .*no such image file"):
+    with pytest.raises(SphereFaceError, match=r"list:1: .*no such picture"):
         net("ImageData", params)
 
 
