@@ -47,4 +47,4 @@ def test_without_an_output(
     assert main(["compute-mean", str(tmp_path / "list"), *options]) == 0
     assert capsys.readouterr().out.startswith("mean_value channel [0]: ")
     assert main(["compute-mean", str(tmp_path / "gone")]) == 2
-    assert "gone: list of images cannot be read" in capsys.readouterr().err
+    assert "gone: no such list of images" in capsys.readouterr().err
