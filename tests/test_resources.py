@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sphereface.errors import SphereFaceError
-from sphereface.resources import prototxt_names, prototxt_path
+from sphereface.resources import list_nets, prototxt_names, prototxt_path
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,3 +25,10 @@ def test_path(name: str) -> None:
 def test_unknown_name() -> None:
     with pytest.raises(SphereFaceError, match=r'"sphereface_20_deplyo".*did you mean'):
         prototxt_path("sphereface_20_deplyo")
+
+
+def test_nets_are_listed_by_pattern() -> None:
+    assert list_nets("det*") == ["det1", "det2", "det3"]
+    assert "sphereface_20_train" in list_nets()
+    assert not [name for name in list_nets() if "solver" in name]
+    assert list_nets("nothing") == []

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from sphereface.errors import SphereFaceError, nearest
 
-__all__ = ["prototxt_names", "prototxt_path"]
+__all__ = ["list_nets", "prototxt_names", "prototxt_path"]
 
 _FOLDER = Path(__file__).parent / "prototxt"
 
@@ -14,6 +15,23 @@ _FOLDER = Path(__file__).parent / "prototxt"
 def prototxt_names() -> list[str]:
     """Return the names that `prototxt_path` takes, sorted."""
     return sorted(path.stem for path in _FOLDER.glob("*.prototxt"))
+
+
+def list_nets(pattern: str = "*") -> list[str]:
+    """Return the packaged nets (no solvers) that match a shell pattern, sorted.
+
+    Parameters
+    ----------
+    pattern : str
+        Such as ``"sphereface_*_deploy"``.
+
+    Examples
+    --------
+    >>> list_nets("det*")
+    ['det1', 'det2', 'det3']
+    """
+    nets = (name for name in prototxt_names() if not name.endswith("_solver"))
+    return [name for name in nets if fnmatchcase(name, pattern)]
 
 
 def prototxt_path(name: str) -> Path:

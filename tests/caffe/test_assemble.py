@@ -87,8 +87,8 @@ class Counter(Layer):
 
 def test_shared_buffers_stay_one_when_the_net_moves(monkeypatch):
     layer_types()
-    monkeypatch.setattr(registry, "_LAYERS", {**registry._LAYERS, "Counter": Counter})
-    monkeypatch.setattr(registry, "_PARAM_FIELDS", {**registry._PARAM_FIELDS, "Counter": ""})
+    counter = registry.LayerType(Counter, "")
+    monkeypatch.setattr(registry, "LAYERS", {**registry.LAYERS, "Counter": counter})
     counter = 'layer {{ name: "{0}" type: "Counter" bottom: "x" top: "{0}" param {{ name: "n" }} }}'
     net = load(INPUT + counter.format("a") + counter.format("b"))
     x = torch.zeros(2, 6)

@@ -6,7 +6,7 @@ import textwrap
 import pytest
 import torch
 
-from sphereface.caffe import Layer, layer_types, load, register_layer, registry
+from sphereface.caffe import Layer, layer_types, list_layers, load, register_layer, registry
 from sphereface.errors import SphereFaceError
 
 GAIN = """message TestGainParameter {
@@ -20,8 +20,7 @@ INPUT = 'layer { name: "i" type: "Input" top: "x" input_param { shape { dim: 2 d
 def clean_registry(monkeypatch):
     """Let a test register layers and forget them."""
     layer_types()
-    monkeypatch.setattr(registry, "_LAYERS", dict(registry._LAYERS))
-    monkeypatch.setattr(registry, "_PARAM_FIELDS", dict(registry._PARAM_FIELDS))
+    monkeypatch.setattr(registry, "LAYERS", dict(registry.LAYERS))
 
 
 @pytest.mark.usefixtures("clean_registry")
@@ -64,7 +63,7 @@ def test_the_parameter_must_exist():
         class Mine(Layer):
             pass
 
-    assert "Mine" not in registry._LAYERS
+    assert "Mine" not in registry.LAYERS
 
 
 def test_an_unknown_type_names_line_and_nearest():
@@ -98,3 +97,12 @@ def test_packages_register_by_entry_point(tmp_path, monkeypatch):
     net = load(INPUT + 'layer { name: "n" type: "OutsideNegate" bottom: "x" top: "y" }')
     assert net(torch.ones(2, 3))["y"].sum() == -6
     registry._load_entry_points.cache_clear()
+
+
+def test_layers_are_listed_by_pattern():
+    losses = list_layers("*Loss")
+    assert {"SoftmaxWithLoss", "ContrastiveLoss", "EuclideanLoss"} <= set(losses)
+    assert all(name.endswith("Loss") for name in losses)
+    assert list_layers("MarginInnerProduct") == ["MarginInnerProduct"]
+    assert list_layers("margin*") == []
+    assert len(list_layers()) > 70

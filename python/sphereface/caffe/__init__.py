@@ -9,7 +9,8 @@ from sphereface.caffe.load import load
 from sphereface.caffe.net import Net
 from sphereface.caffe.open_net import DataOptions, OpenNet, open_net
 from sphereface.caffe.python_class import as_caffe
-from sphereface.caffe.registry import layer_types, register_layer
+from sphereface.caffe.registry import layer_types, list_layers, register_layer
+from sphereface.resources import list_nets
 
 __all__ = [
     "Arity",
@@ -22,6 +23,8 @@ __all__ = [
     "at_least",
     "exactly",
     "layer_types",
+    "list_layers",
+    "list_nets",
     "load",
     "open_net",
     "register_layer",

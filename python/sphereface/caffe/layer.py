@@ -227,8 +227,13 @@ class Layer(nn.Module):
         return SphereFaceError(problem, where=self.where, expected=expected, fix=fix)
 
     def extra_repr(self) -> str:
-        """Show the type, where the class serves several."""
-        return "" if type(self).__name__ == self.type else self.type
+        """Show the type, where the class serves several, and the sizes of the blobs."""
+        words = [] if type(self).__name__ == self.type else [self.type]
+        words += [
+            f"{name} {'×'.join(map(str, blob.shape)) or 'scalar'}"
+            for name, blob in zip(self.blob_names, self.blobs, strict=True)
+        ]
+        return ", ".join(words)
 
     def __getstate__(self) -> dict[str, Any]:
         # Messages of a private descriptor pool cannot be pickled by class name.

@@ -278,9 +278,17 @@ class Net(nn.Module):
         shared = {(slot.layer, slot.blob) for blob in self._learnable for slot in blob.sharers}
         save_weights(path, self.name, self._order, shared, diffs)
 
-    def extra_repr(self) -> str:
-        """Show the net's name, phase, inputs and outputs."""
-        return f"{self.name!r}, {self.phase}, {self.inputs} -> {self.outputs}"
+    def __repr__(self) -> str:
+        """Show the net's name and phase, and its layers in order with the shapes of their tops."""
+        lines = [f"{type(self).__name__}({self.name!r}, {self.phase}"]
+        shapes = self.infer_shapes({})
+        for node, layer in zip(self.graph.nodes, self._order, strict=True):
+            tops = (
+                f"{self.graph.blob_names[slot]} {'×'.join(map(str, shapes[slot])) or 'scalar'}"
+                for slot in node.tops
+            )
+            lines.append(f"  ({layer.name}): {layer!r} -> {', '.join(tops)}".rstrip())
+        return "\n".join([*lines, ")"])
 
     # ---- building
 

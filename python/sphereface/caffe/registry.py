@@ -8,22 +8,35 @@ declare an entry point in group ``sphereface.layers`` are imported when a type i
 from __future__ import annotations
 
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from functools import cache
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from sphereface.errors import SphereFaceError, nearest
 from sphereface.proto import schema
 
-if TYPE_CHECKING:
-    from sphereface.caffe.layer import Layer
+__all__ = [
+    "LAYERS",
+    "LayerType",
+    "layer_class",
+    "layer_types",
+    "list_layers",
+    "param_field",
+    "register_layer",
+]
 
-__all__ = ["layer_class", "layer_types", "param_field", "register_layer"]
 
-_LAYERS: dict[str, type[Layer]] = {}
-_PARAM_FIELDS: dict[str, str] = {}
+class LayerType(NamedTuple):
+    """What is registered under a type: a `Layer` subclass and the field of its options."""
 
-L = TypeVar("L", bound="type[Layer]")
+    cls: type[Any]
+    param: str
+
+
+LAYERS: dict[str, LayerType] = {}
+
+L = TypeVar("L", bound="type[Any]")
 
 
 def register_layer(type_name: str, *, param: str = "", message: Any = None) -> Callable[[L], L]:
@@ -57,8 +70,8 @@ def register_layer(type_name: str, *, param: str = "", message: Any = None) -> C
     """
 
     def register(cls: L) -> L:
-        if type_name in _LAYERS:
-            known = _LAYERS[type_name]
+        if type_name in LAYERS:
+            known = LAYERS[type_name].cls
             raise SphereFaceError(
                 f'layer type "{type_name}" is already registered',
                 where=f"{cls.__module__}.{cls.__qualname__}",
@@ -73,14 +86,13 @@ def register_layer(type_name: str, *, param: str = "", message: Any = None) -> C
                 where=f"{cls.__module__}.{cls.__qualname__}",
                 fix=nearest(param, fields) or "pass message=... to declare it",
             )
-        _LAYERS[type_name] = cls
-        _PARAM_FIELDS[type_name] = param
+        LAYERS[type_name] = LayerType(cls, param)
         return cls
 
     return register
 
 
-def layer_class(type_name: str, where: str = "") -> type[Layer]:
+def layer_class(type_name: str, where: str = "") -> Any:
     """Return the class registered for `type_name`.
 
     Raises
@@ -89,31 +101,47 @@ def layer_class(type_name: str, where: str = "") -> type[Layer]:
         No such type; the error gives `where` and the nearest known name.
     """
     _load_layers(type_name)
-    if type_name not in _LAYERS:
+    if type_name not in LAYERS:
         raise SphereFaceError(
             f'unknown layer type "{type_name}"',
             where=where,
-            fix=nearest(type_name, _LAYERS)
+            fix=nearest(type_name, LAYERS)
             or "a layer of your own is added with sphereface.caffe.register_layer",
         )
-    return _LAYERS[type_name]
+    return LAYERS[type_name].cls
 
 
 def param_field(type_name: str) -> str:
     """Return the field of LayerParameter that holds the options of `type_name`, or ""."""
-    return _PARAM_FIELDS[type_name]
+    return LAYERS[type_name].param
+
+
+def list_layers(pattern: str = "*") -> list[str]:
+    """Return the layer types that match a shell pattern, sorted.
+
+    Parameters
+    ----------
+    pattern : str
+        Such as ``"*Loss"`` or ``"*InnerProduct"``.
+
+    Examples
+    --------
+    >>> list_layers("*Pool*")
+    ['Pooling']
+    """
+    return [name for name in layer_types() if fnmatchcase(name, pattern)]
 
 
 def layer_types() -> list[str]:
     """Return all registered layer types, sorted."""
     _load_layers()
-    return sorted(_LAYERS)
+    return sorted(LAYERS)
 
 
 def _load_layers(wanted: str | None = None) -> None:
     import sphereface.caffe.layers  # noqa: F401 - layers import this module to register
 
-    if wanted not in _LAYERS:
+    if wanted not in LAYERS:
         _load_entry_points()
 
 
