@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+# cuBLAS reads it once, at its first product; torch's deterministic mode asks for it.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 MARGIN_TYPES = {"SINGLE": 1, "DOUBLE": 2, "TRIPLE": 3, "QUADRUPLE": 4}
 SEED = int(os.environ.get("SPHEREFACE_TEST_SEED", "2017"))

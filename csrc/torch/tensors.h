@@ -10,6 +10,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 #include "sphereface/problem.h"
 
@@ -73,10 +74,17 @@ inline void check_same_device(const Tensor& t, const char* name, const Tensor& x
   }
 }
 
+// Matrix<const T> to read, Matrix<T> to write: only the latter gives a tensor that shares memory
+// until it is written (torch._lazy_clone) memory of its own.
 template <typename T>
 Matrix<T> matrix(const Tensor& t) {
-  return {static_cast<T*>(const_cast<void*>(t.const_data_ptr())), t.size(0), t.size(1), t.stride(0),
-          t.stride(1)};
+  T* data;
+  if constexpr (std::is_const_v<T>) {
+    data = static_cast<T*>(t.const_data_ptr());
+  } else {
+    data = static_cast<T*>(t.mutable_data_ptr());
+  }
+  return {data, t.size(0), t.size(1), t.stride(0), t.stride(1)};
 }
 
 inline Tensor with_unit_columns(const Tensor& t) {

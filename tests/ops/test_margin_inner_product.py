@@ -89,9 +89,19 @@ def test_caffe_gradient_is_not_the_gradient(rng):
     assert not torch.autograd.gradcheck(f, x, raise_exception=False)
 
 
-@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 3e-7), (torch.bfloat16, 8e-3)])
+# A product that sums in sequence, as a GPU's may, is 7e-7 off at this shape.
+BOUNDS = {
+    ("cpu", torch.float32): 3e-7,
+    ("cuda", torch.float32): 1e-6,
+    ("cpu", torch.bfloat16): 8e-3,
+    ("cuda", torch.bfloat16): 8e-3,
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("gradient", ["caffe", "exact"])
-def test_lower_precisions(gradient, dtype, bound, rng, device, norm_error):
+def test_lower_precisions(gradient, dtype, rng, device, norm_error):
+    bound = BOUNDS[device, dtype]
     tensors = sample(rng, rows=24, features=200, classes=1500, dtype=dtype, device=device)
     x, weight, label, grad = tensors
     y, dx, dweight, _ = run(x, weight, label, grad, 2.0, 4, gradient)
@@ -144,6 +154,15 @@ def test_rows_are_normalised_in_place_once(rng, device):
     torch.testing.assert_close(norms, torch.ones_like(norms), rtol=3e-7, atol=0)
     normalize_rows_(weight)
     assert torch.equal(weight, once)
+
+
+def test_lazy_clone_is_written_alone(rng, device):
+    weight = sample(rng, dtype=torch.float32, device=device)[1]
+    before = weight.clone()
+    clone = torch._lazy_clone(weight)
+    normalize_rows_(clone)
+    assert torch.equal(weight, before)
+    torch.testing.assert_close(clone, F.normalize(before))
 
 
 def test_two_forwards_before_a_backward(rng):

@@ -39,7 +39,8 @@ def forward(x, weight, label, lambda_, m):
 def coefficients(x, w, m):
     """d(|x| psi)/dx = c_w w + c_x x."""
     length, theta = angles(x, w)
-    slope = psi_by_theta(theta, m) / np.sin(theta)
+    # At 0 and pi both are zero; the limit of their ratio is the same there.
+    slope = psi_by_theta(theta, m) / np.sin(theta) if 1e-7 < theta < np.pi - 1e-7 else -m * m
     return -slope, (psi(theta, m) + slope * np.cos(theta)) / length
 
 
