@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -172,3 +173,18 @@ def test_weights_of_other_names_are_told(tmp_path):
     load(text.format("fc1")).save(tmp_path / "w.caffemodel")
     with pytest.warns(UserWarning, match="no layer of net .* has weights there.* fc1"):
         load(text.format("fc"), tmp_path / "w.caffemodel")
+
+
+def test_a_released_caffemodel_alone(released_model):
+    """Against OpenCV's dnn on 100 pictures of LFW."""
+    net = load(released_model.model)
+    assert (net.inputs, net.outputs) == (("data",), ("fc1",))
+    assert not net.load_report.left
+    assert not net.load_report.skipped
+    pictures = [cv2.imread(str(released_model.folder / path)) for path in released_model.paths]
+    pixels = np.stack(pictures)[..., ::-1].transpose(0, 3, 1, 2)
+    with torch.no_grad():
+        found = net(torch.from_numpy((pixels.astype(np.float32) - 128) / 128))["fc1"].numpy()
+    expected = released_model.features
+    assert found.shape == expected.shape == (100, 128)
+    assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()

@@ -53,7 +53,13 @@ def test_phase(tmp_path):
 
 
 def test_errors(capsys):
-    assert main(["diff", "det1", MODELS[0]]) == 2
-    assert "one is a prototxt and the other a model" in capsys.readouterr().err
     assert main(["diff", "det1", "nowhere"]) == 2
-    assert "nowhere: No such file" in capsys.readouterr().err
+    assert "nowhere: cannot be read (No such file or directory)" in capsys.readouterr().err
+
+
+def test_a_model_in_the_place_of_a_prototxt(tmp_path, capsys):
+    deploy = str(tmp_path / "deploy.prototxt")
+    assert main(["upgrade", MODELS[0], deploy]) == 0
+    assert main(["diff", deploy, MODELS[0]]) == 0
+    assert main(["diff", "det1", MODELS[0]]) == 1
+    assert '~ name: "PNet" -> "digits"' in capsys.readouterr().out

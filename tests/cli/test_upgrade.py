@@ -64,3 +64,18 @@ def test_recorded_files(tmp_path, capsys):
     assert (tmp_path / "copy").read_bytes() == model.read_bytes()
     assert main(["upgrade", str(tmp_path / "nothing")]) == 2
     assert "nothing: No such file" in capsys.readouterr().err
+
+
+def test_the_prototxt_of_a_caffemodel(tmp_path, capsys):
+    """Recorded snapshot of a train net; as the deploy prototxt that was written by hand."""
+    model = str(GOLDEN / "orl_sphereface4" / "orl_iter_300.caffemodel")
+    deploy = tmp_path / "deploy.prototxt"
+    assert main(["upgrade", model, str(deploy)]) == 0
+    assert capsys.readouterr().out == f"written: {deploy}, the net of {model}\n"
+    assert main(["diff", str(deploy), str(GOLDEN / "orl_sphereface4" / "deploy.prototxt")]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith(("-", "+"))] == [
+        "- layer data (Input)",  # the data layer's name; its shape is the same
+        "+ layer input (Input)",
+    ]
+    assert "dim: 112" in deploy.read_text()

@@ -13,9 +13,10 @@ import torch
 from reference.deployable_nets import ALEXNET, GOOGLENET, LAYERS, LENET, SIAMESE, layer_net
 from sphereface.caffe import load, register_layer
 from sphereface.caffe.layer import Layer
+from sphereface.checkpoints import write_state_dict
 from sphereface.convert import pytorch_source
 from sphereface.convert.pytorch_source_writer import SOURCE_LAYERS, number, source_layer
-from sphereface.convert.state_dict import net_state, write_state_dict
+from sphereface.convert.state_dict import net_state
 from sphereface.errors import SphereFaceError
 from sphereface.resources import prototxt_path
 

@@ -1,20 +1,13 @@
-"""State dicts: files and their hostile kinds, and errors that name keys, nearest names, shapes."""
+"""A net's state dict, and errors that name keys, nearest names and shapes."""
 
 from __future__ import annotations
-
-import os
-import pickle
 
 import pytest
 import torch
 
 from sphereface.caffe import load
-from sphereface.convert.state_dict import (
-    load_state_dict,
-    net_state,
-    read_state_dict,
-    write_state_dict,
-)
+from sphereface.checkpoints import read_state_dict, write_state_dict
+from sphereface.convert.state_dict import load_state_dict, net_state
 from sphereface.errors import SphereFaceError
 
 NET = """
@@ -41,15 +34,6 @@ def test_file_and_back(build, inputs_of, tmp_path):
     x = inputs_of(net)[0]
     assert torch.equal(other(x)["fc5"], net(x)["fc5"])
     assert net(x)["fc5"].abs().max() > 0
-
-
-@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module."])
-def test_wrapped_checkpoints(prefix, tmp_path):
-    torch.save({"state_dict": {f"{prefix}a.weight": torch.ones(2)}, "epoch": 3}, tmp_path / "c.pth")
-    if prefix == "_orig_mod.module.":
-        state = torch.load(tmp_path / "c.pth")["state_dict"]
-        torch.save({"state_dict": state}, tmp_path / "c.pth")
-    assert list(read_state_dict(tmp_path / "c.pth")) == ["a.weight"]
 
 
 def test_half_precision_values_are_taken(tmp_path):
@@ -92,54 +76,3 @@ def test_counters_may_be_missing():
     assert "fc6.iteration" in net.state_dict()
     load_state_dict(net, {"fc6.weight": torch.ones(4, 3)})
     assert (net.layer("fc6").weight == 1).all()
-
-
-class Command:
-    def __reduce__(self):
-        return os.mkdir, ("made_by_the_file",)
-
-
-def _text(path):
-    path.write_text("state")
-
-
-def _pickled_code(path):
-    torch.save({"a": Command()}, path)
-
-
-def _plain_pickle(path):
-    with path.open("wb") as stream:
-        pickle.dump(Command(), stream)
-
-
-def _truncated(path):
-    torch.save({"a": torch.ones(100)}, path)
-    path.write_bytes(path.read_bytes()[:-300])
-
-
-def _module(path):
-    torch.save(torch.nn.Linear(2, 2), path)
-
-
-@pytest.mark.parametrize("make", [_text, _pickled_code, _plain_pickle, _truncated, _module])
-def test_files_that_are_no_state_dicts(make, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    make(tmp_path / "file.pt")
-    with pytest.raises(SphereFaceError, match=r"file\.pt: .*expected a state dict"):
-        read_state_dict(tmp_path / "file.pt")
-    assert not (tmp_path / "made_by_the_file").exists()
-
-
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        ([1, 2], "a list"),
-        ({}, "an empty dict"),
-        ({"epoch": 3, "a": torch.ones(1)}, "entry 'epoch' is a int"),
-        ({3: torch.ones(1)}, "entry 3 is a Tensor"),
-    ],
-)
-def test_other_values(value, message, tmp_path):
-    torch.save(value, tmp_path / "file.pt")
-    with pytest.raises(SphereFaceError, match=message):
-        read_state_dict(tmp_path / "file.pt")

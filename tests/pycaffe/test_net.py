@@ -33,6 +33,11 @@ def test_every_way_to_make_a_net(small_net, write_net, tmp_path):
         for name, blobs in saved.params.items():
             for blob, expected in zip(net.params[name], blobs, strict=True):
                 assert (blob.data == expected.data).all()
+    alone = caffe.Net(weights, caffe.TEST)
+    assert alone.inputs == saved.inputs
+    for name, blobs in alone.params.items():
+        for blob, expected in zip(saved.params[name], blobs, strict=True):
+            assert (blob.data == expected.data).all()
     other = caffe.Net(model, caffe.TRAIN)
     assert (other.params["conv"][0].data != saved.params["conv"][0].data).all()
 

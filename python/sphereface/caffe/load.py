@@ -15,9 +15,10 @@ from sphereface.caffe.net import Net
 from sphereface.caffe.python_class import importing_allowed
 from sphereface.caffe.registry import layer_class, layer_types
 from sphereface.errors import SphereFaceError
-from sphereface.proto.net_file import NetFile, net_of_message, read_net
+from sphereface.proto.net_file import NetFile, net_of_message
+from sphereface.weights import is_weights, read_definition
 
-__all__ = ["build_net", "load", "load_file", "load_graph"]
+__all__ = ["build_net", "load", "load_file", "load_graph", "own_weights"]
 
 
 def load(
@@ -36,10 +37,13 @@ def load(
     Parameters
     ----------
     prototxt : path, str or NetParameter
-        The net: a file, its text, or a message. Old formats are upgraded.
+        The net: a file, its text, or a message. Old formats are upgraded. A file of weights that
+        holds its net (any caffemodel of Caffe, HDF5 or safetensors of this package) is enough
+        alone: see `sphereface.weights.read_definition`.
     caffemodel : path, optional
-        Trained weights, binary or HDF5, matched by layer name; `Net.load_report` says what became
-        of each layer, and `Net.copy_from` has the options. Without it the fillers fill.
+        Trained weights, of any format that `Net.copy_from` reads, matched by layer name;
+        `Net.load_report` says what became of each layer. Without it those of `prototxt`, if it is
+        a file of weights, else the fillers fill.
     phase : {"TEST", "TRAIN"}
         Which layers are kept, and the mode (`eval` or `train`) that the net starts in.
     level, stages : int, iterable of str
@@ -75,11 +79,17 @@ def load(
     return build_net(
         graph,
         phase,
-        caffemodel,
+        own_weights(prototxt) if caffemodel is None else caffemodel,
         input_shapes=input_shapes,
         generator=generator,
         allow_python=allow_python,
     )
+
+
+def own_weights(prototxt: str | os.PathLike[str] | Any) -> str | os.PathLike[str] | None:
+    """Return what was given as a net if it is a file of weights, which go into that net."""
+    given: bool = isinstance(prototxt, (str, os.PathLike)) and is_weights(prototxt)
+    return prototxt if given else None
 
 
 def build_net(
@@ -131,6 +141,8 @@ def load_graph(
 def load_file(prototxt: str | os.PathLike[str] | Any) -> NetFile:
     """Read a net with the layers of all phases: a file, its text, or a message.
 
+    Of a file of weights that holds its net, the deploy net; see `read_definition`.
+
     Raises
     ------
     SphereFaceError
@@ -139,4 +151,4 @@ def load_file(prototxt: str | os.PathLike[str] | Any) -> NetFile:
     layer_types()  # layers bring their parameter messages; the text is read with all of them
     if hasattr(prototxt, "DESCRIPTOR"):
         return net_of_message(prototxt)
-    return read_net(prototxt)
+    return read_definition(prototxt)

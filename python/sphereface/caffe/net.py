@@ -242,7 +242,8 @@ class Net(nn.Module):
         Parameters
         ----------
         source : path or mapping
-            A caffemodel, binary or HDF5; or {layer name: [arrays]}.
+            A file, whose content tells its format: a caffemodel, binary or HDF5, a state dict
+            (``.pt``), safetensors, or clcarwin's sphere20a; or {layer name: [arrays]}.
         strict, partial, ignore, rename
             As in `sphereface.weights.match_weights`: strict, every layer must find its partner;
             partial, layers that do not fit stay as they are; ignore, source layers (or patterns)
@@ -261,7 +262,7 @@ class Net(nn.Module):
             The file is damaged, or number or shapes of blobs differ; nothing was changed then.
         """
         self.load_report = copy_weights(
-            self._order,
+            dict(zip(self.keys, self._order, strict=True)),
             source,
             [(slot.layer, slot.blob) for shared in self._learnable for slot in shared.sharers],
             {"strict": strict, "partial": partial, "ignore": ignore, "rename": rename},

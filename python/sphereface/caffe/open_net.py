@@ -16,7 +16,7 @@ import torch
 from sphereface.caffe.batch_source import BatchSource, OpenSource
 from sphereface.caffe.graph import NetGraph
 from sphereface.caffe.layer import Phase, Shape
-from sphereface.caffe.load import build_net, load_graph
+from sphereface.caffe.load import build_net, load_graph, own_weights
 from sphereface.caffe.net import Net
 from sphereface.data import Sources, open_sources
 
@@ -138,7 +138,7 @@ def open_net(
         net = build_net(
             graph,
             phase,
-            weights,
+            own_weights(prototxt) if weights is None else weights,
             input_shapes=shapes,
             fill=fill,
             generator=generator,

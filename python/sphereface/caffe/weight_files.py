@@ -1,7 +1,8 @@
 """Weights between files and built layers.
 
-Source: Caffe's Net::CopyTrainedLayersFrom, ToProto and ToHDF5 (net.cpp). Matching and file formats
-are those of sphereface.weights; this module puts the arrays into tensors and takes them out.
+Source: Caffe's Net::CopyTrainedLayersFrom, ToProto and ToHDF5 (net.cpp). Matching and Caffe's
+formats are those of sphereface.weights, torch's those of sphereface.checkpoints; this module puts
+the arrays into tensors and takes them out.
 """
 
 from __future__ import annotations
@@ -16,22 +17,76 @@ import torch
 from torch import Tensor
 
 from sphereface.caffe.layer import Layer
+from sphereface.checkpoints import read_checkpoint
+from sphereface.errors import SphereFaceError
 from sphereface.proto import schema
+from sphereface.proto.text import write
 from sphereface.weights import (
     Blob,
     LoadReport,
     copy_blob,
     load_weights,
     match_weights,
+    weight_format,
     write_caffemodel,
     write_caffemodel_h5,
 )
 
-__all__ = ["copy_weights", "save_weights"]
+__all__ = ["copy_weights", "read_weights", "save_weights"]
+
+Arrays = dict[str, list[np.ndarray | None]]
+
+# Caffe's order of all the blob names that one layer can have, for layers that no net tells about.
+_ORDER = (
+    "weight",
+    "bias",
+    "mean",
+    "variance",
+    "scale_factor",
+    "weight_static",
+    "weight_hidden",
+    "weight_output",
+    "bias_output",
+)
+
+
+def read_weights(
+    path: str | os.PathLike[str],
+    layers: Mapping[str, Layer] | None = None,
+    rename: Mapping[str, str] | None = None,
+) -> Arrays:
+    """Return {layer name: [arrays]} of a file of weights, its format told by its content.
+
+    Parameters
+    ----------
+    path : path-like
+        A caffemodel, binary or HDF5; a state dict (``.pt``, ``.pth``), safetensors, or a checkpoint
+        of clcarwin's sphere20a.
+    layers : mapping of str to Layer, optional
+        Prefix in the net's state dict to the layer, for the order of its blobs.
+    rename : mapping of str to str, optional
+        Layer in the file to layer of the net, as for `match_weights`.
+
+    Raises
+    ------
+    SphereFaceError
+        The file is damaged or holds no weights.
+    """
+    kind = weight_format(path)
+    if kind == "text":
+        raise SphereFaceError(
+            "a text file",
+            where=os.fspath(path),
+            expected="weights: a caffemodel, .h5, .pt or .safetensors",
+            fix="the prototxt comes before the weights",
+        )
+    if kind in ("safetensors", "torch"):
+        return _by_layer(read_checkpoint(path), layers or {}, rename or {})
+    return load_weights(path)
 
 
 def copy_weights(
-    layers: Sequence[Layer],
+    layers: Mapping[str, Layer],
     source: str | os.PathLike[str] | Mapping[str, Sequence[Any]],
     shared: Collection[tuple[int, int]],
     options: Mapping[str, Any],
@@ -41,10 +96,11 @@ def copy_weights(
 
     Parameters
     ----------
-    layers : sequence of Layer
-        Of several with one name the first is meant, as in Caffe.
+    layers : mapping of str to Layer
+        Prefix in the state dict to layer, in the net's order. Of several with one name the first
+        is meant, as in Caffe.
     source : path or mapping
-        A caffemodel, or {layer name: [arrays]}.
+        A file that `read_weights` reads, or {layer name: [arrays]}.
     shared : collection of (int, int)
         Layer and blob index of the blobs that another layer owns.
     options : mapping
@@ -52,21 +108,24 @@ def copy_weights(
     generator : torch.Generator, optional
         For the fillers.
     """
+    order = list(layers.values())
     by_name: dict[str, Layer] = {}
-    for layer in layers:
+    for layer in order:
         by_name.setdefault(layer.name, layer)
-    arrays_by_name, where = (
-        (source, "") if isinstance(source, Mapping) else (load_weights(source), os.fspath(source))
-    )
+    if isinstance(source, Mapping):
+        arrays_by_name, where = source, ""
+    else:
+        arrays_by_name = read_weights(source, layers, options.get("rename"))
+        where = os.fspath(source)
     report = match_weights(
         arrays_by_name,
         {name: [tuple(blob.shape) for blob in layer.blobs] for name, layer in by_name.items()},
-        shared=[(layers[layer].name, blob) for layer, blob in shared],
+        shared=[(order[layer].name, blob) for layer, blob in shared],
         where=where,
         **options,
     )
     # Fillers first: a blob that a left layer shares with a loaded one keeps the loaded values.
-    for layer in layers:
+    for layer in order:
         if layer.name not in report.loaded or layer is not by_name[layer.name]:
             layer.fill(generator)
         layer.drop_fillers()
@@ -97,7 +156,41 @@ def save_weights(
         ]
         for position, layer in enumerate(layers)
     }
-    write_caffemodel_h5(path, arrays)
+    net = schema.message("NetParameter")(name=net_name)
+    for layer in layers:
+        net.layer.add().CopyFrom(schema.current(_definition(layer)))
+    write_caffemodel_h5(path, arrays, write(net))
+
+
+def _by_layer(
+    state: Mapping[str, Tensor], layers: Mapping[str, Layer], rename: Mapping[str, str]
+) -> Arrays:
+    """Sort a state dict's tensors into layers; other buffers (a count of forwards) are no blobs."""
+    stored = {target: source for source, target in rename.items()}
+    arrays: Arrays = {}
+    used: set[str] = set()
+    for prefix, layer in layers.items():
+        source = stored.get(layer.name, layer.name)
+        if source != layer.name:
+            prefix = source.replace(".", "%2E")
+        names = [f"{prefix}.{name}" for name in layer.blob_names]
+        if any(name in state for name in names):
+            arrays.setdefault(source, [_tensor_array(state.get(name)) for name in names])
+            used.update(names)
+    left = [key for key in state if key not in used and state[key].is_floating_point()]
+    for key in sorted(left, key=_rank):
+        prefix = key.rpartition(".")[0]
+        arrays.setdefault(prefix.replace("%2E", "."), []).append(_tensor_array(state[key]))
+    return arrays
+
+
+def _rank(key: str) -> int:
+    name = key.rpartition(".")[2]
+    return _ORDER.index(name) if name in _ORDER else len(_ORDER)
+
+
+def _tensor_array(tensor: Tensor | None) -> np.ndarray | None:
+    return None if tensor is None else _array(tensor)
 
 
 def _copy(array: np.ndarray, blob: Tensor) -> None:
@@ -119,7 +212,11 @@ def _with_diff(blob: Tensor) -> Blob:
 
 
 def _header(layer: Layer) -> bytes:
+    return schema.encode(_definition(layer))
+
+
+def _definition(layer: Layer) -> Any:
     param = type(layer.layer_param)()
     param.CopyFrom(layer.layer_param)
     param.ClearField("blobs")
-    return schema.encode(param)
+    return param

@@ -9,8 +9,8 @@ from sphereface.cli.net_options import add_net_options, input_shapes, prototxt_f
 
 __all__ = ["add_parser", "run"]
 
-# As in sphereface.convert.formats, which imports torch.
 _SOURCES = ("caffemodel", "pt", "safetensors", "clcarwin")
+# As in sphereface.convert.formats, which imports torch.
 _TARGETS = ("pt", "safetensors", "onnx", "pt2", "caffemodel", "caffemodel.h5", "clcarwin")
 
 
@@ -19,9 +19,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "convert",
         help="weights from and to Caffe, torch, safetensors; nets to ONNX and TorchExport",
-        description="Loads the weights SOURCE into the net PROTOTXT and writes TARGET. The suffixes"
-        " tell the formats: .caffemodel, .caffemodel.h5, .pt or .pth (state dict), .safetensors;"
-        " as TARGET also .onnx and .pt2. PROTOTXT may be a .safetensors that this command wrote.",
+        description="Loads the weights SOURCE into the net PROTOTXT and writes TARGET. The content"
+        " of SOURCE tells its format; the suffix of TARGET: .caffemodel, .caffemodel.h5, .pt or"
+        " .pth (state dict), .safetensors, .onnx, .pt2. A caffemodel, or a .safetensors that this"
+        " command wrote, may be given in the place of PROTOTXT.",
     )
     add_net_options(parser)
     parser.add_argument("source", help="the weights")
@@ -31,7 +32,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         dest="source_format",
         default="",
         choices=_SOURCES,
-        help="format of SOURCE; clcarwin: a sphere20a checkpoint, otherwise known by its keys",
+        help="clcarwin: a sphere20a checkpoint of exactly 512 classes; all else is told by content",
     )
     parser.add_argument(
         "--to", dest="target_format", default="", choices=_TARGETS, help="format of TARGET"
@@ -50,17 +51,11 @@ def run(args: argparse.Namespace) -> int:
     from sphereface.caffe import Net
     from sphereface.caffe.load import load_graph
     from sphereface.convert.formats import check_target, load_weights, save_net
-    from sphereface.convert.safetensors import safetensors_prototxt
-    from sphereface.proto.text import load_text
+    from sphereface.weights import definition_text
 
     check_target(args.target, args.target_format, overwrite=args.overwrite)
-    if Path(args.prototxt).suffix == ".safetensors":
-        text = safetensors_prototxt(args.prototxt)
-        graph = load_graph(text, args.phase, args.level, args.stage)
-    else:
-        path = prototxt_file(args.prototxt)
-        text = load_text(path)[0]
-        graph = load_graph(path, args.phase, args.level, args.stage)
+    path = prototxt_file(args.prototxt)
+    graph = load_graph(path, args.phase, args.level, args.stage)
     shapes = input_shapes(args.input_shape)
     net = Net(graph, phase=args.phase, input_shapes=shapes, fill=False)
     left = load_weights(net, args.source, args.source_format)
@@ -68,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         net,
         args.target,
         args.target_format,
-        prototxt=text,
+        prototxt=definition_text(path),
         images=args.free_image_size,
         overwrite=args.overwrite,
     )

@@ -6,7 +6,6 @@ import argparse
 import json
 
 from sphereface.cli.net_options import prototxt_file
-from sphereface.errors import SphereFaceError
 
 __all__ = ["add_parser", "run"]
 
@@ -16,11 +15,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "diff",
         help="differences of two nets (prototxt) or two models (caffemodel)",
-        description="Compares two prototxts layer by layer and field by field, or two caffemodels"
-        " (binary or HDF5) blob by blob. The exit code is 0 if they are equal and 1 if not.",
+        description="Compares two prototxts layer by layer and field by field, or the weights of"
+        " two models (of any format) blob by blob; of a prototxt and a model, the nets. The exit"
+        " code is 0 if they are equal and 1 if not.",
     )
-    parser.add_argument("old", help="a prototxt or a caffemodel")
-    parser.add_argument("new", help="another of the same kind")
+    parser.add_argument("old", help="a prototxt or a file of weights")
+    parser.add_argument("new", help="another")
     parser.add_argument(
         "--phase",
         type=str.upper,
@@ -41,19 +41,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 def run(args: argparse.Namespace) -> int:
     """Print the differences; 0 if there are none, else 1."""
     from sphereface.inspection import NetDiff, WeightsDiff, diff_nets, diff_weights
-    from sphereface.proto.upgrade_file import is_binary
+    from sphereface.weights import is_weights
 
     old, new = prototxt_file(args.old), prototxt_file(args.new)
-    kinds = [is_binary(path) for path in (old, new)]
     diff: NetDiff | WeightsDiff
-    if all(kinds):
+    if is_weights(old) and is_weights(new):
         diff = diff_weights(old, new, args.tolerance)
-    elif any(kinds):
-        raise SphereFaceError(
-            "one is a prototxt and the other a model",
-            where=f"{args.old}, {args.new}",
-            expected="two of one kind",
-        )
     else:
         diff = diff_nets(old, new, args.phase)
     print(json.dumps(diff.to_dict(), indent=1) if args.json else diff)

@@ -18,7 +18,9 @@ __all__ = ["add_net_options", "build_net", "input_shapes", "prototxt_file"]
 def add_net_options(parser: argparse.ArgumentParser) -> None:
     """Add the prototxt, --phase, --level, --stage and --input-shape."""
     parser.add_argument(
-        "prototxt", help="the net: a file, or the name of a packaged one (sphereface_20_deploy)"
+        "prototxt",
+        help="the net: a file, or the name of a packaged one (sphereface_20_deploy); a caffemodel"
+        " alone is enough",
     )
     parser.add_argument(
         "--phase",

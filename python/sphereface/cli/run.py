@@ -24,7 +24,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         " a prototxt and its caffemodel. Images become (pixel - mean) * scale, as in Caffe.",
     )
     add_net_options(parser)
-    parser.add_argument("caffemodel", help="the weights, binary or HDF5")
+    parser.add_argument("caffemodel", help="the weights, of any format")
     parser.add_argument(
         "inputs", nargs="+", help="images, folders, .txt lists; or one .npy or .npz"
     )

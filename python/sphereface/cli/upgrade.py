@@ -18,7 +18,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         description="Prints what has to change in a prototxt, a solver's prototxt or a binary"
         " caffemodel of an old Caffe (V0 and V1 layers, input_dim, solver_type and so on), and"
         " writes the result to OUTPUT or, with --in-place, over the input. Weights are copied"
-        " byte by byte.",
+        " byte by byte. Of a caffemodel and an OUTPUT that ends in .prototxt, the net's deploy"
+        " prototxt is written.",
     )
     parser.add_argument("input", type=Path, help="the old file")
     parser.add_argument("output", type=Path, nargs="?", help="the file to write")
@@ -29,7 +30,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 def run(args: argparse.Namespace) -> int:
     """Print the changes and write the file."""
     from sphereface.caffe import layer_types
+    from sphereface.files import atomic_path
     from sphereface.proto.upgrade_file import upgrade_file
+    from sphereface.weights import definition_text, is_weights
 
     if args.in_place and args.output:
         raise SphereFaceError(
@@ -43,6 +46,12 @@ def run(args: argparse.Namespace) -> int:
             fix="name another file, or use --in-place",
         )
     layer_types()  # layers bring their parameter messages
+    if output is not None and output.suffix == ".prototxt" and is_weights(args.input):
+        text = definition_text(args.input)
+        with atomic_path(output) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        print(f"written: {output}, the net of {args.input}")
+        return 0
     result = upgrade_file(args.input)
     age = "old" if result.changes else "current"
     print(f"{args.input}: {result.kind}, {age} format")

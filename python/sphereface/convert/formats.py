@@ -6,21 +6,20 @@ import os
 from pathlib import Path
 
 from sphereface.caffe import Net
-from sphereface.convert.clcarwin import from_clcarwin, is_clcarwin, to_clcarwin
-from sphereface.convert.onnx import write_onnx
-from sphereface.convert.safetensors import read_safetensors, write_safetensors
-from sphereface.convert.state_dict import (
-    load_state_dict,
-    net_state,
-    read_state_dict,
+from sphereface.checkpoints import (
+    read_checkpoint,
+    to_clcarwin,
+    write_safetensors,
     write_state_dict,
 )
+from sphereface.convert.onnx import write_onnx
+from sphereface.convert.state_dict import load_state_dict, net_state
 from sphereface.convert.torch_export import write_torch_export
 from sphereface.errors import SphereFaceError, nearest
+from sphereface.weights import weight_format
 
-__all__ = ["SOURCES", "TARGETS", "check_target", "load_weights", "save_net", "source_format"]
+__all__ = ["TARGETS", "check_target", "load_weights", "save_net"]
 
-SOURCES = ("caffemodel", "pt", "safetensors", "clcarwin")
 TARGETS = ("pt", "safetensors", "onnx", "pt2", "caffemodel", "caffemodel.h5", "clcarwin")
 
 _SUFFIXES = {
@@ -34,15 +33,6 @@ _SUFFIXES = {
 }
 
 
-def source_format(path: str | os.PathLike[str]) -> str:
-    """Return the entry of `SOURCES` that the suffix of `path` stands for."""
-    name = _by_suffix(path)
-    name = "caffemodel" if name == "caffemodel.h5" else name
-    if name not in SOURCES:
-        raise _unknown(path, SOURCES)
-    return name
-
-
 def check_target(path: str | os.PathLike[str], name: str = "", *, overwrite: bool = False) -> str:
     """Return the entry of `TARGETS` to write, `name` or by suffix, if `path` may be written.
 
@@ -54,7 +44,7 @@ def check_target(path: str | os.PathLike[str], name: str = "", *, overwrite: boo
     target = Path(path)
     name = name or _by_suffix(path)
     if name not in TARGETS:
-        raise _unknown(path, TARGETS)
+        raise _unknown(path)
     if not target.parent.is_dir():
         raise SphereFaceError(f"no folder {target.parent}", where=os.fspath(path))
     if target.exists() and not overwrite:
@@ -70,10 +60,10 @@ def load_weights(net: Net, path: str | os.PathLike[str], name: str = "") -> list
     net : Net
         Every parameter must be in the file, in its shape.
     path : path-like
-        A caffemodel (binary or HDF5), state dict, safetensors file or sphere20a checkpoint.
+        A caffemodel (binary or HDF5), state dict, safetensors file or sphere20a checkpoint, told
+        by its content.
     name : str
-        Entry of `SOURCES`; without it the suffix tells, and sphere20a's checkpoints are known by
-        their keys.
+        ``"clcarwin"`` for a sphere20a checkpoint of exactly 512 classes, which nothing else tells.
 
     Returns
     -------
@@ -85,8 +75,8 @@ def load_weights(net: Net, path: str | os.PathLike[str], name: str = "") -> list
     SphereFaceError
         Weights are missing, unexpected (in a state dict) or of other shapes.
     """
-    name, where = name or source_format(path), os.fspath(path)
-    if name == "caffemodel":
+    where = os.fspath(path)
+    if weight_format(path) not in ("safetensors", "torch"):
         report = net.copy_from(path)
         if report.left:
             raise SphereFaceError(
@@ -96,15 +86,11 @@ def load_weights(net: Net, path: str | os.PathLike[str], name: str = "") -> list
                 fix="use the prototxt that the caffemodel was trained with",
             )
         return [f"{layer}: {why}" for layer, why in report.skipped.items()]
-    state = read_safetensors(path) if _by_suffix(path) == "safetensors" else read_state_dict(path)
-    if name != "clcarwin" and not is_clcarwin(state):
-        load_state_dict(net, state, where)
-        return []
-    state = from_clcarwin(state, where)
-    left = []
-    if "fc6.weight" in state and "fc6.weight" not in net.state_dict():
-        rows = state.pop("fc6.weight").shape[0]
+    state, left = read_checkpoint(path, clcarwin=name == "clcarwin"), []
+    if "fc6.weight" in state and "fc6" not in net.keys:
+        rows = state["fc6.weight"].shape[0]
         left.append(f"fc6: the classifier of {rows} classes; no such layer in the net")
+        state = {key: tensor for key, tensor in state.items() if not key.startswith("fc6.")}
     load_state_dict(net, state, where)
     return left
 
@@ -176,12 +162,11 @@ def _by_suffix(path: str | os.PathLike[str]) -> str:
     return _SUFFIXES.get(Path(path).suffix.lower(), "")
 
 
-def _unknown(path: str | os.PathLike[str], names: tuple[str, ...]) -> SphereFaceError:
-    suffixes = [suffix for suffix, name in _SUFFIXES.items() if name in names]
-    suffix = Path(path).suffix
+def _unknown(path: str | os.PathLike[str]) -> SphereFaceError:
+    suffixes, suffix = [*_SUFFIXES], Path(path).suffix
     return SphereFaceError(
         f'the suffix "{suffix}" tells no format that fits here',
         where=os.fspath(path),
         expected=", ".join(suffixes),
-        fix=nearest(suffix, suffixes) or f"name the format: {', '.join(names)}",
+        fix=nearest(suffix, suffixes) or f"name the format: {', '.join(TARGETS)}",
     )

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from sphereface.caffe import layer_types
+from sphereface.caffe.weight_files import read_weights
 from sphereface.inspection.fields import written_fields
-from sphereface.proto.net_file import NetFile, read_net
-from sphereface.weights import load_weights, shape_equals
+from sphereface.proto.net_file import NetFile
+from sphereface.weights import read_definition, shape_equals
 
 __all__ = ["BlobDiff", "FieldChange", "NetDiff", "WeightsDiff", "diff_nets", "diff_weights"]
 
@@ -71,7 +72,7 @@ class NetDiff:
 def diff_nets(
     old: str | os.PathLike[str], new: str | os.PathLike[str], phase: str | None = None
 ) -> NetDiff:
-    """Compare two prototxts, upgraded to today's format.
+    """Compare two nets, upgraded to today's format.
 
     Layers are paired by name, those of one name (TRAIN and TEST data layers) by their order. A
     field that is written with its default equals one that is absent.
@@ -79,7 +80,7 @@ def diff_nets(
     Parameters
     ----------
     old, new : path or str
-        Files or texts.
+        Prototxts, their texts, or files of weights that hold their nets.
     phase : {"TRAIN", "TEST"}, optional
         Compare the layers of a phase only.
 
@@ -89,7 +90,8 @@ def diff_nets(
         A net cannot be read.
     """
     layer_types()  # layers bring their parameter messages
-    nets = read_net(old, phase), read_net(new, phase)
+    files = [read_definition(file) for file in (old, new)]
+    nets = [file.kept(phase) if phase else file for file in files]
     before, after = (_keyed_layers(net) for net in nets)
     common = [key for key in before if key in after]
     places = {key: place for place, key in enumerate(key for key in after if key in before)}
@@ -237,7 +239,7 @@ class WeightsDiff:
 def diff_weights(
     old: str | os.PathLike[str], new: str | os.PathLike[str], tolerance: float = 0.0
 ) -> WeightsDiff:
-    """Compare two caffemodels, each binary or HDF5.
+    """Compare two files of weights, each of any format that `Net.copy_from` reads.
 
     Parameters
     ----------
@@ -249,7 +251,7 @@ def diff_weights(
     Raises
     ------
     SphereFaceError
-        A file is damaged or no caffemodel.
+        A file is damaged or holds no weights.
     """
     before, after = _blobs(old), _blobs(new)
     return WeightsDiff(
@@ -267,7 +269,7 @@ def diff_weights(
 def _blobs(path: str | os.PathLike[str]) -> dict[tuple[str, int], np.ndarray]:
     return {
         (name, index): array
-        for name, arrays in load_weights(path).items()
+        for name, arrays in read_weights(path).items()
         for index, array in enumerate(arrays)
         if array is not None
     }

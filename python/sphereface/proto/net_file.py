@@ -11,7 +11,7 @@ from sphereface.proto.state_rules import filter_net, kept_layers
 from sphereface.proto.text import load_text, parse
 from sphereface.proto.upgrade import upgrade_net
 
-__all__ = ["NetFile", "net_of_message", "read_net"]
+__all__ = ["NetFile", "net_of_message", "net_of_text", "read_net"]
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,14 @@ def read_net(
     SphereFaceError
         The text is wrong, with its place; or the net cannot be upgraded.
     """
-    text, source = load_text(prototxt)
-    located = parse(text, "NetParameter", source)
-    file = _net_file(located.message, source, located.layer_lines)
+    file = net_of_text(*load_text(prototxt))
     return file if phase is None else file.kept(phase, level, stages)
+
+
+def net_of_text(text: str, source: str) -> NetFile:
+    """Return the net of a text that is known to be one; `source` is its name for errors."""
+    located = parse(text, "NetParameter", source)
+    return _net_file(located.message, source, located.layer_lines)
 
 
 def net_of_message(net: Any) -> NetFile:

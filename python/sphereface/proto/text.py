@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
@@ -22,7 +22,7 @@ from sphereface.errors import SphereFaceError, nearest
 from sphereface.proto import schema
 from sphereface.proto._text_tree import Block, Entry, Tree, Value, parse_tree
 
-__all__ = ["Located", "load_text", "parse", "read", "write"]
+__all__ = ["Located", "is_text", "load_text", "parse", "read", "write"]
 
 _INTEGERS = {
     FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1, "int32"),
@@ -59,12 +59,17 @@ class Located:
     layer_lines: tuple[int, ...]
 
 
-def load_text(prototxt: str | os.PathLike[str], source: str = "") -> tuple[str, str]:
-    """Return the text of a path, or the text itself, and a name for it.
+def is_text(prototxt: str | os.PathLike[str]) -> TypeGuard[str]:
+    """Tell whether `prototxt` is text: a str with a line end, a brace or a leading ``field:``.
 
-    A str with a line end, a brace or a leading ``field:`` is text, any other str is a path.
+    Any other str is a path.
     """
-    if isinstance(prototxt, str) and re.search(r"[\n{]|^\s*\w+\s*:", prototxt):
+    return isinstance(prototxt, str) and bool(re.search(r"[\n{]|^\s*\w+\s*:", prototxt))
+
+
+def load_text(prototxt: str | os.PathLike[str], source: str = "") -> tuple[str, str]:
+    """Return the text of a path, or the text itself (see `is_text`), and a name for it."""
+    if is_text(prototxt):
         return prototxt, source or "prototxt"
     path = Path(prototxt)
     try:

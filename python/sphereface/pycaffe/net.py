@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sphereface.caffe import OpenNet
+from sphereface.caffe.load import own_weights
 from sphereface.data import MemoryData
 from sphereface.errors import SphereFaceError, nearest
 from sphereface.pycaffe.batches import each_batch, joined
@@ -39,13 +40,13 @@ class Net(NetStructure):
     Parameters
     ----------
     network_file : path
-        The prototxt.
+        The prototxt, or a caffemodel alone, whose definitions make the net.
     phase : {TRAIN, TEST}
         `sphereface.pycaffe.TRAIN` or `TEST`.
     level, stages : int, sequence of str
         Further parts of the net state.
     weights : path, optional
-        A caffemodel.
+        A caffemodel, or weights in any other format, told by content.
     """
 
     def __init__(self, network_file: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
@@ -53,6 +54,8 @@ class Net(NetStructure):
         names = ("weights", "phase") if legacy else ("phase", "level", "stages", "weights")
         given = _arguments(names, args, kwargs)
         weights = given.get("weights")
+        if weights is None:
+            weights = own_weights(network_file)
         opened = open_with_splits(
             network_file,
             given["phase"],
@@ -210,7 +213,7 @@ class Net(NetStructure):
     # ---- weights
 
     def copy_from(self, filename: str | os.PathLike[str]) -> None:
-        """Copy trained weights, binary or HDF5, into the layers of the same names."""
+        """Copy trained weights, of any format, into the layers of the same names."""
         self._execution.to_host()
         self._net.copy_from(filename)
 

@@ -10,6 +10,8 @@ from sphereface.weights.caffemodel import (
     rewrite_caffemodel,
     write_caffemodel,
 )
+from sphereface.weights.definition import definition_text, is_weights, read_definition
+from sphereface.weights.file_format import WeightFormat, weight_format
 from sphereface.weights.hdf5 import read_caffemodel_h5, write_caffemodel_h5
 from sphereface.weights.match import LoadReport, match_weights
 from sphereface.weights.solverstate import SolverState, read_solverstate, write_solverstate
@@ -20,15 +22,20 @@ __all__ = [
     "LayerRecord",
     "LoadReport",
     "SolverState",
+    "WeightFormat",
     "copy_blob",
+    "definition_text",
+    "is_weights",
     "load_weights",
     "match_weights",
     "read_binaryproto",
     "read_caffemodel",
     "read_caffemodel_h5",
+    "read_definition",
     "read_solverstate",
     "rewrite_caffemodel",
     "shape_equals",
+    "weight_format",
     "write_binaryproto",
     "write_caffemodel",
     "write_caffemodel_h5",

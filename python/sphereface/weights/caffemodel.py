@@ -118,6 +118,19 @@ class Caffemodel:
     layers: tuple[LayerRecord, ...]
     _reader: WireReader
 
+    @property
+    def header(self) -> bytes:
+        """Every byte of the NetParameter but the blobs."""
+        view, position = memoryview(self._reader.buffer), 0
+        pieces: list[Buffer] = []
+        for layer in self.layers:
+            outermost = layer._parents[0]
+            header = layer.header
+            pieces += [view[position : outermost.start]]
+            pieces += [_prefix(outermost.number, len(header)), header]
+            position = outermost.end
+        return b"".join(memoryview(piece).cast("B") for piece in [*pieces, view[position:]])
+
     def weights(self) -> dict[str, list[np.ndarray]]:
         """Return {layer name: [arrays]}; of layers with one name the last with blobs counts."""
         arrays: dict[str, list[np.ndarray]] = {}

@@ -22,6 +22,7 @@ from sphereface.files import atomic_path
 from sphereface.weights.blob import Blob, check_shape
 
 __all__ = [
+    "PROTOTXT",
     "H5Reader",
     "is_hdf5",
     "open_writer",
@@ -32,6 +33,9 @@ __all__ = [
 ]
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
+PROTOTXT = "prototxt"
+"""Dataset of the net's text beside the groups of Caffe, which does not look at it."""
+
 _DATA, _DIFF = "data", "diff"
 
 MAX_LINKS = 1 << 16
@@ -81,7 +85,9 @@ def read_caffemodel_h5(path: str | os.PathLike[str]) -> dict[str, list[np.ndarra
 
 
 def write_caffemodel_h5(
-    path: str | os.PathLike[str], layers: Mapping[str, Sequence[Blob | np.ndarray | None]]
+    path: str | os.PathLike[str],
+    layers: Mapping[str, Sequence[Blob | np.ndarray | None]],
+    prototxt: str = "",
 ) -> None:
     """Write an HDF5 caffemodel that the original Caffe loads, atomically.
 
@@ -92,8 +98,12 @@ def write_caffemodel_h5(
     layers : mapping of str to sequence of Blob, ndarray or None
         Blobs of every layer, an empty sequence for those without; None leaves a shared one out.
         Diffs, where a blob has one, go into the group "diff".
+    prototxt : str
+        Text of the net, so that the file alone is enough, as a binary caffemodel is.
     """
     with open_writer(path) as file:
+        if prototxt:
+            write_string(file, PROTOTXT, prototxt)
         file.create_group(_DATA)
         for name, blobs in layers.items():
             where = f'{os.fspath(path)}: layer "{name}"'
@@ -198,6 +208,10 @@ class H5Reader:
         if not isinstance(item, _h5py().Group):
             raise self.error(item.name, f"a {type(item).__name__.lower()}", "a group")
         return item
+
+    def holds(self, name: str) -> bool:
+        """Tell whether the root has a member `name`."""
+        return name in self._file
 
     def layers(self, name: str) -> Iterator[tuple[str, list[np.ndarray | None]]]:
         """Yield each layer's name and blobs under the root's group `name`."""

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sphereface.caffe import load
-from sphereface.convert.clcarwin import from_clcarwin, is_clcarwin, to_clcarwin
+from sphereface.checkpoints import from_clcarwin, is_clcarwin, to_clcarwin
 from sphereface.convert.formats import load_weights, save_net
 from sphereface.convert.state_dict import net_state
 from sphereface.errors import SphereFaceError

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from types import ModuleType
+from typing import Any
 
 from torch import Tensor
 
 from sphereface.errors import SphereFaceError
+from sphereface.extras import require
 from sphereface.files import atomic_path
 
-__all__ = ["read_safetensors", "safetensors_prototxt", "write_safetensors"]
+__all__ = ["read_safetensors", "write_safetensors"]
 
 
 def write_safetensors(
@@ -26,7 +27,7 @@ def write_safetensors(
 
     Tensors that share memory are written once each: the format knows no sharing.
     """
-    package = _package(path)
+    package = _package()
     metadata = {"format": "pt"}
     if prototxt:
         # Comments may be in a legacy encoding; the metadata are UTF-8.
@@ -45,7 +46,7 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     SphereFaceError
         The file is damaged, or no safetensors file.
     """
-    package = _package(path)
+    package = _package()
     try:
         tensors: dict[str, Tensor] = package.torch.load_file(path)
     except package.SafetensorError as error:
@@ -53,27 +54,9 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     return tensors
 
 
-def safetensors_prototxt(path: str | os.PathLike[str]) -> str:
-    """Return the prototxt in the metadata of a file, or ""."""
-    package = _package(path)
-    try:
-        with package.safe_open(path, "pt") as file:
-            return str((file.metadata() or {}).get("prototxt", ""))
-    except package.SafetensorError as error:
-        raise _damaged(path, error) from None
-
-
-def _package(path: str | os.PathLike[str]) -> ModuleType:
-    try:
-        import safetensors
-        import safetensors.torch
-    except ImportError:
-        raise SphereFaceError(
-            "the package safetensors is not installed",
-            where=os.fspath(path),
-            fix='pip install "sphereface[safetensors]"',
-        ) from None
-    return safetensors
+def _package() -> Any:
+    require("safetensors.torch", "safetensors")
+    return require("safetensors", "safetensors")
 
 
 def _damaged(path: str | os.PathLike[str], error: Exception) -> SphereFaceError:

@@ -1,0 +1,40 @@
+"""Which format a file of weights has, told by its first bytes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from sphereface.proto.upgrade_file import is_binary
+from sphereface.weights.hdf5 import is_hdf5
+
+__all__ = ["WeightFormat", "weight_format"]
+
+WeightFormat: TypeAlias = Literal["caffemodel", "hdf5", "safetensors", "torch", "text"]
+
+# A zip archive, and a pickle, which torch.save wrote before 1.6. As protobuf both would begin with
+# a field that NetParameter does not have.
+_TORCH = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+_LENGTH = 8  # of the number in front of a safetensors header
+
+
+def weight_format(path: str | os.PathLike[str]) -> WeightFormat:
+    """Return the format of a file; ``"caffemodel"`` for any binary file that is nothing else.
+
+    A file that does not exist, or is no regular file, counts as a caffemodel too, whose reader
+    tells what is wrong.
+    """
+    file = Path(path)
+    if not file.is_file() or not file.stat().st_size:
+        return "caffemodel"
+    if is_hdf5(file):
+        return "hdf5"
+    with file.open("rb") as stream:
+        head = stream.read(_LENGTH + 1)
+    if head.startswith(_TORCH):
+        return "torch"
+    header = int.from_bytes(head[:_LENGTH], "little")
+    if head[_LENGTH:] == b"{" and _LENGTH + header <= file.stat().st_size:
+        return "safetensors"
+    return "caffemodel" if is_binary(file) else "text"
