@@ -48,19 +48,19 @@ struct Cpu {
   static void check_values(const Context&, const MarginProblem<T>& p) {
     const int64_t bad = cpu::first_bad_label(p.label, p.x.rows, p.weight.rows, p.ignore_index);
     if (bad >= 0) {
-      fail("label[", bad, "] is ", p.label[bad], "; expected 0 to ", p.weight.rows - 1, " (",
-           p.weight.rows, " classes, counted from 0)",
+      fail(kBadValue, "label[", bad, "] is ", p.label[bad], "; expected 0 to ", p.weight.rows - 1,
+           " (", p.weight.rows, " classes, counted from 0)",
            p.ignore_index == kNoIgnoreIndex
                ? std::string("; pass ignore_index for rows without a label")
                : " or ignore_index " + std::to_string(p.ignore_index));
     }
     if (!(*p.lambda >= 0) || std::isinf(*p.lambda)) {
-      fail("lambda_ is ", *p.lambda, "; expected a finite number >= 0");
+      fail(kBadValue, "lambda_ is ", *p.lambda, "; expected a finite number >= 0");
     }
     const int64_t row = cpu::first_non_finite_row(p.x, torch_parallel_for);
     if (row >= 0) {
       fail(
-          "x has a NaN or infinite value in row ", row,
+          kNonFinite, "x has a NaN or infinite value in row ", row,
           "; the net before this layer diverged (lower the learning rate, raise lambda_min) or was "
           "fed bad data");
     }
@@ -83,7 +83,7 @@ struct Cpu {
   }
 
   static void fail_at_row(int64_t row) {
-    fail("weight has a NaN or infinite value in row ", row,
+    fail(kNonFinite, "weight has a NaN or infinite value in row ", row,
          "; an earlier update diverged (lower the learning rate) or the file it came from is bad");
   }
 

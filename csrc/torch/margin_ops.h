@@ -103,7 +103,12 @@ inline void check_grad(const Tensor& grad, const Arguments& a) {
 
 inline Tensor new_matrix(const Tensor& like, int64_t rows, int64_t cols) {
   const std::array<int64_t, 2> sizes{rows, cols};
-  return torch::stable::new_empty(like, {sizes.data(), 2});
+  try {
+    return torch::stable::new_empty(like, {sizes.data(), 2});
+  } catch (const std::runtime_error&) {  // the stable ABI loses what torch said
+    fail(kNoMemory, "no memory on ", device_of(like), " for a tensor of shape (", rows, ", ", cols,
+         ") and dtype ", dtype_name(like.scalar_type()));
+  }
 }
 
 // Rows of the weight that one product takes, and the memory for their unit copies if they need any.

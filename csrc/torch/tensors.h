@@ -26,6 +26,10 @@ template <typename... Parts>
   throw std::runtime_error(text.str());
 }
 
+// What a message begins with where Python has a class for the error (ops/_library.py).
+inline constexpr const char *kBadValue = "[bad value] ", *kNonFinite = "[not finite] ",
+                            *kNoMemory = "[no memory] ";
+
 inline std::string shape_of(const Tensor& t) {
   std::ostringstream text;
   text << '(';

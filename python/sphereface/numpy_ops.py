@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sphereface import _numpy_ops
-from sphereface.errors import SphereFaceError
+from sphereface.errors import NonFiniteError, SphereFaceError
 from sphereface.margin_type import is_exact, margin_of
 
 __all__ = ["annealed_lambda", "backward", "forward", "normalize"]
@@ -58,7 +58,9 @@ def normalize(weight: Floats) -> None:
     Raises
     ------
     SphereFaceError
-        `weight` is not as above, or a row holds a NaN or an infinity.
+        `weight` is not as above.
+    NonFiniteError
+        A row holds a NaN or an infinity.
     """
     _check_float("weight", weight)
     if not (weight.flags.c_contiguous and weight.flags.writeable):
@@ -231,7 +233,7 @@ def _check_float(name: str, array: Any) -> None:
 
 def _check_finite_row(name: str, row: int) -> None:
     if row >= 0:
-        raise SphereFaceError(
+        raise NonFiniteError(
             f"{name} has a NaN or infinite value in row {row}",
             where="MarginInnerProduct",
             expected="finite values",

@@ -6,6 +6,7 @@ import torch
 import sphereface
 from margin_samples import op_arguments, sample
 from sphereface import SphereFaceError
+from sphereface.errors import NonFiniteError
 
 OPS = torch.ops.sphereface
 
@@ -40,7 +41,9 @@ def test_bad_input_is_named(case, gradient, rng):
     x, weight, label, _ = sample(rng)
     arguments = {"x": x, "weight": weight, "label": label, "lambda_": 5.0}
     change(arguments)
-    with pytest.raises(RuntimeError, match=message):
+    of_values = case in ("label above", "label below", "x nan", "x inf", "weight nan",
+                         "lambda negative", "lambda nan")  # fmt: skip
+    with pytest.raises(SphereFaceError if of_values else RuntimeError, match=message):
         sphereface.margin_inner_product(**arguments, gradient=gradient)
 
 
@@ -85,3 +88,25 @@ def test_in_place_needs_contiguous_rows(rng):
     x, weight, label, _ = sample(rng)
     with pytest.raises(RuntimeError, match=r"normalised in place and needs contiguous rows"):
         sphereface.margin_inner_product(x, weight.t().contiguous().t(), label, 5.0)
+
+
+@pytest.mark.parametrize("gradient", ["caffe", "exact"])
+def test_an_error_of_values_has_its_class(gradient, rng):
+    x, weight, label, _ = sample(rng)
+    bad = x.clone()
+    bad[2, 0] = float("nan")
+    with pytest.raises(NonFiniteError, match=r"^x has a NaN or infinite value in row 2; the net"):
+        sphereface.margin_inner_product(bad, weight, label, 5.0, gradient=gradient)
+    with pytest.raises(NonFiniteError, match=r"^weight has a NaN or infinite value in row 0; an"):
+        sphereface.margin_inner_product(x, weight * float("inf"), label, 5.0, gradient=gradient)
+
+
+def test_no_memory_is_told_as_such():
+    # 2^47 bytes: beyond the address space, whatever the system promises.
+    x, weight = torch.zeros(1, 1).expand(2**21, 1), torch.zeros(1, 1).expand(2**24, 1)
+    label = torch.zeros(2**21, dtype=torch.int64)
+    with pytest.raises(
+        torch.OutOfMemoryError,
+        match=r"^no memory on cpu for a tensor of shape \(2097152, 16777216\) and dtype float32$",
+    ):
+        sphereface.margin_inner_product(x, weight, label, 5.0, gradient="exact")

@@ -173,7 +173,7 @@ class Layer(nn.Module):
             try:
                 fill_(getattr(self, name), filler, generator)
             except SphereFaceError as error:
-                raise self.error(error.problem, expected=error.expected, fix=error.fix) from None
+                raise error.at(self.where) from None
         self.drop_fillers()
 
     def drop_fillers(self) -> None:

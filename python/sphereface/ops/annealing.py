@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sphereface.ops import _library  # noqa: F401
+from sphereface.ops._library import call
 
 __all__ = ["annealed_lambda"]
 
@@ -46,7 +46,9 @@ def annealed_lambda(
     >>> annealed_lambda(torch.tensor(501), base=1000, gamma=0.12, lambda_min=5)
     tensor(16.3613)
     """
-    return torch.ops.sphereface.annealed_lambda(iteration, base, gamma, power, lambda_min)
+    operator = torch.ops.sphereface.annealed_lambda
+    lambda_: Tensor = call(operator, iteration, base, gamma, power, lambda_min)
+    return lambda_
 
 
 @torch.library.register_fake("sphereface::annealed_lambda")

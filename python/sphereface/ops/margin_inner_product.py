@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sphereface.margin_type import is_exact, margin_of
-from sphereface.ops import _library  # noqa: F401
+from sphereface.ops._library import call
 
 __all__ = ["margin_inner_product", "margin_logits", "normalize_rows_"]
 
@@ -41,11 +41,13 @@ def normalize_rows_(weight: Tensor) -> Tensor:
 
     Raises
     ------
+    NonFiniteError
+        On the CPU, a row holds a NaN or an infinity.
     RuntimeError
-        Shape, strides or dtype are not as above; on the CPU, a row holds a NaN or an infinity.
+        Shape, strides or dtype are not as above.
     """
     with torch.no_grad():
-        _OPS.normalize_rows_(weight)
+        call(_OPS.normalize_rows_, weight)
     # Traced graphs and inference tensors keep no version counter.
     counts = not (torch.compiler.is_compiling() or weight.is_inference())
     if counts and getattr(weight, "_unit_rows_version", None) != weight._version:
@@ -99,11 +101,18 @@ def margin_inner_product(
     Raises
     ------
     SphereFaceError
-        `margin` or `gradient` is unknown.
+        `margin` or `gradient` is unknown; on the CPU, a label is outside [0, N) or `lambda_` is
+        negative or not finite.
+    NonFiniteError
+        On the CPU, a row of x or weight is not finite.
+    torch.OutOfMemoryError
+        There is no memory for the logits or for the unit copies of the weight.
     RuntimeError
-        Shapes, dtypes or devices do not fit; on the CPU, a label is outside [0, N) or a row of x or
-        weight is not finite. CUDA would have to wait for the device to say so: there, a row with
-        such a label is a plain product and NaNs show in the result.
+        Shapes, dtypes or devices do not fit.
+
+    CUDA would have to wait for the device to check values: there, a row with a label out of range
+    is a plain product and NaNs show in the result. In a graph of torch.compile all are
+    RuntimeErrors.
 
     Notes
     -----
@@ -144,9 +153,8 @@ def margin_logits(
         lambda_ = torch.full((), lambda_, dtype=torch.float64, device=x.device)
     if label.dtype in (torch.int32, torch.int16, torch.int8, torch.uint8):
         label = label.long()
-    return _OPS.margin_inner_product(
-        x, weight, label, lambda_, margin_of(margin), is_exact(gradient), unit_rows, ignore_index
-    )
+    options = (margin_of(margin), is_exact(gradient), unit_rows, ignore_index)
+    return call(_OPS.margin_inner_product, x, weight, label, lambda_, *options)
 
 
 def _check(x: Tensor, weight: Tensor, label: Tensor, lambda_: Tensor) -> None:
@@ -215,9 +223,9 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     arguments = (grad, *ctx.saved_tensors, *ctx.options)
     dx = dweight = None
     if ctx.needs_input_grad[0]:
-        dx = _OPS.margin_inner_product_input_gradient(*arguments)
+        dx = call(_OPS.margin_inner_product_input_gradient, *arguments)
     if ctx.needs_input_grad[1]:
-        dweight = _OPS.margin_inner_product_weight_gradient(*arguments)
+        dweight = call(_OPS.margin_inner_product_weight_gradient, *arguments)
     return (dx, dweight, *[None] * 6)
 
 

@@ -71,10 +71,7 @@ def upgrade_net(net: Any, source: str = "") -> Upgraded:
     try:
         return _upgrade_net(_copy(net))
     except SphereFaceError as error:
-        where = ": ".join(filter(None, (source, error.where)))
-        raise SphereFaceError(
-            error.problem, where=where, expected=error.expected, fix=error.fix
-        ) from None
+        raise error.at(source) from None
 
 
 def _upgrade_net(net: Any) -> Upgraded:

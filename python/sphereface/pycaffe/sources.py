@@ -71,12 +71,7 @@ def feed(source: data.Source, layer: Layer, tops: Sequence[Blob]) -> None:
         by_hand = (
             f"or write the blobs ({', '.join(names)}) and run net.forward(start=<the next layer>)"
         )
-        raise SphereFaceError(
-            error.problem,
-            where=error.where,
-            expected=error.expected,
-            fix=f"{error.fix}; {by_hand}" if error.fix else by_hand,
-        ) from None
+        raise error.at("", fix=f"{error.fix}; {by_hand}" if error.fix else by_hand) from None
     for name, top in zip(names, tops, strict=True):
         top.reshape(*batch[name].shape)
         top.data[...] = batch[name]

@@ -12,7 +12,7 @@ import math
 from typing import Any
 
 from sphereface.caffe import Layer, Net
-from sphereface.errors import SphereFaceError
+from sphereface.errors import NonFiniteError
 
 __all__ = ["DivergedError", "DivergenceMonitor"]
 
@@ -20,7 +20,7 @@ _SATURATED = 87.0
 _AUTHORS_BATCH = 512
 
 
-class DivergedError(SphereFaceError):
+class DivergedError(NonFiniteError):
     """The loss is no number any more."""
 
 

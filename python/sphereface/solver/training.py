@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TextIO, cast
 from sphereface.caffe.batch_source import BatchSource
 from sphereface.caffe.open_net import DataOptions
 from sphereface.data import Sources, check_net_labels
-from sphereface.errors import SphereFaceError
+from sphereface.errors import NonFiniteError, SphereFaceError
 from sphereface.solver.caffe_log import CaffeLog
 from sphereface.solver.config import SolverFile, read_solver
 from sphereface.solver.distributed import (
@@ -200,8 +200,8 @@ def _solve(solver: Solver, snapshot: str) -> None:
     """Train; what a margin layer says of numbers that are none gets the advice for lost runs."""
     try:
         solver.solve(resume=snapshot)
-    except SphereFaceError as error:
-        if "NaN or infinite" not in error.problem or solver.monitor is None:
+    except NonFiniteError as error:
+        if isinstance(error, DivergedError) or solver.monitor is None:
             raise
         rate, _ = learning_rate(solver.param, solver.iter, solver.current_step)
         batch = next(iter(solver.net.blob_shapes[name] for name in solver.net.inputs), (0,))

@@ -50,6 +50,19 @@ def test_of_equal_scores_the_later_class_ranks_higher(layer_net):
     assert layer_net(layer(), x=x.shape, t=t.shape).run({"x": x, "t": t}).tops["y"] == 0.5
 
 
+@pytest.mark.parametrize("top_k", [1, 3, 4])
+def test_a_score_that_is_none_is_never_right(top_k, layer_net):
+    nan = np.nan
+    x = np.array([[nan] * 4, [9, 0, nan, 1], [9, 0, nan, 1], [9, 0, 2, 1]])
+    t = np.array([3, 2, 0, 0])
+    net = layer_net(layer(f"top_k: {top_k}"), x=x.shape, t=t.shape)
+    # The third label is behind one NaN; the first two have no score.
+    expected = {1: 0.25, 3: 0.5, 4: 0.5}[top_k]
+    assert net.run({"x": x, "t": t}).tops["y"] == expected
+    net = layer_net(layer(f"top_k: {top_k} min_is_better: true"), x=x.shape, t=t.shape)
+    assert net.run({"x": -x, "t": t}).tops["y"] == expected
+
+
 def test_smaller_is_better(layer_net):
     x, t = np.array([[1.0, 2.0, 3.0]]), np.array([0])
     net = layer_net(layer("min_is_better: true"), x=x.shape, t=t.shape)

@@ -8,7 +8,8 @@ import torch
 
 from reference import a_softmax
 from sphereface.caffe import load
-from sphereface.errors import SphereFaceError
+from sphereface.caffe.layers import margin_inner_product as margin_layer
+from sphereface.errors import NonFiniteError, SphereFaceError
 
 TOPS = 'top: "y" top: "lambda"'
 
@@ -135,7 +136,17 @@ def test_wrong_values_are_named(layer_net, rng):
         with pytest.raises(SphereFaceError, match=rf'"l" .*: label\[1\] is {wrong}; .* 0 to 2'):
             net.run({"x": x, "label": np.array([0, wrong])})
     x[1, 2] = np.nan
-    with pytest.raises(SphereFaceError, match='layer "l" .*x has a NaN or infinite value in row 1'):
+    with pytest.raises(NonFiniteError, match='layer "l" .*: x has a NaN or infinite .* row 1'):
         net.run({"x": x, "label": np.array([0, 1])})
     with pytest.raises(SphereFaceError, match="has 5 values from axis 1 on; expected 4"):
         net.run({"x": rng.normal(size=(2, 5)), "label": np.array([0, 1])})
+
+
+def test_no_memory_is_not_bad_input(layer_net, rng, monkeypatch):
+    def exhausted(*arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    net = layer_net(layer("num_output: 3"), x=(2, 4), label=(2,))
+    monkeypatch.setattr(margin_layer, "margin_inner_product", exhausted)
+    with pytest.raises(torch.OutOfMemoryError):
+        net.run({"x": rng.normal(size=(2, 4)), "label": np.array([0, 1])})

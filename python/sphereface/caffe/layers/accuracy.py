@@ -2,7 +2,8 @@
 
 Source: Caffe's accuracy_layer.cpp as in the SphereFace fork: of equal scores the one with the
 larger index ranks higher. Not differentiable. ``min_is_better`` (distances instead of scores) is
-NormFace's.
+NormFace's. What differs: a NaN ranks above every number and is never right, where Caffe's
+partial_sort gives ranks by chance, mostly the first to the last class.
 """
 
 from __future__ import annotations
@@ -62,8 +63,8 @@ class Accuracy(Layer):
         column = labels[:, None]
         own = scores.gather(1, column)
         later = torch.arange(scores.shape[1], device=x.device) > column
-        better = (scores > own) | ((scores == own) & later)
-        correct = ((better.sum(1) < self.top_k) & valid).to(x.dtype)
+        better = (scores > own) | ((scores == own) & later) | scores.isnan()
+        correct = ((better.sum(1) < self.top_k) & ~own[:, 0].isnan() & valid).to(x.dtype)
         accuracy = correct.sum() / valid.sum()
         if self.top_count == 1:
             return accuracy

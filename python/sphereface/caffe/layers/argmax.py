@@ -2,7 +2,8 @@
 
 Source: Caffe's argmax_layer.cpp, with its three output layouts. Of equal scores the larger index
 comes first. Not differentiable. What differs: half-precision scores give a float32 top, because
-their own type cannot hold every index.
+their own type cannot hold every index; a NaN comes before every number, where Caffe's partial_sort
+gives ranks by chance.
 """
 
 from __future__ import annotations

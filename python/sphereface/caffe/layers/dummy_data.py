@@ -42,7 +42,7 @@ class DummyData(Layer):
             try:
                 values = fill_(torch.zeros(shape), filler)
             except SphereFaceError as error:
-                raise self.error(error.problem, expected=error.expected, fix=error.fix) from None
+                raise error.at(self.where) from None
             # A buffer, so that it is on the net's device and in its dtype; Caffe saves none.
             self.register_buffer(f"values{index}", values, persistent=False)
 

@@ -18,6 +18,7 @@ from sphereface.caffe.class_weights import ClassWeights
 from sphereface.caffe.graph import Arity
 from sphereface.caffe.layer import Shape
 from sphereface.caffe.registry import register_layer
+from sphereface.errors import SphereFaceError
 from sphereface.ops import annealed_lambda, margin_inner_product
 from sphereface.ops.margin_inner_product import margin_logits
 
@@ -80,5 +81,5 @@ class MarginInnerProduct(AnnealedProduct):
         product = margin_inner_product if self.training else margin_logits
         try:
             return product(x, self.weight, label, lambda_, self.margin)
-        except RuntimeError as error:  # a row that is not finite
-            raise self.error(str(error)) from None
+        except SphereFaceError as error:  # a row that is not finite
+            raise error.at(self.where) from None
