@@ -107,10 +107,36 @@ def test_a_feature_equal_to_the_mean_counts_as_wrong() -> None:
     assert result.accuracy.tolist() == [0.8, 0.8]
 
 
+def test_missing_pairs_keep_their_fold_and_count_as_wrong() -> None:
+    left, right, flag, fold = pairs(2, count=100, width=6)
+    missing = np.zeros(100, bool)
+    missing[[3, 4, 50]] = True
+    left[3], right[50] = np.nan, 1e30
+    result = ten_fold(left, right, flag == 1, fold, missing)
+    kept = ~missing
+    without = ten_fold(left[kept], right[kept], flag[kept] == 1, fold[kept])
+    np.testing.assert_allclose(result.threshold, without.threshold, rtol=0, atol=1e-12)
+    expected = [without.accuracy[f] * np.sum(fold[kept] == f) / np.sum(fold == f) for f in range(5)]
+    np.testing.assert_allclose(result.accuracy, expected, rtol=0, atol=1e-15)
+    np.testing.assert_array_equal(np.isnan(result.scores), missing)
+
+
+def test_scores_are_those_that_judged_the_pairs() -> None:
+    left, right, flag, fold = pairs(3, count=60, width=5)
+    result = ten_fold(left, right, flag == 1, fold)
+    for index in (0, 7, 59):
+        others = fold != fold[index]
+        mu = np.concatenate([left[others], right[others]]).mean(axis=0)
+        a, b = left[index] - mu, right[index] - mu
+        cosine = a @ b / np.sqrt(a @ a) / np.sqrt(b @ b)
+        assert result.scores[index] == pytest.approx(cosine, abs=1e-12)
+
+
 def test_mean_and_spread() -> None:
-    result = FoldResult(np.arange(3), np.array([0.9, 0.8, 1.0]), np.zeros(3))
+    result = FoldResult(np.arange(3), np.array([0.9, 0.8, 1.0]), np.zeros(3), np.zeros(9))
     assert result.mean == pytest.approx(0.9)
     assert result.std == pytest.approx(0.1)
+    assert result.standard_error == pytest.approx(0.1 / 3**0.5)
 
 
 ONES = np.ones((4, 2))
@@ -127,8 +153,10 @@ BROKEN = np.where(np.arange(8).reshape(4, 2) == 5, np.nan, 1.0)
         ((ONES, ONES, SAME[:3], FOLD), r"same has shape \(3,\); expected \(4,\): one value a pair"),
         ((ONES, ONES, np.array([1, -1, 1, -1]), FOLD), "same has dtype int64; expected bool"),
         ((ONES, ONES, SAME, np.ones(4)), "1 fold; expected at least two"),
+        ((ONES, ONES, SAME, FOLD, FOLD == 1), "2 of 4 pairs have no features"),
+        ((ONES, ONES, SAME, FOLD, FOLD), "missing has dtype int64; expected bool"),
     ],
 )
 def test_bad_arguments(arguments: tuple[np.ndarray, ...], message: str) -> None:
-    with pytest.raises(SphereFaceError, match="^ten_fold: " + message):
+    with pytest.raises(SphereFaceError, match="^verification pairs: " + message):
         ten_fold(*arguments)

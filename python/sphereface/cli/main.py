@@ -33,6 +33,7 @@ COMMANDS = (
     "upgrade",
     "time",
     "plot_log",
+    "evaluate",
     "demo",
 )
 

@@ -4,19 +4,27 @@ For each fold, the mean feature of both sides of the other folds is subtracted, 
 to unit norm and a pair's score is their dot product; the threshold that is best on the other folds
 judges the fold. What differs: one sort replaces the 20001 passes over the scores, with the same
 result, and the number of folds is free.
+
+`sphereface.evaluation.protocols` has the protocols of other programs.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sphereface.errors import SphereFaceError
+from sphereface.evaluation.folded_pairs import FoldedPairs, folded_pairs
 
-__all__ = ["FoldResult", "accuracy", "best_threshold", "ten_fold"]
+__all__ = [
+    "FoldResult",
+    "accuracy",
+    "best_threshold",
+    "centred_cosines",
+    "judge_folds",
+    "ten_fold",
+]
 
 # evaluation.m's thrNum = 10000: thresholds at steps of 1e-4 from -1 to 1.
 _THRESHOLDS = np.arange(-10000, 10001) / 10000
@@ -33,12 +41,16 @@ class FoldResult:
     accuracy : ndarray of shape (F,), float64
         Share of the fold's pairs that its threshold judges rightly, 0 to 1.
     threshold : ndarray of shape (F,), float64
-        Cosine above which a pair counts as the same.
+        Score above which a pair counts as the same.
+    scores : ndarray of shape (P,), float64
+        Each pair's score, as its own fold was judged; NaN for a missing pair, and where a feature
+        has no direction.
     """
 
     fold: NDArray[np.int64]
     accuracy: NDArray[np.float64]
     threshold: NDArray[np.float64]
+    scores: NDArray[np.float64]
 
     @property
     def mean(self) -> float:
@@ -50,8 +62,19 @@ class FoldResult:
         """Standard deviation of the accuracy over the folds (of a sample: divided by F - 1)."""
         return float(self.accuracy.std(ddof=1))
 
+    @property
+    def standard_error(self) -> float:
+        """Standard error of the mean, LFW's S_E: `std` over the root of F."""
+        return self.std / len(self.accuracy) ** 0.5
 
-def ten_fold(left: ArrayLike, right: ArrayLike, same: ArrayLike, fold: ArrayLike) -> FoldResult:
+
+def ten_fold(
+    left: ArrayLike,
+    right: ArrayLike,
+    same: ArrayLike,
+    fold: ArrayLike,
+    missing: ArrayLike | None = None,
+) -> FoldResult:
     """Judge each fold's pairs by the mean and the threshold of the others.
 
     Parameters
@@ -62,6 +85,9 @@ def ten_fold(left: ArrayLike, right: ArrayLike, same: ArrayLike, fold: ArrayLike
         Whether a pair shows the same person.
     fold : array_like of shape (P,), int
         The pair's fold, at least two different ones. LFW has ten of 600 pairs.
+    missing : array_like of shape (P,), bool, optional
+        Pairs that have no features: they keep their fold and count as wrong, and their rows are
+        not looked at.
 
     Returns
     -------
@@ -84,29 +110,23 @@ def ten_fold(left: ArrayLike, right: ArrayLike, same: ArrayLike, fold: ArrayLike
     >>> ten_fold(left, right, same=[True, False, True, False], fold=[1, 1, 2, 2]).mean
     1.0
     """
-    left, right = _features("left", left), _features("right", right)
-    pairs = len(left)
-    if left.shape != right.shape:
-        raise SphereFaceError(
-            f"left has shape {left.shape} and right {right.shape}",
-            where="ten_fold",
-            expected="two arrays of one shape (P, K)",
-        )
-    same, fold = _per_pair("same", same, pairs), _per_pair("fold", fold, pairs)
-    if same.dtype != bool:
-        raise SphereFaceError(
-            f"same has dtype {same.dtype}",
-            where="ten_fold",
-            expected="bool",
-            fix="for flags of 1 and -1 pass flag == 1",
-        )
-    numbers, member = np.unique(fold, return_inverse=True)
-    if len(numbers) < 2:
-        raise SphereFaceError(f"{len(numbers)} fold", where="ten_fold", expected="at least two")
-    scores = _scores(left, right, member)
-    judged = [_judge(scores[f], same, member == f) for f in range(len(numbers))]
+    pairs = folded_pairs(left, right, same, fold, missing)
+    return judge_folds(pairs, centred_cosines(pairs))
+
+
+def judge_folds(pairs: FoldedPairs, scores: NDArray[np.float64]) -> FoldResult:
+    """Judge each fold by the best threshold of the others.
+
+    Parameters
+    ----------
+    pairs : FoldedPairs
+    scores : ndarray of shape (F, P), float64
+        Row f has the scores that hold while fold f is held out; NaN counts as wrong.
+    """
+    judged = [_judge(scores[f], pairs.same, pairs.member == f) for f in range(len(pairs.numbers))]
     accuracies, thresholds = np.array(judged).T
-    return FoldResult(numbers, accuracies, thresholds)
+    own = scores[pairs.member, np.arange(len(pairs.member))]
+    return FoldResult(pairs.numbers, accuracies, thresholds, own)
 
 
 def best_threshold(scores: NDArray[np.float64], same: NDArray[np.bool_]) -> float:
@@ -124,15 +144,15 @@ def accuracy(scores: NDArray[np.float64], same: NDArray[np.bool_], threshold: fl
     return float(right.mean())
 
 
-def _scores(
-    left: NDArray[np.float64], right: NDArray[np.float64], member: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Return the cosine of every pair after subtracting the mean of the other folds: (F, P)."""
+def centred_cosines(pairs: FoldedPairs) -> NDArray[np.float64]:
+    """Return the cosine of every pair less the mean of the other folds, for each fold: (F, P)."""
+    left, right = pairs.left[pairs.present], pairs.right[pairs.present]
+    member, folds = pairs.member[pairs.present], len(pairs.numbers)
     centre = (left.mean(axis=0) + right.mean(axis=0)) / 2
     left, right = left - centre, right - centre
     both = left + right
-    sums = np.stack([both[member == f].sum(axis=0) for f in range(member.max() + 1)])  # (F, K)
-    others = len(member) - np.bincount(member)
+    sums = np.stack([both[member == f].sum(axis=0) for f in range(folds)])  # (F, K)
+    others = len(member) - np.bincount(member, minlength=folds)
     means = (sums.sum(axis=0) - sums) / (2 * others)[:, None]
 
     # (l - mean).(r - mean) is multiplied out, so that all folds take one matrix product a side. The
@@ -143,7 +163,10 @@ def _scores(
     left_norm = np.einsum("pk,pk->p", left, left) - 2 * to_left + squares
     right_norm = np.einsum("pk,pk->p", right, right) - 2 * to_right + squares
     with np.errstate(invalid="ignore", divide="ignore"):
-        return product / np.sqrt(left_norm * right_norm)
+        cosines = product / np.sqrt(left_norm * right_norm)
+    scores = np.full((folds, len(pairs.same)), np.nan)
+    scores[:, pairs.present] = cosines
+    return scores
 
 
 def _judge(
@@ -151,30 +174,3 @@ def _judge(
 ) -> tuple[float, float]:
     threshold = best_threshold(scores[~held_out], same[~held_out])
     return accuracy(scores[held_out], same[held_out], threshold), threshold
-
-
-def _features(name: str, value: ArrayLike) -> NDArray[np.float64]:
-    array = np.asarray(value, dtype=np.float64)
-    if array.ndim != 2 or array.size == 0:
-        raise SphereFaceError(
-            f"{name} has shape {array.shape}", where="ten_fold", expected="(pairs, features)"
-        )
-    bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
-    if bad.size:
-        raise SphereFaceError(
-            f"{name} has {bad.size} rows that are not finite, the first at {bad[0]}",
-            where="ten_fold",
-            fix="leave those pairs out, or give them a feature",
-        )
-    return array
-
-
-def _per_pair(name: str, value: ArrayLike, pairs: int) -> NDArray[Any]:
-    array = np.asarray(value)
-    if array.shape != (pairs,):
-        raise SphereFaceError(
-            f"{name} has shape {array.shape}",
-            where="ten_fold",
-            expected=f"({pairs},): one value a pair",
-        )
-    return array

@@ -1,0 +1,177 @@
+"""Features of images by name: what ``sphereface extract`` writes, and other programs' text.
+
+Read are ``.npz`` with ``path`` and ``features`` (never with pickles inside), and text with a path
+and its numbers on each line, as MagFace writes. Images are looked up by folder and name without
+suffix (``PERSON/PERSON_0001``), so that lists made for .jpg fit features of .png crops.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sphereface.errors import SphereFaceError
+from sphereface.files import open_regular
+
+__all__ = ["Features", "image_key", "person", "read_arrays", "read_features"]
+
+_SUFFIXES = frozenset(
+    [".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2"]
+)
+
+
+@dataclass
+class Features:
+    """S images' features.
+
+    Attributes
+    ----------
+    path : list of S str
+    features : ndarray of shape (S, K), float32
+    where : str
+        The file, for errors.
+    """
+
+    path: list[str]
+    features: NDArray[np.float32]
+    where: str
+    _rows: dict[str, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        keys = [image_key(path) for path in self.path]
+        self._rows = {key: row for row, key in enumerate(keys)}
+        if len(self._rows) < len(keys):
+            twice = next(row for row, key in enumerate(keys) if self._rows[key] != row)
+            raise SphereFaceError(
+                f'"{self.path[twice]}" and "{self.path[self._rows[keys[twice]]]}" have one name',
+                where=self.where,
+                expected="names that differ in folder or file, suffixes aside",
+            )
+
+    def rows(self, names: Sequence[str]) -> NDArray[np.int64]:
+        """Return the row of each name, -1 where there is none.
+
+        A name finds its image by folder and file; where the features' paths have no folder, by the
+        file alone.
+        """
+        flat = not any("/" in key for key in self._rows)
+        keys = [image_key(name) for name in names]
+        if flat:
+            keys = [key.rpartition("/")[2] for key in keys]
+        return np.array([self._rows.get(key, -1) for key in keys], np.int64)
+
+    @property
+    def persons(self) -> list[str]:
+        """Who is in each image."""
+        return [person(path) for path in self.path]
+
+
+def image_key(path: str) -> str:
+    """Return folder and name of an image, without what is above and without the suffix.
+
+    Examples
+    --------
+    >>> image_key("lfw-112X112/Aaron_Eckhart/Aaron_Eckhart_0001.jpg")
+    'Aaron_Eckhart/Aaron_Eckhart_0001'
+    """
+    parts = list(PurePosixPath(path.replace("\\", "/")).parts[-2:])
+    stem, _, suffix = parts[-1].rpartition(".")
+    if f".{suffix.lower()}" in _SUFFIXES:
+        parts[-1] = stem
+    return "/".join(parts)
+
+
+def person(path: str) -> str:
+    """Return who is in an image: its folder; without one, its name less ``_0001``."""
+    folder, _, name = image_key(path).rpartition("/")
+    return folder or name.rpartition("_")[0] or name
+
+
+def read_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray]:
+    """Return the arrays of an ``.npz`` file.
+
+    Raises
+    ------
+    SphereFaceError
+        It is none, or holds pickled objects, which are never loaded.
+    """
+    where = os.fspath(path)
+    with open_regular(path, "features") as stream:
+        try:
+            with np.load(stream, allow_pickle=False) as data:
+                return {name: data[name] for name in data.files}
+        except (
+            ValueError,
+            OSError,
+            EOFError,
+            KeyError,
+            AttributeError,
+            zipfile.BadZipFile,
+        ) as error:
+            raise SphereFaceError(
+                f"no readable .npz ({error})", where=where, expected="arrays without pickles"
+            ) from None
+
+
+def read_features(path: str | os.PathLike[str]) -> Features:
+    """Read features by image.
+
+    Raises
+    ------
+    SphereFaceError
+        The file does not hold a path and K finite numbers for each image.
+    """
+    where = os.fspath(path)
+    if where.endswith(".npz"):
+        arrays = read_arrays(path)
+        if not {"path", "features"} <= set(arrays):
+            raise SphereFaceError(
+                f"holds {', '.join(sorted(arrays)) or 'nothing'}",
+                where=where,
+                expected="path and features, as sphereface extract writes them",
+            )
+        names, features = [str(name) for name in arrays["path"]], arrays["features"]
+    else:
+        names, features = _read_text(where)
+    if features.ndim != 2 or len(features) != len(names) or not features.size:
+        raise SphereFaceError(
+            f"{len(names)} paths and features of shape {features.shape}",
+            where=where,
+            expected="features (images, K)",
+        )
+    bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
+    if bad.size:
+        raise SphereFaceError(
+            f'the feature of "{names[bad[0]]}" is not finite, as are {bad.size - 1} more',
+            where=where,
+        )
+    return Features(names, features.astype(np.float32, copy=False), where)
+
+
+def _read_text(where: str) -> tuple[list[str], NDArray[np.float32]]:
+    names: list[str] = []
+    rows: list[NDArray[np.float32]] = []
+    with open_regular(where, "features") as stream:
+        for number, line in enumerate(stream, 1):
+            text = line.decode("utf-8", "surrogateescape").split()
+            if not text:
+                continue
+            try:
+                row = np.array(text[1:], np.float32)
+            except ValueError:
+                row = np.empty(0, np.float32)
+            if not row.size or (rows and len(row) != len(rows[0])):
+                raise SphereFaceError(
+                    f"{len(text) - 1} fields after the path",
+                    where=f"{where}:{number}",
+                    expected=f"{len(rows[0])} numbers" if rows else "a path and its numbers",
+                )
+            names.append(text[0])
+            rows.append(row)
+    return names, np.array(rows, np.float32)
