@@ -108,7 +108,13 @@ def read_image_list(
     try:
         text = read_text(path, limit=_MAX_BYTES, what="list of images").removeprefix("\ufeff")
     except SphereFaceError as error:
-        raise (error.at(where) if where else error) from None
+        fix = error.fix or "paths are relative to the current folder"
+        raise SphereFaceError(
+            error.problem,
+            where=f"{where}: {source}" if where else source,
+            expected=error.expected,
+            fix=fix,
+        ) from None
     names, values, lines = [], [], []
     first: tuple[int, bool] | None = None
     for number, line in enumerate(text.split("\n"), 1):
