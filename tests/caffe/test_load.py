@@ -105,10 +105,10 @@ def test_a_caffemodel_trained_by_caffe(rng):
 
 
 @pytest.mark.parametrize("index", [1, 2, 3])
-def test_the_released_mtcnn(index):
+def test_the_released_mtcnn(index, mtcnn):
     """P-, R- and O-Net: the authors' prototxts and weights, outputs recorded from Caffe."""
     folder = GOLDEN / "mtcnn"
-    net = load(folder / f"det{index}.prototxt", folder / f"det{index}.caffemodel")
+    net = load(folder / f"det{index}.prototxt", mtcnn / f"det{index}.caffemodel")
     assert not net.load_report.left
     golden = np.load(folder / "nets.npz")
     prefix = f"det{index}/out/"

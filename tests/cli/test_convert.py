@@ -11,8 +11,13 @@ from sphereface.caffe import load
 from sphereface.cli.main import main
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-DET1 = [str(GOLDEN / "mtcnn" / name) for name in ("det1.prototxt", "det1.caffemodel")]
 ORL = [str(GOLDEN / "orl_sphereface4" / n) for n in ("deploy.prototxt", "orl_iter_300.caffemodel")]
+
+
+@pytest.fixture
+def det1(mtcnn):
+    """Prototxt and caffemodel of MTCNN's first net."""
+    return [str(GOLDEN / "mtcnn" / "det1.prototxt"), str(mtcnn / "det1.caffemodel")]
 
 
 def test_to_torch_and_back(tmp_path, capsys):
@@ -26,17 +31,17 @@ def test_to_torch_and_back(tmp_path, capsys):
     assert torch.equal(load(ORL[0], model)(x)["fc5"], load(*ORL)(x)["fc5"])
 
 
-def test_safetensors_hold_their_net(tmp_path, capsys):
+def test_safetensors_hold_their_net(det1, tmp_path, capsys):
     whole, model = str(tmp_path / "net.safetensors"), str(tmp_path / "net.caffemodel.h5")
-    assert main(["convert", *DET1, whole]) == 0
+    assert main(["convert", *det1, whole]) == 0
     assert main(["convert", whole, whole, model]) == 0
     x = torch.randn(1, 3, 20, 20)
-    assert torch.equal(load(DET1[0], model)(x)["prob1"], load(*DET1)(x)["prob1"])
+    assert torch.equal(load(det1[0], model)(x)["prob1"], load(*det1)(x)["prob1"])
 
 
-def test_onnx_of_any_image_size(tmp_path):
+def test_onnx_of_any_image_size(det1, tmp_path):
     path = tmp_path / "det1.onnx"
-    assert main(["convert", *DET1, str(path), "--free-image-size"]) == 0
+    assert main(["convert", *det1, str(path), "--free-image-size"]) == 0
     golden = np.load(GOLDEN / "mtcnn" / "nets.npz")
     session = onnxruntime.InferenceSession(path)
     (found,) = session.run(["prob1"], {"data": golden["det1/in/data"]})

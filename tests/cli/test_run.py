@@ -16,10 +16,19 @@ NET = [str(ORL / "deploy.prototxt"), str(ORL / "orl_iter_300.caffemodel")]
 SPHEREFACE = ["--mean", "127.5", "--scale", "0.0078125"]
 
 
-def test_the_recorded_features(tmp_path, capsys, norm_error):
+@pytest.fixture
+def picture(tmp_path):
+    """A PGM file, 92 wide and 112 high."""
+    y, x = np.mgrid[:112, :92]
+    pixels = (x * 2 + y * y // 90) % 256
+    (tmp_path / "picture.pgm").write_bytes(b"P5\n92 112\n255\n" + pixels.astype("u1").tobytes())
+    return str(tmp_path / "picture.pgm")
+
+
+def test_the_recorded_features(orl_images, tmp_path, capsys, norm_error):
     golden = np.load(ORL / "orl_golden.npz")
     output = tmp_path / "features.npz"
-    images = [str(ORL / "test.txt"), "--root", str(ORL / "images")]
+    images = [str(ORL / "test.txt"), "--root", str(orl_images)]
     assert main(["run", *NET, *images, *SPHEREFACE, "--with-mirror", "--output", str(output)]) == 0
     captured = capsys.readouterr()
     assert captured.out == f"fc5 (100, 128) -> {output}\n"
@@ -31,9 +40,9 @@ def test_the_recorded_features(tmp_path, capsys, norm_error):
         ] == (list(golden["paths"]))
 
 
-def test_printed_blobs(capsys):
+def test_printed_blobs(orl_images, capsys):
     golden = np.load(ORL / "orl_golden.npz")
-    images = [str(ORL / "images" / "s31" / f"{n}.pgm") for n in (1, 2)]
+    images = [str(orl_images / "s31" / f"{n}.pgm") for n in (1, 2)]
     assert main(["run", *NET, *images, *SPHEREFACE, "--blob", "fc5", "--blob", "conv4_1"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(" min")[0] for line in lines] == ["fc5 (2, 64)", "conv4_1 (2, 512, 7, 6)"]
@@ -45,18 +54,18 @@ def test_printed_blobs(capsys):
         assert float(values[name]) == pytest.approx(getattr(expected, name)(), rel=1e-3, abs=1e-5)
 
 
-def test_mirror(tmp_path, norm_error):
+def test_mirror(orl_images, tmp_path, norm_error):
     golden = np.load(ORL / "orl_golden.npz")
-    image, output = str(ORL / "images" / "s31" / "1.pgm"), tmp_path / "f.npy"
+    image, output = str(orl_images / "s31" / "1.pgm"), tmp_path / "f.npy"
     assert main(["run", *NET, image, *SPHEREFACE, "--mirror", "--output", str(output)]) == 0
     assert norm_error(np.load(output), golden["features"][:1, 64:]) < 1e-4
 
 
 @pytest.mark.parametrize("net", [1, 2, 3])
-def test_recorded_arrays_through_the_released_mtcnn(net, tmp_path, capsys, norm_error):
+def test_recorded_arrays_through_the_released_mtcnn(net, mtcnn, tmp_path, norm_error):
     golden = np.load(MTCNN / "nets.npz")
     np.save(tmp_path / "in.npy", golden[f"det{net}/in/data"])
-    arguments = [str(MTCNN / f"det{net}.{kind}") for kind in ("prototxt", "caffemodel")]
+    arguments = [str(MTCNN / f"det{net}.prototxt"), str(mtcnn / f"det{net}.caffemodel")]
     output = str(tmp_path / "out.npz")
     assert main(["run", *arguments, str(tmp_path / "in.npy"), "--output", output]) == 0
     outputs = [name for name in golden if name.startswith(f"det{net}/out/")]
@@ -66,10 +75,9 @@ def test_recorded_arrays_through_the_released_mtcnn(net, tmp_path, capsys, norm_
     assert outputs
 
 
-def test_transposed_images_of_their_own_size(tmp_path, capsys):
+def test_transposed_images_of_their_own_size(picture, mtcnn, capsys):
     """det1 slides over an image of any size, in Matlab's order: width before height."""
-    image = str(ORL / "images" / "s31" / "1.pgm")  # 92 wide, 112 high
-    arguments = [str(MTCNN / "det1.prototxt"), str(MTCNN / "det1.caffemodel"), image]
+    arguments = [str(MTCNN / "det1.prototxt"), str(mtcnn / "det1.caffemodel"), picture]
     options = ["--transpose", "--color", "rgb", *SPHEREFACE, "--blob", "prob1"]
     assert main(["run", *arguments, *options, "--size", "native"]) == 0
     assert capsys.readouterr().out.startswith("prob1 (1, 2, 41, 51) ")
@@ -89,10 +97,11 @@ def test_transposed_images_of_their_own_size(tmp_path, capsys):
         (["x.png", "--batch", "0"], "--batch: 0; expected at least 1"),
         (["x.png", "--size", "12"], '--size: "12"; expected HxW'),
         (["x.png", "--device", "tpu7"], 'device "tpu7"; expected cpu'),
-        ([str(ORL / "images"), "--blob", "fc6"], 'no blob "fc6"; did you mean "fc5"?'),
+        (["picture.pgm", "--blob", "fc6"], 'no blob "fc6"; did you mean "fc5"?'),
     ],
 )
-def test_errors_are_one_line(arguments, message, capsys):
+def test_errors_are_one_line(arguments, message, picture, capsys, monkeypatch):
+    monkeypatch.chdir(Path(picture).parent)
     assert main(["run", *NET, *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error
@@ -100,13 +109,12 @@ def test_errors_are_one_line(arguments, message, capsys):
     assert "Traceback" not in error
 
 
-def test_weights_of_another_net(capsys, tmp_path):
-    image = str(ORL / "images" / "s31" / "1.pgm")
+def test_weights_of_another_net(picture, capsys, tmp_path):
     other = tmp_path / "net.prototxt"
     other.write_text(Path(NET[0]).read_text().replace('"fc5"', '"fc"'))
-    assert main(["run", str(other), NET[1], image]) == 2
+    assert main(["run", str(other), NET[1], picture]) == 2
     assert "no weights for layer fc (not in the source)" in capsys.readouterr().err
-    assert main(["run", str(other), NET[1], image, "--allow-missing"]) == 0
+    assert main(["run", str(other), NET[1], picture, "--allow-missing"]) == 0
     assert capsys.readouterr().out.startswith("fc (1, 64) ")
 
 
@@ -118,8 +126,13 @@ EXAMPLES = re.findall(
 
 
 @pytest.mark.parametrize(("command", "shown"), EXAMPLES, ids=range(len(EXAMPLES)))
-def test_examples_of_the_documentation(command, shown, tmp_path, monkeypatch, capsys):
+def test_examples_of_the_documentation(
+    command, shown, mtcnn, orl_images, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
+    for name in ("det1.caffemodel", "det3.caffemodel"):
+        (tmp_path / name).symlink_to(mtcnn / name)
+    (tmp_path / "orl").symlink_to(orl_images)
     (tmp_path / "tests").symlink_to(ROOT / "tests")
     assert main(shlex.split(command)) == 0
     found, expected = capsys.readouterr().out.split(), shown.split()

@@ -58,7 +58,7 @@ def test_in_place(old, capsys):
 
 
 def test_recorded_files(tmp_path, capsys):
-    model = GOLDEN / "mtcnn" / "det2.caffemodel"
+    model = GOLDEN / "train" / "sgd_iter_40.caffemodel"
     assert main(["upgrade", str(model), str(tmp_path / "copy")]) == 0
     assert "binary net, current format" in capsys.readouterr().out
     assert (tmp_path / "copy").read_bytes() == model.read_bytes()

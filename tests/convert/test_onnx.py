@@ -62,9 +62,9 @@ def assert_runs_as(net, path, tensors):
 
 
 @pytest.mark.parametrize("index", [1, 2, 3])
-def test_the_released_mtcnn_gives_the_recorded_numbers(index, tmp_path):
+def test_the_released_mtcnn_gives_the_recorded_numbers(index, mtcnn, tmp_path):
     """det1 was recorded on images of 60 x 81, its prototxt says 12 x 12."""
-    net = load(MTCNN / f"det{index}.prototxt", MTCNN / f"det{index}.caffemodel")
+    net = load(MTCNN / f"det{index}.prototxt", mtcnn / f"det{index}.caffemodel")
     write_onnx(net, tmp_path / "net.onnx", images=index == 1)
     golden = np.load(MTCNN / "nets.npz")
     expected = {name: golden[f"det{index}/out/{name}"] for name in net.outputs}

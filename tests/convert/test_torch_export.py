@@ -28,8 +28,8 @@ def assert_runs_as(net, path, tensors):
         assert value.norm() > 0
 
 
-def test_det1_on_images_of_any_size(tmp_path):
-    net = load(MTCNN / "det1.prototxt", MTCNN / "det1.caffemodel")
+def test_det1_on_images_of_any_size(mtcnn, tmp_path):
+    net = load(MTCNN / "det1.prototxt", mtcnn / "det1.caffemodel")
     write_torch_export(net, tmp_path / "net.pt2", images=True)
     program = torch.export.load(tmp_path / "net.pt2").module()
     golden = np.load(MTCNN / "nets.npz")

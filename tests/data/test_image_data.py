@@ -244,7 +244,9 @@ def test_batch_size_zero_and_a_missing_list(layer, faces):
     with pytest.raises(SphereFaceError, match="batch_size 0"):
         read(layer("ImageData", faces.param(batch=0)))
     faces.list.unlink()
-    with pytest.raises(SphereFaceError, match="train.prototxt:1: .*list.txt: no such list of images.*relative to"):
+    with pytest.raises(
+        SphereFaceError, match="train.prototxt:1: .*list.txt: no such list of images.*relative to"
+    ):
         read(layer("ImageData", faces.param()))
 
 

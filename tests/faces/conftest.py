@@ -1,24 +1,8 @@
 import json
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-
-SHARED = Path(__file__).resolve().parents[3] / "shared"
-
-
-@pytest.fixture(scope="session")
-def shared():
-    """Path of reference data that is not part of the repository."""
-
-    def find(name):
-        path = SHARED / name
-        if not path.exists():
-            pytest.skip(f"needs {path}")
-        return path
-
-    return find
 
 
 @pytest.fixture(scope="session")

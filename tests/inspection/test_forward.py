@@ -44,14 +44,14 @@ def photos(tmp_path, rng):
     return paths, pixels
 
 
-def test_the_photographs_that_the_original_caffe_saw(norm_error):
+def test_the_photographs_that_the_original_caffe_saw(orl_images, norm_error):
     """Features and AUC of a net that the original trained, from the image files on."""
     golden = np.load(ORL / "orl_golden.npz")
     predictor = Predictor(load(ORL / "deploy.prototxt", ORL / "orl_iter_300.caffemodel"))
     _, size = image_input(predictor)
     assert size == (112, 96)
-    paths = [file.path for file in list_images([ORL / "test.txt"], str(ORL / "images"))]
-    assert [str(Path(p).relative_to(ORL / "images")) for p in paths] == list(golden["paths"])
+    paths = [file.path for file in list_images([ORL / "test.txt"], str(orl_images))]
+    assert [str(Path(p).relative_to(orl_images)) for p in paths] == list(golden["paths"])
     form = Preprocessing(size=size, mean=np.array([127.5]), scale=0.0078125)
     features = run_images(predictor, paths, form, ["fc5"], with_mirror=True)["fc5"]
     assert features.shape == (100, 128)
@@ -84,14 +84,13 @@ def test_outputs_when_no_blob_is_named(predictor, photos):
     assert list(run_images(predictor, photos[0], Preprocessing())) == ["double"]
 
 
-def test_mirror_is_joined_after_the_image():
+def test_mirror_is_joined_after_the_image(photos):
     net = load("""
       input: "data" input_shape { dim: 1 dim: 1 dim: 1 dim: 2 }
       layer { name: "f" type: "Flatten" bottom: "data" top: "f" }""")
-    path = ORL / "images" / "s31" / "1.pgm"
     form = Preprocessing(size=(1, 2), color="gray")
-    both = run_images(Predictor(net), [str(path)], form, with_mirror=True)["f"][0]
-    alone = run_images(Predictor(net), [str(path)], form)["f"][0]
+    both = run_images(Predictor(net), photos[0][:1], form, with_mirror=True)["f"][0]
+    alone = run_images(Predictor(net), photos[0][:1], form)["f"][0]
     assert alone[0] != alone[1]
     assert list(both) == [*alone, *alone[::-1]]
 

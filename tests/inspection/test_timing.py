@@ -1,12 +1,13 @@
 from __future__ import annotations
 
-import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from sphereface.caffe import load
 from sphereface.errors import SphereFaceError
+from sphereface.inspection import timing
 from sphereface.inspection.timing import random_batch, time_net
 
 NET = """
@@ -25,19 +26,35 @@ layer { name: "silence" type: "Silence" bottom: "frozen" }
 """
 
 
-def slowed(layer, seconds):
-    """Make a layer's forward take some time more."""
-    layer.register_forward_pre_hook(lambda *_: time.sleep(seconds))
+class Clock:
+    """A clock that goes on by a millisecond when it is read, and when `pass_` says so."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def perf_counter(self):
+        self.now += 0.001
+        return self.now
+
+    def pass_(self, seconds):
+        self.now += seconds
 
 
-def test_a_layer_takes_the_time_that_it_takes():
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=clock.perf_counter))
+    return clock
+
+
+def test_a_layer_takes_the_time_that_it_takes(clock):
     net = load(NET, phase="TRAIN")
-    slowed(net.layer("fc"), 0.02)
+    net.layer("fc").register_forward_pre_hook(lambda *_: clock.pass_(0.02))
     result = time_net(net, iterations=2)
     times = {layer.name: layer for layer in result.layers}
     assert [layer.name for layer in result.layers] == [layer.name for layer in net.layers]
-    assert times["fc"].forward >= 20
-    assert max(times[name].forward for name in ("conv", "relu", "loss")) < 20
+    assert times["fc"].forward == pytest.approx(21)
+    assert [times[name].forward for name in ("conv", "relu", "loss")] == pytest.approx([1] * 3)
     assert result.forward == pytest.approx(sum(layer.forward for layer in result.layers))
     assert result.backward == pytest.approx(sum(layer.backward for layer in result.layers))
 
@@ -52,14 +69,14 @@ def test_backward_only_where_something_learns():
     assert forward_only.forward > 0
 
 
-def test_reading_is_the_forward_of_the_data_layer():
+def test_reading_is_the_forward_of_the_data_layer(clock):
     net = load(NET, phase="TRAIN")
 
     def next_batch():
-        time.sleep(0.02)
+        clock.pass_(0.02)
         return random_batch(net)
 
-    assert time_net(net, next_batch, iterations=2).layers[0].forward >= 20
+    assert time_net(net, next_batch, iterations=2).layers[0].forward == pytest.approx(21)
 
 
 def test_table():

@@ -68,7 +68,7 @@ def test_a_comment_does_not_make_a_solver(tmp_path):
 
 def test_todays_files_are_copied_byte_by_byte(tmp_path):
     text = 'name: "x"   # kept\nlayer { name: "d" type: "Input" top: "d" }\n'
-    for content in (text, (GOLDEN / "mtcnn" / "det1.caffemodel").read_bytes()):
+    for content in (text, (GOLDEN / "train" / "sgd_iter_40.caffemodel").read_bytes()):
         path = save(tmp_path, content)
         upgraded = upgrade_file(path)
         assert upgraded.changes == ()
@@ -171,7 +171,7 @@ def test_what_cannot_be_upgraded(tmp_path):
     write_caffemodel_h5(tmp_path / "a.h5", {"a": [np.zeros(2, np.float32)]})
     with pytest.raises(SphereFaceError, match=r"a\.h5: an HDF5 file"):
         upgrade_file(tmp_path / "a.h5")
-    cut = (GOLDEN / "mtcnn" / "det1.caffemodel").read_bytes()[:500]
+    cut = (GOLDEN / "train" / "sgd_iter_40.caffemodel").read_bytes()[:500]
     with pytest.raises(SphereFaceError, match="truncated"):
         upgrade_file(save(tmp_path, cut))
     with pytest.raises(SphereFaceError, match=r"typo:1:1: unknown field \"nmae\".*\"name\""):

@@ -212,12 +212,12 @@ def test_deep_dream(write_net, rng, norm_error):
     assert not net.params["fc"][0].diff.any()  # above the start nothing ran
 
 
-def test_mtcnn_detection(norm_error):
+def test_mtcnn_detection(mtcnn, norm_error):
     """The loop of MTCNN's demo: reshape to each image, forward, read prob1 and the boxes."""
     caffe.set_mode_cpu()
     for name, boxes in (("det1", "conv4-2"), ("det2", "conv5-2"), ("det3", "conv6-2")):
         net = caffe.Net(
-            str(MTCNN / f"{name}.prototxt"), str(MTCNN / f"{name}.caffemodel"), caffe.TEST
+            str(MTCNN / f"{name}.prototxt"), str(mtcnn / f"{name}.caffemodel"), caffe.TEST
         )
         images = RECORDED[f"{name}/in/data"]
         for image, index in ((image, i) for i, image in enumerate(images)):

@@ -23,9 +23,14 @@ RECORDED = [
     GOLDEN / "train/sgd_iter_40.caffemodel",
     GOLDEN / "train/sgd_iter_80.caffemodel",
     GOLDEN / "orl_sphereface4/orl_iter_300.caffemodel",
-    *(GOLDEN / f"mtcnn/det{i}.caffemodel" for i in (1, 2, 3)),
+    *(f"mtcnn/det{i}.caffemodel" for i in (1, 2, 3)),
 ]
-recorded = pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.name)
+
+
+@pytest.fixture(params=RECORDED, ids=lambda path: Path(path).name)
+def recorded(request, shared) -> Path:
+    """A file that Caffe wrote; MTCNN's are not part of the repository."""
+    return shared(request.param) if isinstance(request.param, str) else request.param
 
 
 def net(**fields):
@@ -45,8 +50,8 @@ def save(path: Path, message) -> Path:
     return path
 
 
-@recorded
-def test_recorded_files_as_protobuf_reads_them(path: Path) -> None:
+def test_recorded_files_as_protobuf_reads_them(recorded: Path) -> None:
+    path = recorded
     expected = net()
     expected.ParseFromString(path.read_bytes())
     model = read_caffemodel(path)
@@ -67,8 +72,8 @@ def test_recorded_files_as_protobuf_reads_them(path: Path) -> None:
     assert blobs >= 9
 
 
-@recorded
-def test_recorded_files_are_written_again_byte_for_byte(path: Path, tmp_path: Path) -> None:
+def test_recorded_files_are_written_again_byte_for_byte(recorded: Path, tmp_path: Path) -> None:
+    path = recorded
     model = read_caffemodel(path)
     weights = {name: [a.copy() for a in arrays] for name, arrays in model.weights().items()}
     out = tmp_path / "out.caffemodel"
@@ -79,9 +84,9 @@ def test_recorded_files_are_written_again_byte_for_byte(path: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
-def test_mtcnn_blobs_have_the_recorded_sums(number: int) -> None:
+def test_mtcnn_blobs_have_the_recorded_sums(mtcnn: Path, number: int) -> None:
     sums = np.load(GOLDEN / "mtcnn/nets.npz")
-    weights = load_weights(GOLDEN / f"mtcnn/det{number}.caffemodel")
+    weights = load_weights(mtcnn / f"det{number}.caffemodel")
     keys = [key for key in sums.files if key.startswith(f"det{number}/sum/")]
     assert len(keys) >= 13
     for key in keys:
