@@ -101,26 +101,13 @@ def norm_error():
 
 
 @pytest.fixture(scope="session")
-def shared_data():
-    """``shared_data("lfw/pairs.txt")``: a file of the folder beside the checkout, or a skip."""
-
-    def find(name):
-        path = Path(__file__).parents[2] / "shared" / name
-        if not path.exists():
-            pytest.skip(f"{path} is not there")
-        return path
-
-    return find
-
-
-@pytest.fixture(scope="session")
-def released_model(shared_data, tmp_path_factory):
+def released_model(shared, tmp_path_factory):
     """A released MobileFaceNet, 100 pictures of LFW, and OpenCV's features of them."""
-    model = shared_data("lfw/mobilefacenet.caffemodel")
-    with np.load(shared_data("lfw/features_opencv.npz")) as file:
+    model = shared("lfw/mobilefacenet.caffemodel")
+    with np.load(shared("lfw/features_opencv.npz")) as file:
         paths, features = [str(path) for path in file["path"]], file["features"]
     folder = tmp_path_factory.mktemp("lfw")
-    with tarfile.open(shared_data("lfw/lfw-112x112.tar")) as archive:
+    with tarfile.open(shared("lfw/lfw-112x112.tar")) as archive:
         for path in paths:
             target = folder / path
             target.parent.mkdir(exist_ok=True)
