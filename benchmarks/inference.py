@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from sphereface.caffe import Net, load
-from sphereface.caffe.inference import Predictor
+from sphereface.inference import Predictor
 from sphereface.resources import prototxt_path
 
 PROTOTXT = prototxt_path("sphereface_20_deploy")

@@ -11,13 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sphereface import caffe as caffe
+    from sphereface import inference as inference
     from sphereface import nn as nn
     from sphereface import numpy_ops as numpy_ops
     from sphereface import ops as ops
     from sphereface.errors import SphereFaceError as SphereFaceError
     from sphereface.ops import margin_inner_product as margin_inner_product
 
-__all__ = ["SphereFaceError", "caffe", "margin_inner_product", "nn", "numpy_ops", "ops"]
+__all__ = [
+    "SphereFaceError",
+    "caffe",
+    "inference",
+    "margin_inner_product",
+    "nn",
+    "numpy_ops",
+    "ops",
+]
 
 __version__ = metadata.version("sphereface")
 

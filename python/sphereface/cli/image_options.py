@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from sphereface.errors import SphereFaceError
 
 if TYPE_CHECKING:
-    from sphereface.caffe.inference import Predictor
     from sphereface.images import Preprocessing
+    from sphereface.inference import Predictor
 
 __all__ = ["add_image_options", "preprocessing", "refuse_image_options"]
 
@@ -48,7 +48,7 @@ def refuse_image_options(args: argparse.Namespace, array: str) -> None:
 def preprocessing(args: argparse.Namespace, predictor: Predictor) -> Preprocessing:
     """Return the preprocessing of the options, for a net's input size unless --size is given."""
     from sphereface.images import Preprocessing, read_mean
-    from sphereface.inspection.forward import image_input
+    from sphereface.inference.forward import image_input
 
     _, size = image_input(predictor)
     height_width: tuple[int, int] | None = size[::-1] if args.transpose else size

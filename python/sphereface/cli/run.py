@@ -10,7 +10,7 @@ from sphereface.cli.net_options import add_net_options, input_shapes, prototxt_f
 from sphereface.errors import SphereFaceError
 
 if TYPE_CHECKING:
-    from sphereface.caffe.inference import Predictor
+    from sphereface.inference import Predictor
 
 __all__ = ["add_parser", "run"]
 
@@ -43,7 +43,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 def run(args: argparse.Namespace) -> int:
     """Run the net, print or write its blobs."""
     from sphereface.images import list_images
-    from sphereface.inspection import forward
+    from sphereface.inference import forward
 
     if args.batch < 1:
         raise SphereFaceError(f"{args.batch}", where="--batch", expected="at least 1")
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _predictor(args: argparse.Namespace) -> Predictor:
     from sphereface.caffe import load
-    from sphereface.caffe.inference import Predictor
+    from sphereface.inference import Predictor
 
     net = load(
         prototxt_file(args.prototxt),

@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from reference import mtcnn as reference
-from sphereface.caffe.inference import Predictor
 from sphereface.faces.mtcnn import find_weights
 from sphereface.faces.mtcnn.stages import CropNet, ProposalNet, build_net
+from sphereface.inference import Predictor
 
 RECORDED = {
     "det1": ("prob1", "conv4-2"),

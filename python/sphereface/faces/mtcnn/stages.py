@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sphereface.caffe import Net, load
-from sphereface.caffe.inference import Predictor
 from sphereface.faces.mtcnn.crops import cut
 from sphereface.faces.mtcnn.pyramid import normalised, resample
+from sphereface.inference import Predictor
 from sphereface.resources import prototxt_path
 
 __all__ = ["Cells", "CropNet", "CropScores", "ProposalNet", "build_net"]

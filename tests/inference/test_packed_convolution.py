@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from sphereface.caffe import Net, load
-from sphereface.caffe.inference import Predictor
-from sphereface.caffe.packed_convolution import PackedConvolutions
+from sphereface.inference import Predictor
+from sphereface.inference.packed_convolution import PackedConvolutions
 
 
 def make(options: str, shape: tuple[int, ...] = (1, 6, 11, 9), kind: str = "Convolution") -> Net:

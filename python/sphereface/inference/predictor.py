@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from sphereface.caffe.net import Net
-from sphereface.caffe.packed_convolution import PackedConvolutions
 from sphereface.errors import SphereFaceError
+from sphereface.inference.packed_convolution import PackedConvolutions
 
 __all__ = ["Predictor"]
 

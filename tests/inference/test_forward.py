@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from sphereface.caffe import load
-from sphereface.caffe.inference import Predictor
 from sphereface.errors import SphereFaceError
 from sphereface.images import Preprocessing, list_images
-from sphereface.inspection.forward import (
+from sphereface.inference import Predictor
+from sphereface.inference.forward import (
     blob_text,
     image_input,
     read_arrays,

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from sphereface.caffe import load
-from sphereface.caffe.inference import Predictor
 from sphereface.errors import SphereFaceError
+from sphereface.inference import Predictor
 
 ORL = Path(__file__).parents[1] / "golden" / "orl_sphereface4"
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from sphereface.caffe.inference import Predictor
 from sphereface.errors import SphereFaceError
 from sphereface.files import atomic_path
 from sphereface.images import Preprocessing
+from sphereface.inference.predictor import Predictor
 from sphereface.progress import Progress
 
 __all__ = ["blob_text", "image_input", "read_arrays", "run_arrays", "run_images", "save_blobs"]
