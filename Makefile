@@ -27,6 +27,9 @@ format: .venv/dev.stamp
 bench: .venv/test.stamp
 	$(PY) benchmarks/margin_inner_product.py
 
+wheel: .venv/dev.stamp
+	$(PY) tools/make_wheel.py
+
 cuda-check: .venv/test.stamp
 	.venv/bin/cmake -S . -B build/cuda -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv/bin/ninja -DSPHEREFACE_CUDA=ON -DSPHEREFACE_WERROR=ON
 	.venv/bin/cmake --build build/cuda
@@ -44,4 +47,4 @@ cuda-check: .venv/test.stamp
 	touch $@
 
 .PRECIOUS: .venv/torch.stamp
-.PHONY: demo test lint format bench cuda-check
+.PHONY: demo test lint format bench wheel cuda-check

@@ -22,7 +22,18 @@ TORCH_TARGET = "-DTORCH_TARGET_VERSION=0x020a000000000000"
 INCLUDES = [str(Path(folder).resolve()) for folder in ("csrc", "csrc/include", "csrc/cpu")]
 HEADERS = sorted(str(path) for path in Path("csrc").rglob("*.*h"))
 CPU_SOURCES = sorted(str(path) for path in Path("csrc/cpu").glob("*.cpp"))
+CUDA_SOURCES = sorted(str(path) for path in Path("csrc/cuda").glob("*.cu"))
 COMPILE = ["-O3", "-std=c++17", "-fvisibility=hidden", "-Wall"]
+
+
+def check_prototxts() -> None:
+    """Exit if the packaged nets are not there: a checkout without links has a text file instead."""
+    if not any(Path("python/sphereface/prototxt").glob("*.prototxt")):
+        sys.exit(
+            "sphereface: python/sphereface/prototxt should be a link to models/prototxt; git checked it"
+            " out as a file: set core.symlinks to true and check out again, or replace it by a copy"
+            " of models/prototxt"
+        )
 
 
 def use_cuda() -> bool:
@@ -59,10 +70,7 @@ def torch_extension(cuda: bool) -> CppExtension:
     flags = {"cxx": [*COMPILE, TORCH_TARGET]}
     if cuda:
         os.environ.setdefault("TORCH_CUDA_ARCH_LIST", default_archs())
-        sources += [
-            "csrc/torch/cuda.cpp",
-            *sorted(str(path) for path in Path("csrc/cuda").glob("*.cu")),
-        ]
+        sources += ["csrc/torch/cuda.cpp", *CUDA_SOURCES]
         flags["cxx"].append("-DUSE_CUDA")
         flags["nvcc"] = ["-O3", "-std=c++17", TORCH_TARGET]
     extension = CUDAExtension if cuda else CppExtension
@@ -86,6 +94,7 @@ numpy_extension = Pybind11Extension(
     extra_link_args=["-fopenmp"],
 )
 
+check_prototxts()
 setup(
     ext_modules=[numpy_extension, torch_extension(use_cuda())],
     cmdclass={"build_ext": BuildExtension},
