@@ -30,9 +30,9 @@ def check_prototxts() -> None:
     """Exit if the packaged nets are not there: a checkout without links has a text file instead."""
     if not any(Path("python/sphereface/prototxt").glob("*.prototxt")):
         sys.exit(
-            "sphereface: python/sphereface/prototxt should be a link to models/prototxt; git checked it"
-            " out as a file: set core.symlinks to true and check out again, or replace it by a copy"
-            " of models/prototxt"
+            "sphereface: python/sphereface/prototxt should be a link to models/prototxt; git made a"
+            " file of it: set core.symlinks to true and check out again, or put a copy of"
+            " models/prototxt there"
         )
 
 

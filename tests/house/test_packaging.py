@@ -22,7 +22,7 @@ print(sphereface.__file__)
 print(len(prototxt_names()))
 x, w, label = torch.ones(2, 8), torch.eye(4, 8), torch.tensor([0, 1])
 print(float(sphereface.margin_inner_product(x, w, label, 5.0).sum()))
-print(float(np.sum(numpy_ops.margin_inner_product(x.numpy(), w.numpy(), label.numpy(), 5.0))))
+print(float(np.sum(numpy_ops.forward(x.numpy(), w.numpy(), label.numpy(), 5.0))))
 net = sphereface.caffe.load(prototxt_path("sphereface_4_deploy"))
 print(sum(p.numel() for p in net.parameters()))
 """
