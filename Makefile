@@ -34,6 +34,14 @@ cuda-check: .venv/test.stamp
 	.venv/bin/cmake -S . -B build/cuda -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv/bin/ninja -DSPHEREFACE_CUDA=ON -DSPHEREFACE_WERROR=ON
 	.venv/bin/cmake --build build/cuda
 
+# The machine's own Python, no .venv: a rented one has torch and no network. PLAN=1 prints the steps;
+# ONLY, SKIP and LIMIT choose, e.g. make gpu ONLY="margin training" LIMIT="margin=90".
+gpu:
+	$(PYTHON) tools/gpu_check.py $(if $(PLAN),--plan) $(if $(ONLY),--only $(ONLY)) $(if $(SKIP),--skip $(SKIP)) $(if $(LIMIT),--limit $(LIMIT))
+
+gpu-pack: .venv/test.stamp
+	$(PY) tools/gpu/pack.py
+
 # Torch comes first, at the version that is tested: a range would let pip choose.
 .venv/torch.stamp:
 	$(PYTHON) -m venv .venv
@@ -47,4 +55,4 @@ cuda-check: .venv/test.stamp
 	touch $@
 
 .PRECIOUS: .venv/torch.stamp
-.PHONY: demo test lint format bench wheel cuda-check
+.PHONY: demo test lint format bench wheel cuda-check gpu gpu-pack

@@ -33,6 +33,7 @@ from sphereface.inference import Predictor
 from sphereface.resources import prototxt_path
 
 PROTOTXT = prototxt_path("sphereface_20_deploy")
+UNITS = {"20": (1, 2, 4, 1), "64": (3, 7, 16, 3)}  # residual units of the four stages
 PASSES = {1: 8, 16: 1}  # passes in a turn, by batch size
 
 Run = Callable[[int], float]  # number of passes -> seconds
@@ -54,15 +55,15 @@ class Unit(nn.Module):
 
 
 class HandWritten(nn.Module):
-    """SphereFace-20 as one would write it in PyTorch."""
+    """SphereFace-20, or another depth, as one would write it in PyTorch."""
 
-    def __init__(self) -> None:
+    def __init__(self, units: tuple[int, ...] = UNITS["20"]) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         inputs = 3
-        for outputs, units in zip((64, 128, 256, 512), (1, 2, 4, 1), strict=True):
+        for outputs, count in zip((64, 128, 256, 512), units, strict=True):
             layers += [nn.Conv2d(inputs, outputs, 3, 2, 1), nn.PReLU(outputs)]
-            layers += [Unit(outputs) for _ in range(units)]
+            layers += [Unit(outputs) for _ in range(count)]
             inputs = outputs
         self.features = nn.Sequential(*layers)
         self.fc5 = nn.Linear(512 * 7 * 6, 512)

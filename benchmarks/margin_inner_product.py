@@ -237,6 +237,7 @@ def main() -> None:
         for tf32 in [False, True] if args.device == "cuda" and dtype == torch.float32 else [False]:
             torch.backends.cuda.matmul.allow_tf32 = tf32
             for shape in shapes:
+                torch._dynamo.reset()  # otherwise the second shape is compiled for all shapes
                 for graphs in modes:
                     problem = Problem(*shape, args.device, dtype)
                     title = f"(M, K, N) = {shape}, {dtype}".replace("torch.", "")

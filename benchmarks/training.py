@@ -18,20 +18,22 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from inference import HandWritten
+from google.protobuf import text_format
+from inference import UNITS, HandWritten
 from margin_inner_product import plain_a_softmax
 from torch import Tensor
 
-from sphereface.proto import text
+from sphereface.data import open_source
+from sphereface.proto import schema, text
 from sphereface.resources import prototxt_path
 from sphereface.solver import Solver
 from sphereface.solver.distributed import Place, RankGroup
-from sphereface.solver.modes import Mode, ModeNets
+from sphereface.solver.modes import AMP_TYPES, Mode, ModeNets
 
 CLASSES = 10572
 BY_HAND = "by hand"
@@ -47,37 +49,65 @@ COMPILED = {
 }
 
 
-def solver_step(
-    depth: str, mode: Mode, batch: dict[str, Tensor], device: str
-) -> Callable[[], None]:
-    """Return one iteration of the solver."""
+def solver_for(depth: str, mode: Mode, batch: int, device: str) -> Solver:
+    """Return the packaged solver, fed by the program, for a batch size."""
     param = text.read(prototxt_path(f"sphereface_{depth}_solver"), "SolverParameter")
     net = text.read(prototxt_path(param.net))
     data = net.layer[0].image_data_param
-    data.batch_size, data.new_height, data.new_width = len(batch["label"]), 112, 96
+    data.batch_size, data.new_height, data.new_width = batch, 112, 96
     param.ClearField("net")
     param.net_param.CopyFrom(net)
     # Noise as images: at the real rate the loss would soon be no number, and end the run.
     param.base_lr, param.display = 1e-4, 0
-    solver = Solver(param, nets=ModeNets(mode, RankGroup(Place())), device=device)
+    return Solver(param, nets=ModeNets(mode, RankGroup(Place())), device=device)
+
+
+def solver_step(
+    depth: str, mode: Mode, batch: dict[str, Tensor], device: str
+) -> Callable[[], None]:
+    """Return one iteration of the solver."""
+    solver = solver_for(depth, mode, len(batch["label"]), device)
     return lambda: solver.step(1, batch)
 
 
-def hand_step(batch: dict[str, Tensor], device: str) -> Callable[[], None]:
-    """Return one iteration as one writes it in PyTorch, in float32."""
-    net = HandWritten().to(device)
+def hand_step(
+    batch: dict[str, Tensor], device: str, depth: str = "20", mode: Mode | None = None
+) -> Callable[[], None]:
+    """Return one iteration as one writes it in PyTorch, in float32 unless `mode` says else."""
+    mode = mode or Mode()
+    order = torch.channels_last if mode.channels_last else torch.contiguous_format
+    net = HandWritten(UNITS[depth]).to(device, memory_format=order)
     weight = F.normalize(torch.randn(CLASSES, 512, device=device)).requires_grad_()
     optimizer = torch.optim.SGD(
         [*net.parameters(), weight], lr=1e-4, momentum=0.9, weight_decay=5e-4
     )
-    label = batch["label"].long()
+    images, label = batch["data"].to(memory_format=order), batch["label"].long()
+    forward = torch.compile(net) if mode.compile else net
+    kind = torch.device(device).type
 
     def step() -> None:
         optimizer.zero_grad()
-        F.cross_entropy(plain_a_softmax(net(batch["data"]), weight, label, 5.0), label).backward()
+        with torch.autocast(kind, AMP_TYPES.get(mode.amp), enabled=bool(mode.amp)):
+            embedding = forward(images)
+        logits = plain_a_softmax(embedding.float(), weight, label, 5.0)
+        F.cross_entropy(logits, label).backward()
         optimizer.step()
 
     return step
+
+
+def data_batches(source: Path, batch: int) -> Iterator[dict[str, object]]:
+    """Yield batches of ImageData for ever, as `sphereface train` reads them."""
+    param = schema.message("LayerParameter")()
+    text_format.Parse(
+        f"""name: "data" type: "ImageData" top: "data" top: "label"
+        transform_param {{ mean_value: 127.5 scale: 0.0078125 mirror: true }}
+        image_data_param {{ source: "{source}" batch_size: {batch} shuffle: true }}""",
+        param,
+    )
+    with open_source(param, seed=0) as images:
+        while True:
+            yield images.next_batch()
 
 
 def seconds(step: Callable[[], None], device: str, count: int) -> float:
@@ -95,7 +125,7 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--depth", default="20", help="by hand there is only 20 (default)")
+    parser.add_argument("--depth", default="20", choices=UNITS, help="20 (default) or 64")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--count", type=int, default=1, help="iterations of a round (default: 1)")
@@ -107,7 +137,7 @@ def main() -> None:
         "data": torch.rand(args.batch, 3, 112, 96, device=args.device) * 2 - 1,
         "label": torch.randint(CLASSES, (args.batch,), device=args.device).float(),
     }
-    steps = {} if args.depth != "20" else {BY_HAND: hand_step(batch, args.device)}
+    steps = {BY_HAND: hand_step(batch, args.device, args.depth)}
     for name, mode in {**MODES, **(COMPILED if args.compile else {})}.items():
         steps[name] = solver_step(args.depth, mode, batch, args.device)
     for step in steps.values():

@@ -1,0 +1,125 @@
+"""Step margin: the operator against F.linear, plain A-Softmax and fused losses of others."""
+
+from __future__ import annotations
+
+import importlib
+import statistics
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from margin_inner_product import Problem, graph_of, peak_bytes, seconds
+
+from gpu.results import figure
+from gpu.step import options
+
+SHAPES = [(256, 512, 10572), (1024, 512, 85742), (1024, 512, 1_000_000)]
+KINDS = [("fp32", torch.float32, False), ("TF32", torch.float32, True),
+         ("bf16", torch.bfloat16, False)]  # fmt: skip
+
+
+def kernel_ms(step: Callable[[], None]) -> float:
+    """Return the milliseconds between two events around a call."""
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin.record()
+    step()
+    end.record()
+    end.synchronize()
+    return begin.elapsed_time(end)
+
+
+def sides(problem: Problem) -> dict[str, Callable[[], None]]:
+    """Return the ways to run forward and backward; F.linear, the floor, first."""
+    return {
+        "F.linear": problem.linear,
+        "sphereface caffe": problem.caffe,
+        "sphereface exact": problem.exact,
+        "plain compiled": problem.compiled,
+        "plain eager": problem.eager,
+    }
+
+
+def peers(problem: Problem, prefix: str, device: str, rounds: int) -> None:
+    """Measure logits with cross entropy against packages that fuse both."""
+
+    def ours() -> None:
+        y = torch.ops.sphereface.margin_inner_product(
+            problem.x, problem.weight, problem.label, problem.lambda_.float(), 4, False, True, None
+        )
+        F.cross_entropy(y.float(), problem.label).backward()
+        problem.x.grad = problem.weight.grad = None
+
+    def liger() -> None:
+        module = importlib.import_module("liger_kernel.transformers.fused_linear_cross_entropy")
+        loss = module.LigerFusedLinearCrossEntropyLoss()
+        loss(problem.weight, problem.x, problem.label).backward()
+        problem.x.grad = problem.weight.grad = None
+
+    def cut() -> None:
+        module = importlib.import_module("cut_cross_entropy")
+        module.linear_cross_entropy(problem.x, problem.weight, problem.label).backward()
+        problem.x.grad = problem.weight.grad = None
+
+    for name, step in (("sphereface + cross_entropy", ours), ("liger-kernel, no margin", liger),
+                       ("cut-cross-entropy, no margin", cut)):  # fmt: skip
+        try:
+            step()
+        except ImportError as error:
+            figure(f"{prefix}, {name}", f"absent ({error.name})")
+        except (RuntimeError, AssertionError) as error:
+            figure(f"{prefix}, {name}", f"does not run: {str(error)[:60]}")
+        else:
+            times = [seconds(step, device) for _ in range(rounds)]
+            figure(f"{prefix}, {name}", 1e3 * statistics.median(times), "ms")
+
+
+def measure(problem: Problem, prefix: str, device: str, rounds: int) -> None:
+    """Print wall and kernel time, the ratio to F.linear and the memory of each side."""
+    floors: dict[str, float] = {}
+    for name, step in sides(problem).items():
+        for mode in ("eager", "graph") if device == "cuda" else ("eager",):
+            if mode == "graph" and name.startswith("plain"):
+                continue
+            title = f"{prefix}, {name}, {mode}"
+            try:
+                run = graph_of(step) if mode == "graph" else step
+                run()
+                walls, kernels = [], []
+                for _ in range(rounds):
+                    problem.restore()
+                    walls.append(1e3 * seconds(run, device))
+                    if device == "cuda":
+                        problem.restore()
+                        kernels.append(kernel_ms(run))
+            except torch.OutOfMemoryError:
+                figure(title, "out of memory")
+                continue
+            wall = statistics.median(walls)
+            floors.setdefault(mode, wall)
+            figure(title, wall, "ms")
+            if kernels:
+                figure(f"{title}, between events", statistics.median(kernels), "ms")
+            figure(f"{title}, to F.linear", wall / floors[mode], "x")
+            if mode == "eager":
+                extra = peak_bytes(step, device) - problem.result_bytes()
+                figure(f"{title}, memory beyond the results", extra / 2**20, "MiB")
+
+
+def main() -> None:
+    """Measure the shapes, smallest first."""
+    args = options(__doc__)
+    rounds = 2 if args.rehearse else 11
+    for shape in [(8, 16, 40)] if args.rehearse else SHAPES:
+        for kind, dtype, tf32 in KINDS:
+            torch.backends.cuda.matmul.allow_tf32 = tf32
+            torch._dynamo.reset()  # so that each shape is compiled for itself
+            problem = Problem(*shape, args.device, dtype)
+            prefix = f"{shape} {kind}".replace(" ", "")
+            measure(problem, prefix, args.device, rounds)
+            if dtype == torch.bfloat16:
+                peers(problem, prefix, args.device, rounds)
+            del problem
+
+
+if __name__ == "__main__":
+    main()
