@@ -20,9 +20,9 @@ from gpu import pictures
 from gpu.results import figure
 from gpu.step import options
 from sphereface.caffe import load
-from sphereface.caffe.inference import Predictor
 from sphereface.cli.main import main as sphereface
 from sphereface.evaluation import ten_fold
+from sphereface.inference import Predictor
 from sphereface.proto import text
 from sphereface.resources import prototxt_path
 

@@ -13,7 +13,7 @@ from inference import HandWritten
 from gpu.results import figure
 from gpu.step import options
 from sphereface.caffe import load
-from sphereface.caffe.inference import Predictor
+from sphereface.inference import Predictor
 from sphereface.resources import prototxt_path
 
 
