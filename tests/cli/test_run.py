@@ -4,10 +4,12 @@ import re
 import shlex
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from sphereface.cli.main import main
+from sphereface.weights import write_caffemodel
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -148,3 +150,28 @@ def test_examples_of_the_documentation(
 
 def test_the_documentation_has_examples():
     assert len(EXAMPLES) == 3
+
+
+def test_exif_and_truncation(tmp_path, capsys):
+    """A picture that says "turn me" is turned, a cut-off one is refused."""
+    pixels = np.arange(48, dtype=np.uint8).reshape(4, 4, 3) * 5
+    data = cv2.imencode(".jpg", pixels)[1].tobytes()
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x03\0\0\0\0\0\0"
+    path, output = tmp_path / "x.jpg", str(tmp_path / "x.npy")
+    path.write_bytes(data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:])
+    net = tmp_path / "net.prototxt"
+    net.write_text(
+        'input: "data" input_shape { dim: 1 dim: 3 dim: 4 dim: 4 }'
+        'layer { name: "twice" type: "Power" bottom: "data" top: "y" power_param { scale: 2 } }'
+    )
+    weights = tmp_path / "none.caffemodel"
+    write_caffemodel(weights, "", [(b"\n\x05other", [np.zeros(1, np.float32)])])
+    stored = 2.0 * cv2.imdecode(np.frombuffer(data, np.uint8), 1).transpose(2, 0, 1)
+    for option, expected in (([], stored[:, ::-1, ::-1]), (["--exif", "ignore"], stored)):
+        Path(output).unlink(missing_ok=True)
+        command = ["run", str(net), str(weights), str(path), "--output", output, *option]
+        assert main(command) == 0, capsys.readouterr().err
+        np.testing.assert_array_equal(np.load(output)[0], expected)
+    path.write_bytes(data[:-20])
+    assert main(["run", str(net), str(weights), str(path)]) == 2
+    assert "x.jpg: truncated: a JPEG without its end" in capsys.readouterr().err

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sphereface.data import open_source
+from sphereface.data import ImagesetOptions, compute_mean, convert_imageset, open_source
 from sphereface.errors import SphereFaceError
 
 
@@ -261,3 +261,49 @@ def test_labels_come_with_their_lines(layer, faces):
         labels = list(source.labels())
     assert labels[:2] == [(0, f"{faces.list}:1"), (1, f"{faces.list}:2")]
     assert len(labels) == 10
+
+
+@pytest.fixture
+def turned(faces):
+    """The first face as a JPEG that says "turn me by 90 degrees", and its upright pixels."""
+    data = cv2.imencode(".jpg", faces.images[0])[1].tobytes()
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+    (faces.folder / "turned.jpg").write_bytes(
+        data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:]
+    )
+    faces.list.write_text("turned.jpg 1\n")
+    return np.rot90(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), -1)
+
+
+@pytest.mark.parametrize("exif", [True, False])
+@pytest.mark.parametrize("encoded", [None, False, True])
+def test_exif_in_lists_and_in_an_lmdb_alike(layer, faces, turned, tmp_path, exif, encoded):
+    if encoded is None:
+        param = layer("ImageData", faces.param(batch=1))
+    else:
+        options = ImagesetOptions(encoded=encoded, exif=exif)
+        convert_imageset(f"{faces.folder}/", faces.list, tmp_path / "db", options)
+        source = f'data_param {{ source: "{tmp_path}/db" backend: LMDB batch_size: 1 }}'
+        param = layer("Data", source)
+    with open_source(param, workers=0, seed=1, exif=exif) as source:
+        (found,) = source.next_batch()["data"]
+    expected = turned if exif else np.rot90(turned)
+    assert expected.shape == ((7, 9, 3) if exif else (9, 7, 3))
+    assert (found == expected.transpose(2, 0, 1)).all()
+    if encoded is None:
+        mean = compute_mean(faces.list, root_folder=f"{faces.folder}/", exif=exif)
+        assert (mean[0] == found).all()
+
+
+def test_a_list_without_labels_is_of_class_0(layer, faces):
+    faces.list.write_text("".join(f"{i}.png\n" for i in range(4)))
+    with open_source(layer("ImageData", faces.param()), workers=0, seed=1) as source:
+        batch = source.next_batch()
+    assert (batch["data"] == np.stack(faces.images[:4]).transpose(0, 3, 1, 2)).all()
+    assert batch["label"].tolist() == [0, 0, 0, 0]
+
+
+def test_of_several_labels_only_the_last_is_one(layer, faces):
+    faces.list.write_text("0.png 5 1\n")
+    with pytest.raises(SphereFaceError, match=r"0.png 5: no such picture; of several labels on a"):
+        read(layer("ImageData", faces.param(batch=1)))

@@ -113,3 +113,12 @@ def test_a_mean_of_another_size(transform_param, tmp_path):
 def test_an_image_of_another_size_than_the_batch(transform_param):
     with pytest.raises(SphereFaceError, match="3 channels of 9 x 7; expected 3 channels of 9 x 6"):
         Transform(transform_param(""))(IMAGE, (0, 0, 0), np.empty((3, 9, 6), np.float32))
+
+
+@pytest.mark.parametrize("shape", [(3, 9, 7), (1, 3, 9, 7), (3,)])
+def test_a_mean_file_may_be_of_numpy(transform_param, tmp_path, shape):
+    mean = (RNG.random(shape) * 200).astype(np.float32)
+    np.save(tmp_path / "mean.npy", mean)
+    out = run(Transform(transform_param(f'mean_file: "{tmp_path}/mean.npy"')), IMAGE)
+    expected = IMAGE.transpose(2, 0, 1) - (mean.reshape(-1, 1, 1) if len(shape) == 1 else mean)
+    assert (out == expected.reshape(out.shape)).all()

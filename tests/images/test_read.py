@@ -1,3 +1,4 @@
+import os
 import struct
 
 import cv2
@@ -189,3 +190,40 @@ def test_a_truncated_jpeg_with_a_whole_thumbnail():
 def test_a_jpeg_with_bytes_after_its_end_is_whole():
     data = encoded(suffix="jpg")
     assert (decode_image(data + bytes(999)) == decode_image(data)).all()
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_no_damage_of_a_header_raises_anything_else(suffix):
+    """Every byte of the first 64 changed, and every beginning of the file cut."""
+    whole = encoded(SMOOTH[:16, :16], suffix)
+    damaged = [whole[:cut] for cut in range(min(len(whole), 300))]
+    for place in range(min(len(whole), 64)):
+        for flip in (1, 255):
+            damaged.append(whole[:place] + bytes([whole[place] ^ flip]) + whole[place + 1 :])
+    refused = 0
+    for data in damaged:
+        try:
+            image = decode_image(data, max_pixels=10_000)
+        except UnreadableImageError:
+            refused += 1
+        except ImageTooLargeError:
+            pass
+        else:
+            assert image.shape[2] == 3
+    assert refused > 64
+
+
+def test_a_pipe_is_no_picture(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(UnreadableImageError, match=r"pipe\.png: a pipe; expected a picture"):
+        read_image(tmp_path / "pipe.png")
+    with pytest.raises(UnreadableImageError, match="/dev/zero: a device"):
+        read_image("/dev/zero")
+
+
+def test_the_error_keeps_its_class_at_an_outer_place():
+    with pytest.raises(ImageTooLargeError) as error:
+        decode_image(encoded(), max_pixels=1, where="x.png")
+    outer = error.value.at("list.txt:3")
+    assert str(outer).startswith("list.txt:3: x.png: 50 x 40 pixels")
+    assert outer.status == "too_large"

@@ -37,6 +37,8 @@ class DataOptions:
         Of order and augmentation; random if not given, which several ranks do not allow.
     rank, ranks : int
         Which part of a train net's batches this process takes. A test net is read whole by each.
+    exif : bool
+        Turn pictures upright as EXIF tells.
     """
 
     workers: int | None = None
@@ -44,6 +46,7 @@ class DataOptions:
     seed: int | None = None
     rank: int = 0
     ranks: int = 1
+    exif: bool = True
 
     def __call__(self, graph: NetGraph, phase: Phase) -> Sources | None:
         """Open what the data layers of a net read; None if it has none."""
@@ -56,6 +59,7 @@ class DataOptions:
             seed=self.seed,
             workers=self.workers,
             bad_images="skip" if self.skip_bad_images else "raise",
+            exif=self.exif,
         )
 
 

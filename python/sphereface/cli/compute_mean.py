@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from sphereface.cli.image_options import add_exif_option
+
 __all__ = ["add_parser", "run"]
 
 
@@ -27,6 +29,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
             default=0,
             help=f"of a list: {side} to resize to",
         )
+    add_exif_option(parser)
     return parser
 
 
@@ -48,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
             new_height=args.resize_height,
             new_width=args.resize_width,
             gray=args.gray,
+            exif=args.exif == "apply",
             on_image=count,
         )
     if args.output:

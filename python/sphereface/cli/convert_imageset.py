@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from sphereface.cli.image_options import add_exif_option
+
 __all__ = ["add_parser", "run"]
 
 
@@ -43,6 +45,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     parser.add_argument(
         "--skip-bad", action="store_true", help="leave bad images out and count them"
     )
+    add_exif_option(parser)
     return parser
 
 
@@ -61,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
         encoded=args.encoded,
         encode_type=args.encode_type,
         bad_images="skip" if args.skip_bad else "raise",
+        exif=args.exif == "apply",
     )
     with Progress(0, "convert-imageset") as progress:
 

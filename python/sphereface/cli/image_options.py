@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from sphereface.images import Preprocessing
     from sphereface.inference import Predictor
 
-__all__ = ["add_image_options", "preprocessing", "refuse_image_options"]
+__all__ = ["add_exif_option", "add_image_options", "preprocessing", "refuse_image_options"]
 
 
 def add_image_options(parser: argparse.ArgumentParser) -> None:
@@ -21,16 +21,21 @@ def add_image_options(parser: argparse.ArgumentParser) -> None:
     add("--scale", type=float, default=1.0, help="factor after the mean (default: %(default)s)")
     add("--size", metavar="HxW|native", help="size to resize to (default: the net's input)")
     add("--color", choices=("bgr", "rgb", "gray"), default="bgr", help="(default: %(default)s)")
-    add(
-        "--exif",
-        choices=("apply", "ignore"),
-        default="apply",
-        help="turn pictures as cameras say, or leave them as the original did (default: apply)",
-    )
     add("--transpose", action="store_true", help="for nets trained from Matlab, such as MTCNN")
     add("--mirror", action="store_true", help="run the mirror images")
     add("--with-mirror", action="store_true", help="run images and mirrors, and join their values")
     add("--root", default="", help="folder that the paths in lists are relative to")
+    add_exif_option(parser)
+
+
+def add_exif_option(parser: argparse.ArgumentParser) -> None:
+    """Add whether pictures are turned upright."""
+    parser.add_argument(
+        "--exif",
+        choices=("apply", "ignore"),
+        default="apply",
+        help="turn pictures as cameras say, or leave them as old OpenCV did (default: apply)",
+    )
 
 
 def refuse_image_options(args: argparse.Namespace, array: str) -> None:

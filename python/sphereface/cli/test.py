@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from sphereface.cli.image_options import add_exif_option
 from sphereface.cli.net_options import add_net_options, input_shapes, prototxt_file
 from sphereface.errors import SphereFaceError
 
@@ -29,6 +30,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     add("--gpu", help="the GPU to use (default: none)")
     add("--workers", type=int, metavar="N", help="threads that read data (default: one a core)")
     add("--skip-bad-images", action="store_true", help="count unreadable images, do not stop")
+    add_exif_option(parser)
     return parser
 
 
@@ -49,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         stages=args.stage,
         weights=args.weights,
         input_shapes=input_shapes(args.input_shape),
-        data=DataOptions(args.workers, args.skip_bad_images, seed=0),
+        data=DataOptions(args.workers, args.skip_bad_images, seed=0, exif=args.exif == "apply"),
     )
     with opened:
         net, source = opened.net, opened.source

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from sphereface.cli.image_options import add_exif_option
+
 __all__ = ["add_parser", "run"]
 
 _EFFECTS = ("snapshot", "stop", "none")
@@ -46,6 +48,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     add("--compile", action="store_true", help="torch.compile; pays off in long runs")
     add("--workers", type=int, metavar="N", help="threads that read data (default: one a core)")
     add("--skip-bad-images", action="store_true", help="count unreadable images, do not stop")
+    add_exif_option(parser)
     add("--allow-python", action="append", default=[], metavar="MODULE",
         help="module that Python layers may import; may be repeated")  # fmt: skip
     return parser
@@ -68,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
             sigint_effect=args.sigint_effect,
             sighup_effect=args.sighup_effect,
             mode=Mode(args.amp, args.channels_last, args.compile),
-            data=DataOptions(args.workers, args.skip_bad_images),
+            data=DataOptions(args.workers, args.skip_bad_images, exif=args.exif == "apply"),
             logs=LogOptions(args.log_dir, args.csv or args.jsonl, args.tensorboard),
             allow_python=tuple(args.allow_python),
         )

@@ -31,7 +31,7 @@ def read_datum(data: Any) -> Any:
     return schema.decode("Datum", data)
 
 
-def datum_image(datum: Any, color: bool | None = None) -> NDArray[Any]:
+def datum_image(datum: Any, color: bool | None = None, *, exif: bool = True) -> NDArray[Any]:
     """Return the image of a Datum.
 
     Parameters
@@ -40,6 +40,8 @@ def datum_image(datum: Any, color: bool | None = None) -> NDArray[Any]:
     color : bool, optional
         For encoded ones: three channels or one; by default what the image has. Raw ones stay as
         they are, as in Caffe.
+    exif : bool
+        Turn encoded ones upright as EXIF tells.
 
     Returns
     -------
@@ -49,7 +51,7 @@ def datum_image(datum: Any, color: bool | None = None) -> NDArray[Any]:
     if datum.encoded:
         if not datum.data:
             raise SphereFaceError("encoded Datum without data")
-        return _decoded(datum.data, color)
+        return _decoded(datum.data, color, exif)
     shape = (datum.channels, datum.height, datum.width)
     if min(shape) < 1:
         raise SphereFaceError(f"Datum of channels, height, width {shape}", expected="positive")
@@ -66,9 +68,9 @@ def datum_image(datum: Any, color: bool | None = None) -> NDArray[Any]:
     return values.reshape(shape).transpose(1, 2, 0)
 
 
-def _decoded(data: bytes, color: bool | None) -> NDArray[np.uint8]:
+def _decoded(data: bytes, color: bool | None, exif: bool) -> NDArray[np.uint8]:
     try:
-        image = decode_image(data, color=_COLORS[color])
+        image = decode_image(data, color=_COLORS[color], exif=exif)
     except SphereFaceError as error:
         raise error.at("encoded Datum") from None
     if image.dtype != np.uint8:

@@ -77,7 +77,9 @@ class ImageData(ImageSource):
 
     def _read(self, key: Any) -> tuple[NDArray[np.uint8], int]:
         try:
-            image = read_image(self._root + self.list.names[key], color=self._color)
+            image = read_image(
+                self._root + self.list.names[key], color=self._color, exif=self.options.exif
+            )
         except SphereFaceError as error:
             # The place of a sample names the file already.
             raise type(error)(

@@ -29,6 +29,7 @@ def compute_mean(
     new_height: int = 0,
     new_width: int = 0,
     gray: bool = False,
+    exif: bool = True,
     on_image: Callable[[int], object] = lambda total: None,
 ) -> NDArray[np.float32]:
     """Return the mean of all images.
@@ -39,6 +40,8 @@ def compute_mean(
         An LMDB (a folder), or a list file.
     root_folder, new_height, new_width, gray
         How to read the images of a list.
+    exif : bool
+        Turn pictures upright as EXIF tells.
     on_image : callable
         Called after each image with the number of images.
 
@@ -57,9 +60,9 @@ def compute_mean(
             f"new_height {new_height}, new_width {new_width}", expected="both or neither"
         )
     if Path(source).is_dir():
-        total, images = _of_records(source)
+        total, images = _of_records(source, exif)
     else:
-        total, images = _of_list(source, root_folder, (new_height, new_width), gray)
+        total, images = _of_list(source, root_folder, (new_height, new_width), gray, exif)
     first = 0
     sums: NDArray[np.float64] | None = None
     for count, (place, image) in enumerate(images, 1):
@@ -79,14 +82,16 @@ def compute_mean(
     return (sums / total).astype(np.float32).transpose(2, 0, 1)[None]
 
 
-def _of_records(path: str | os.PathLike[str]) -> tuple[int, Iterator[tuple[str, NDArray[Any]]]]:
+def _of_records(
+    path: str | os.PathLike[str], exif: bool
+) -> tuple[int, Iterator[tuple[str, NDArray[Any]]]]:
     records = RecordFile(path)
 
     def images() -> Iterator[tuple[str, NDArray[Any]]]:
         try:
             for key, datum in records:
                 try:
-                    yield records.place(key), datum_image(datum)
+                    yield records.place(key), datum_image(datum, exif=exif)
                 except SphereFaceError as error:
                     raise error.at(records.place(key)) from None
         finally:
@@ -96,14 +101,14 @@ def _of_records(path: str | os.PathLike[str]) -> tuple[int, Iterator[tuple[str, 
 
 
 def _of_list(
-    path: str | os.PathLike[str], root: str, size: tuple[int, int], gray: bool
+    path: str | os.PathLike[str], root: str, size: tuple[int, int], gray: bool, exif: bool
 ) -> tuple[int, Iterator[tuple[str, NDArray[Any]]]]:
     entries = read_image_list(path)
 
     def images() -> Iterator[tuple[str, NDArray[Any]]]:
         for index, name in enumerate(entries.names):
             try:
-                image = read_image(root + name, color="gray" if gray else "bgr")
+                image = read_image(root + name, color="gray" if gray else "bgr", exif=exif)
             except SphereFaceError as error:
                 raise error.at(entries.where(index)) from None
             yield entries.where(index), resize_image(image, *size) if size[0] else image

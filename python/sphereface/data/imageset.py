@@ -22,6 +22,7 @@ from sphereface.data.order import shuffled
 from sphereface.data.record_file import lmdb_module
 from sphereface.errors import SphereFaceError
 from sphereface.images import (
+    Color,
     ImageList,
     decode_image,
     encode_image,
@@ -59,6 +60,8 @@ class ImagesetOptions:
         ``"jpg"``, ``"png"``; by default the suffix of each file.
     bad_images : {"raise", "skip"}
         Whether a bad image is an error or is left out.
+    exif : bool
+        Turn pictures upright as EXIF tells; `encoded` keeps the files as they are.
     """
 
     gray: bool = False
@@ -70,6 +73,7 @@ class ImagesetOptions:
     encoded: bool = False
     encode_type: str = ""
     bad_images: Literal["raise", "skip"] = "raise"
+    exif: bool = True
 
     def __post_init__(self) -> None:
         if bool(self.resize_height) != bool(self.resize_width):
@@ -173,7 +177,8 @@ def _records(
 def _record(path: str, label: int, options: ImagesetOptions) -> _Record | SphereFaceError:
     try:
         data = read_image_bytes(path)
-        image = decode_image(data, color="gray" if options.gray else "bgr", where=path)
+        color: Color = "gray" if options.gray else "bgr"
+        image = decode_image(data, color=color, exif=options.exif, where=path)
         if options.resize_height:
             image = resize_image(image, options.resize_height, options.resize_width)
         size = image.shape[:2]

@@ -75,7 +75,8 @@ class Data(ImageSource):
 
     def _read(self, key: Any) -> tuple[NDArray[Any], int]:
         datum = self.records.value(key)
-        return datum_image(datum, self._transform.color), datum.label
+        image = datum_image(datum, self._transform.color, exif=self.options.exif)
+        return image, datum.label
 
     def _place(self, key: Any) -> str:
         return self.records.place(key)

@@ -33,7 +33,7 @@ def open_source(layer_param: Any, where: str = "", **options: Any) -> Source:
     where : str
         Place for errors, such as ``net.prototxt:3: layer "data" (ImageData)``.
     **options
-        The fields of `LoadOptions`: phase, rank, ranks, seed, workers, bad_images.
+        The fields of `LoadOptions`: phase, rank, ranks, seed, workers, bad_images, exif.
 
     Returns
     -------

@@ -50,6 +50,8 @@ class LoadOptions:
         Threads; by default as many as there are cores, at most 8. 0 reads in `next_batch`.
     bad_images : {"raise", "skip"}
         Whether a missing or damaged image is an error, or is counted and replaced by the next one.
+    exif : bool
+        Turn pictures upright as EXIF tells; OpenCV before 3.1 did not.
     """
 
     phase: Literal["TRAIN", "TEST"] = "TRAIN"
@@ -58,6 +60,7 @@ class LoadOptions:
     seed: int | None = None
     workers: int | None = None
     bad_images: Literal["raise", "skip"] = "raise"
+    exif: bool = True
     _random: int = field(default_factory=lambda: int.from_bytes(os.urandom(6), "big"), repr=False)
 
     def __post_init__(self) -> None:
