@@ -87,8 +87,9 @@ def test_no_module_is_imported_without_permission(allowed, pycaffe, layer_file):
         load(prototxt(), allow_python=allowed)
     assert str(caught.value) == (
         'prototxt:1: layer "five5" (Python): python_param names the module "constant_of_the_test", '
-        "which the program has not imported; if you trust its code: import it before loading the "
-        'net, or load(..., allow_python=["constant_of_the_test"])'
+        "which the program has not imported; if you trust its code: --allow-python "
+        "constant_of_the_test; in Python, import it before loading the net, or "
+        'load(..., allow_python=["constant_of_the_test"])'
     )
     assert "constant_of_the_test" not in sys.modules
 
@@ -102,10 +103,21 @@ def test_imported_modules_are_allowed_and_permission_ends_with_the_load(pycaffe,
         load(prototxt())
 
 
-def test_a_missing_caffe_is_explained(layer_file, monkeypatch):
-    monkeypatch.setitem(sys.modules, "caffe", None)
-    with pytest.raises(SphereFaceError, match=r"with sphereface\.caffe\.as_caffe"):
-        load(prototxt(), allow_python=True)
+def test_an_allowed_module_sees_pycaffe(layer_file, monkeypatch, tmp_path):
+    path = tmp_path / "constant_of_the_test.py"
+    path.write_text(LAYER.replace("from caffe.io_of_the_test import FACTOR", "FACTOR = 3"))
+    for known in (None, ...):
+        if known is None:  # as after a failed import
+            monkeypatch.setitem(sys.modules, "caffe", None)
+        net = load(prototxt(), allow_python=["constant_of_the_test"])
+        assert net()["y"].item() == 15
+        monkeypatch.undo()
+        monkeypatch.syspath_prepend(tmp_path)
+        del sys.modules["constant_of_the_test"]
+        assert caffe_modules() == {}
+
+
+def test_a_module_that_is_not_there():
     with pytest.raises(SphereFaceError, match=r'"nowhere_to_be_found" cannot .*PYTHONPATH'):
         load(prototxt("nowhere_to_be_found"), allow_python=True)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sphereface.cli.main import main
+from sphereface.weights import write_caffemodel_h5
 
 MODEL = str(Path(__file__).parents[1] / "golden" / "train" / "sgd_iter_40.caffemodel")
 
@@ -43,3 +45,77 @@ def test_every_format_of_weights_gives_the_same_blob(tmp_path, capsys, monkeypat
         printed.add(capsys.readouterr().out)
     assert len(printed) == 1
     assert "max 0 " not in printed.pop()
+
+
+LAYER = """
+import caffe
+
+
+class Double(caffe.Layer):
+    def setup(self, bottom, top):
+        pass
+
+    def reshape(self, bottom, top):
+        top[0].reshape(*bottom[0].data.shape)
+
+    def forward(self, bottom, top):
+        top[0].data[...] = 2 * bottom[0].data
+
+    def backward(self, top, propagate_down, bottom):
+        bottom[0].diff[...] = 2 * top[0].diff
+"""
+NET = """
+layer { name: "x" type: "Input" top: "x" input_param { shape { dim: [1, 3] } } }
+layer { name: "fc" type: "InnerProduct" bottom: "x" top: "fc"
+  inner_product_param { num_output: 2 bias_term: false } }
+layer { name: "py" type: "Python" bottom: "fc" top: "y"
+  python_param { module: "doubling_of_the_test" layer: "Double" } }
+layer { name: "loss" type: "EuclideanLoss" bottom: "y" bottom: "fc" top: "loss" }
+"""
+SOLVER = """
+net: "net.prototxt" base_lr: 0 lr_policy: "fixed" max_iter: 1 solver_mode: CPU
+snapshot_after_train: false
+"""
+
+
+@pytest.fixture
+def doubling(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    Path("doubling_of_the_test.py").write_text(LAYER)
+    Path("net.prototxt").write_text(NET)
+    Path("solver.prototxt").write_text(SOLVER)
+    write_caffemodel_h5("w.h5", {"fc": [np.ones((2, 3), np.float32)]})
+    np.save("x.npy", np.ones((1, 3), np.float32))
+    yield
+    sys.modules.pop("doubling_of_the_test", None)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "summary net.prototxt",
+        "draw net.prototxt net.dot",
+        "time net.prototxt --iterations 1",
+        "test net.prototxt w.h5 --iterations 1 --input-shape x=1,3",
+        "run net.prototxt w.h5 x.npy",
+        "convert net.prototxt w.h5 w.safetensors",
+        "train --solver solver.prototxt --gpu none",
+    ],
+)
+def test_python_layers_are_run_when_allowed(doubling, command, capsys):
+    name, *rest = command.split()
+    allow = ["--allow-python", "doubling_of_the_test"]
+    if name in ("test", "train"):  # fed by nothing: the input is made by a layer
+        text = Path("net.prototxt").read_text()
+        Path("net.prototxt").write_text(
+            text.replace('"Input"', '"DummyData"').replace("input_param", "dummy_data_param")
+        )
+        rest = [word for word in rest if not word.startswith(("x=", "--input-shape"))]
+    assert main([name, *rest]) == 2
+    error = capsys.readouterr().err
+    assert "if you trust its code: --allow-python doubling_of_the_test" in error
+    assert "doubling_of_the_test" not in sys.modules
+    assert main([name, *rest, *allow]) == 0
+    assert "doubling_of_the_test" in sys.modules
+    assert "caffe" not in sys.modules

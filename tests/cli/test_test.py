@@ -36,3 +36,57 @@ def test_weights_of_another_net(trained, capsys):
     net.write_text(net.read_text().replace("num_output: 6", "num_output: 7"))
     assert main(["test", str(net), str(folder / "tiny_iter_20.caffemodel")]) == 2
     assert "fc5" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-model", "{net}", "-weights", "{weights}", "-iterations", "2"],
+        ["--model={net}", "--weights={weights}", "--iterations=2"],
+        ["-weights={weights}", "-iterations", "2", "{net}"],
+    ],
+)
+def test_caffes_command_lines(trained, capsys, arguments):
+    folder, _ = trained
+    files = {"net": folder / "net.prototxt", "weights": folder / "tiny_iter_20.caffemodel"}
+    assert main(["test", *map(str, files.values()), "--iterations", "2"]) == 0
+    expected = capsys.readouterr().out
+    assert "Batch 1, accuracy" in expected
+    assert "Batch 2" not in expected
+    assert main(["test", *(text.format(**files) for text in arguments)]) == 0
+    assert capsys.readouterr().out == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "no prototxt; expected PROTOTXT or --model FILE"),
+        (["a.prototxt"], "no weights; expected WEIGHTS or --weights FILE"),
+        (["a", "b", "--model", "c"], '"b" is one file too many'),
+    ],
+)
+def test_files_that_are_missing_or_too_many(capsys, arguments, message):
+    assert main(["test", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("layer", "found"),
+    [
+        ('"ImageData" image_data_param { source: "gone.txt" batch_size: 2 }', "gone.txt"),
+        ('"Data" data_param { source: "gone_lmdb" batch_size: 2 backend: LMDB }', "gone_lmdb"),
+        ('"HDF5Data" hdf5_data_param { source: "gone_h5.txt" batch_size: 2 }', "gone_h5.txt"),
+    ],
+)
+@pytest.mark.parametrize("command", ["test", "time"])
+def test_data_that_are_gone_are_named(tmp_path, capsys, layer, found, command):
+    net = tmp_path / "net.prototxt"
+    net.write_text(f'layer {{ name: "d" top: "data" top: "label" type: {layer} }}')
+    weights = tmp_path / "w.caffemodel"
+    weights.touch()
+    assert main([command, str(net), str(weights)]) == 2
+    error = capsys.readouterr().err
+    assert found in error
+    assert 'layer "d"' in error
+    if command == "time":
+        assert "pass it: --input-shape data=N,C,H,W" in error

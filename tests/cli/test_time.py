@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from reference.tiny_training import write_training
 from sphereface.cli.main import main
 
@@ -23,3 +25,14 @@ def test_forward_of_given_sizes_and_data(tmp_path, capsys):
     assert float(data[2]) > 0
     assert main(["time", "digits_deploy", "--input-shape", "data=5,1,8,8", *options[1:]]) == 0
     assert "Average Backward pass: 0 ms." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments", [["-model", "digits_train"], ["--model=digits_train"], ["digits_train"]]
+)
+def test_caffes_command_lines(capsys, arguments):
+    """Caffe's default phase included: the margin layer is of the TRAIN phase only."""
+    assert main(["time", *arguments, "-iterations", "1", "--threads", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.split()[:2] == ["fc6", "MarginInnerProduct"] for line in lines)
+    assert float(lines[-3].split()[3]) > 0

@@ -137,6 +137,10 @@ class Layer(nn.Module):
             for name, shape in zip(self.layer_param.top, self.reshape([]), strict=True)
         ]
 
+    def likely_shape(self) -> Shape | None:
+        """Return what the first top of an input layer would be, if the file leaves it to guess."""
+        return None
+
     def unknown_shape(self, top: str) -> UnknownShapeError:
         """Return the error for an input layer whose `top` nobody gave a shape."""
         return UnknownShapeError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from importlib import import_module
 from types import ModuleType
@@ -20,6 +20,7 @@ from sphereface.errors import SphereFaceError, nearest
 
 __all__ = ["PythonLayer", "as_caffe", "importing_allowed", "make_python_layer"]
 
+_FACADE = "sphereface.pycaffe"
 _METHODS = ("setup", "reshape", "forward")
 _importable: ContextVar[bool | frozenset[str]] = ContextVar("importable", default=frozenset())
 
@@ -106,29 +107,32 @@ def _module(name: str, where: str) -> ModuleType:
         raise SphereFaceError(
             f'python_param names the module "{name}", which the program has not imported',
             where=where,
-            fix="if you trust its code: import it before loading the net, or "
-            f'load(..., allow_python=["{name}"])',
+            fix=f"if you trust its code: --allow-python {name}; in Python, import it before loading"
+            f' the net, or load(..., allow_python=["{name}"])',
         )
     try:
         return import_module(name)
     except ImportError as error:
-        missing_caffe = (error.name or "").partition(".")[0] == "caffe"
         raise SphereFaceError(
             f'module "{name}" cannot be imported ({error})',
             where=where,
-            fix="load inside `with sphereface.caffe.as_caffe(sphereface.pycaffe):`"
-            if missing_caffe
-            else "add its folder to PYTHONPATH",
+            fix="add its folder to PYTHONPATH",
         ) from error
 
 
 @contextmanager
 def importing_allowed(modules: bool | Iterable[str]) -> Iterator[None]:
-    """Allow nets built inside the block to import `modules` for Python layers; True: any."""
+    """Allow nets built inside the block to import `modules` for Python layers; True: any.
+
+    What such a module imports as ``caffe`` is `sphereface.pycaffe`, if there is no caffe yet.
+    """
     given = modules if isinstance(modules, bool) else frozenset(modules)
     token = _importable.set(given or frozenset())
     try:
-        yield
+        # By its name: the facade lies above this package, and only these modules need it.
+        wanted = given and sys.modules.get("caffe") is None
+        with as_caffe(import_module(_FACADE)) if wanted else nullcontext():
+            yield
     finally:
         _importable.reset(token)
 

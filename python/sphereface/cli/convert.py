@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sphereface.cli.net_options import add_net_options, input_shapes, prototxt_file
+from sphereface.cli.net_options import add_net_options, opened_net, prototxt_file
 
 __all__ = ["add_parser", "run"]
 
@@ -48,16 +48,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 
 def run(args: argparse.Namespace) -> int:
     """Convert and print what was left out."""
-    from sphereface.caffe import Net
-    from sphereface.caffe.load import load_graph
     from sphereface.convert.formats import check_target, load_weights, save_net
     from sphereface.weights import definition_text
 
     check_target(args.target, args.target_format, overwrite=args.overwrite)
     path = prototxt_file(args.prototxt)
-    graph = load_graph(path, args.phase, args.level, args.stage)
-    shapes = input_shapes(args.input_shape)
-    net = Net(graph, phase=args.phase, input_shapes=shapes, fill=False)
+    net = opened_net(args, fill=False).net
     left = load_weights(net, args.source, args.source_format)
     save_net(
         net,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from sphereface.cli.net_options import add_net_options, build_net
+from sphereface.cli.net_options import add_net_options, net_or_outline
 
 __all__ = ["add_parser", "run"]
 
@@ -29,6 +29,6 @@ def run(args: argparse.Namespace) -> int:
     """Write the picture."""
     from sphereface.inspection import draw
 
-    draw(build_net(args), args.picture, folded=args.fold)
+    draw(net_or_outline(args), args.picture, folded=args.fold)
     print(args.picture)
     return 0

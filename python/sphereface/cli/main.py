@@ -37,12 +37,13 @@ COMMANDS = (
     "demo",
 )
 
-# Flags of ``caffe train``, which old scripts write with one dash.
+# Flags of Caffe's tools, which old scripts write with one dash.
 _CAFFE_FLAGS = frozenset(
     [
         "-gpu",
         "-iterations",
         "-level",
+        "-model",
         "-phase",
         "-sighup_effect",
         "-sigint_effect",

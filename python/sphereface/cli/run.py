@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from sphereface.cli.image_options import add_image_options, preprocessing, refuse_image_options
-from sphereface.cli.net_options import add_net_options, input_shapes, prototxt_file
+from sphereface.cli.net_options import add_net_options, opened_net
 from sphereface.errors import SphereFaceError
 
 if TYPE_CHECKING:
@@ -77,17 +77,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _predictor(args: argparse.Namespace) -> Predictor:
-    from sphereface.caffe import load
     from sphereface.inference import Predictor
 
-    net = load(
-        prototxt_file(args.prototxt),
-        args.caffemodel,
-        args.phase,
-        args.level,
-        args.stage,
-        input_shapes=input_shapes(args.input_shape),
-    )
+    net = opened_net(args, weights=args.caffemodel).net
     left = net.load_report.left
     if left and not args.allow_missing:
         raise SphereFaceError(

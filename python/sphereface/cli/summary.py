@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from sphereface.cli.net_options import add_net_options, build_net
+from sphereface.cli.net_options import add_net_options, net_or_outline
 from sphereface.errors import SphereFaceError
 
 __all__ = ["add_parser", "run"]
@@ -28,10 +28,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 
 def run(args: argparse.Namespace) -> int:
     """Print the summary."""
-    from sphereface.inspection import summarize
+    from sphereface.caffe.outline import Outline
+    from sphereface.inspection import OutlineTable, Summary, outline_table, summarize
 
     if args.batch is not None and args.batch < 1:
         raise SphereFaceError(f"{args.batch}", where="--batch", expected="at least 1")
-    summary = summarize(build_net(args), args.batch)
+    net = net_or_outline(args)
+    summary: Summary | OutlineTable
+    summary = outline_table(net) if isinstance(net, Outline) else summarize(net, args.batch)
     print(json.dumps(summary.to_dict(), indent=1) if args.json else summary)
     return 0

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sphereface.cli.image_options import add_exif_option
-from sphereface.cli.net_options import add_net_options, input_shapes, prototxt_file
+from sphereface.cli.net_options import add_net_options, opened_net, settle_files
 from sphereface.errors import SphereFaceError
 
 if TYPE_CHECKING:
@@ -23,9 +23,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         help="scores of a trained net over its data, as caffe test",
         description="Runs the net on batches of its own data layers and averages its outputs.",
     )
-    add_net_options(parser)
+    add_net_options(parser, files=True)
     add = parser.add_argument
-    add("weights", help="caffemodel, binary or HDF5")
     add("--iterations", type=int, default=50, help="batches to run (default: %(default)s)")
     add("--gpu", help="the GPU to use (default: none)")
     add("--workers", type=int, metavar="N", help="threads that read data (default: one a core)")
@@ -36,26 +35,20 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 
 def run(args: argparse.Namespace) -> int:
     """Print the scores of each batch and the means, in Caffe's words."""
-    from sphereface.caffe import DataOptions, open_net
+    from sphereface.caffe import DataOptions
+    from sphereface.solver.data_checks import data_warnings
     from sphereface.solver.distributed import devices_of
     from sphereface.solver.scores import score_net
-    from sphereface.solver.training import label_warnings
 
     devices = devices_of(args.gpu or "none")
     if len(devices) > 1:
         raise SphereFaceError(args.gpu, where="--gpu", expected="one GPU")
-    opened = open_net(
-        prototxt_file(args.prototxt),
-        phase=args.phase,
-        level=args.level,
-        stages=args.stage,
-        weights=args.weights,
-        input_shapes=input_shapes(args.input_shape),
-        data=DataOptions(args.workers, args.skip_bad_images, seed=0, exif=args.exif == "apply"),
-    )
-    with opened:
+    settle_files(args, weights_needed=True)
+    exif = args.exif == "apply"
+    data = DataOptions(args.workers, args.skip_bad_images, seed=0, exif=exif)
+    with opened_net(args, weights=args.weights, data=data) as opened:
         net, source = opened.net, opened.source
-        for warning in label_warnings(net, source):
+        for warning in data_warnings(net, source):
             print(f"Warning: {warning}")
         record = score_net(net, source, args.iterations, device=devices[0], on_batch=_print_batch)
     if record.loss is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from sphereface.cli.net_options import add_net_options, input_shapes, prototxt_file
+from sphereface.cli.net_options import add_net_options, opened_net, settle_files
 from sphereface.errors import SphereFaceError
 
 __all__ = ["add_parser", "run"]
@@ -18,7 +18,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         description="Measures forward and backward of each layer on noise; with --data, on the"
         " net's own data, reading included.",
     )
-    add_net_options(parser)
+    add_net_options(parser, files=True, phase="TRAIN")
     add = parser.add_argument
     add("--iterations", type=int, default=50, help="passes to run (default: %(default)s)")
     add("--gpu", help="the GPU to use (default: none)")
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     """Measure and print the table."""
     import torch
 
-    from sphereface.caffe import DataOptions, open_net
+    from sphereface.caffe import DataOptions
     from sphereface.inspection.timing import time_net
     from sphereface.solver.distributed import devices_of
 
@@ -41,15 +41,9 @@ def run(args: argparse.Namespace) -> int:
         raise SphereFaceError(args.gpu, where="--gpu", expected="one GPU")
     if args.threads:
         torch.set_num_threads(args.threads)
-    opened = open_net(
-        prototxt_file(args.prototxt),
-        phase=args.phase,
-        level=args.level,
-        stages=args.stage,
-        input_shapes=input_shapes(args.input_shape),
-        data=DataOptions(workers=0, seed=0) if args.data else None,
-    )
-    with opened:
+    settle_files(args, weights_needed=False)
+    data = DataOptions(workers=0, seed=0) if args.data else None
+    with opened_net(args, weights=args.weights, data=data) as opened:
         result = time_net(
             opened.net,
             opened.source.next_batch if opened.source else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from sphereface.cli.image_options import add_exif_option
+from sphereface.cli.net_options import add_allow_python, stages
 
 __all__ = ["add_parser", "run"]
 
@@ -32,7 +33,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     add("--gpu", metavar="0,1", help="GPUs to use, all, or none; the prototxt's mode if not given")
     add("--ranks", type=int, default=1, help="processes on the CPU, with --gpu none (default: 1)")
     add("--level", type=int, help="level of the train net's state")
-    add("--stage", action="append", default=[], help="stage of its state; may be repeated")
+    add(
+        "--stage",
+        action="append",
+        default=[],
+        help="stage of its state; several with commas, or repeated",
+    )
     for name, effect in (("sigint", "stop"), ("sighup", "snapshot")):
         flags = (f"--{name}_effect", f"--{name}-effect")
         what = "Ctrl-C" if name == "sigint" else "a hangup"
@@ -49,8 +55,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     add("--workers", type=int, metavar="N", help="threads that read data (default: one a core)")
     add("--skip-bad-images", action="store_true", help="count unreadable images, do not stop")
     add_exif_option(parser)
-    add("--allow-python", action="append", default=[], metavar="MODULE",
-        help="module that Python layers may import; may be repeated")  # fmt: skip
+    add_allow_python(parser)
     return parser
 
 
@@ -67,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
             gpu=args.gpu,
             ranks=args.ranks,
             level=args.level,
-            stages=tuple(args.stage),
+            stages=stages(args.stage),
             sigint_effect=args.sigint_effect,
             sighup_effect=args.sighup_effect,
             mode=Mode(args.amp, args.channels_last, args.compile),

@@ -4,6 +4,7 @@ from sphereface.data.checks import LabelReport, check_labels, check_net_labels, 
 from sphereface.data.hdf5_data import HDF5Data
 from sphereface.data.image_data import ImageData
 from sphereface.data.image_mean import compute_mean
+from sphereface.data.image_source import ImageSource
 from sphereface.data.imageset import ImagesetOptions, ImagesetReport, convert_imageset
 from sphereface.data.lazy_source import LazySource
 from sphereface.data.lmdb_data import Data
@@ -26,6 +27,7 @@ __all__ = [
     "HDF5Data",
     "ImageData",
     "ImageList",
+    "ImageSource",
     "ImagesetOptions",
     "ImagesetReport",
     "LabelReport",

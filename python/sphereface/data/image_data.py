@@ -7,7 +7,9 @@ Source: Caffe's image_data_layer.cpp. What differs: ``force_color`` and ``force_
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,12 @@ from sphereface.data.image_source import ImageSource
 from sphereface.data.source import LoadOptions, digest
 from sphereface.errors import SphereFaceError
 from sphereface.images import Color, read_image, read_image_list, resize_image
+from sphereface.progress import Progress
 
 __all__ = ["ImageData"]
+
+_FILES_LOOKED_AT = 1_000_000  # some 2 s on a local disk
+_MANY = 50_000
 
 
 class ImageData(ImageSource):
@@ -67,6 +73,45 @@ class ImageData(ImageSource):
         for index, label in enumerate(self.list.labels.tolist()):
             yield label, self.list.where(index)
 
+    def check_files(self, limit: int = _FILES_LOOKED_AT) -> list[str]:
+        """See whether the images are there, without reading them.
+
+        Parameters
+        ----------
+        limit : int
+            Of a longer list, so many are looked at, spread over it.
+
+        Returns
+        -------
+        list of str
+            A warning if some are missing, and bad images are to be skipped.
+
+        Raises
+        ------
+        SphereFaceError
+            Some are missing; the first is named.
+        """
+        indices = range(0, len(self.list), -(-len(self.list) // limit))
+        with (
+            Progress(len(indices), "looking for images")
+            if len(indices) > _MANY
+            else (nullcontext()) as progress
+        ):
+            missing = []
+            for index in indices:
+                if not _readable(self._root + self.list.names[index]):
+                    missing.append(index)
+                if progress is not None:
+                    progress.update()
+        if not missing:
+            return []
+        first = missing[0]
+        count = f"{len(missing)} of {len(indices)} images cannot be opened, the first of them"
+        error = SphereFaceError(count, where=self._place(first), fix=self._root_hint(first))
+        if self.options.bad_images == "raise":
+            raise error
+        return [str(error)]
+
     @cached_property
     def content(self) -> str:
         """A hash of the names and labels in their order."""
@@ -106,3 +151,10 @@ class ImageData(ImageSource):
         if self._root and not self._root.endswith("/") and Path(self._root, name).exists():
             return f'end root_folder with a slash: "{self._root}/"'
         return ""
+
+
+def _readable(path: str) -> bool:
+    try:
+        return os.access(path, os.R_OK)
+    except ValueError:  # a NUL in the name
+        return False

@@ -63,6 +63,13 @@ class ImageSource(SampleSource):
         shapes = [(self.batch_size, *self._shape), (self.batch_size,)]
         return dict(zip(self.tops, shapes, strict=False))  # the label's top may be missing
 
+    def first_image(self) -> NDArray[np.float32]:
+        """Return the first image that can be read as a batch would hold it: (C, H, W)."""
+        image, _, _ = self._read_good(0, self._first_key())
+        out = np.empty(self._output_shape(image), np.float32)
+        self._transform(image, [0] * Transform.draws, out)
+        return out
+
     def _output_shape(self, image: NDArray[Any]) -> tuple[int, int, int]:
         height, width, channels = image.shape
         return self._transform.output_shape(channels, height, width)

@@ -6,10 +6,12 @@ tops. A layer that works in place is a stripe of the box of the layer that made 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sphereface.caffe import Layer, Net
+from sphereface.caffe.layer import Shape
+from sphereface.caffe.outline import Outline
 
 __all__ = ["Arrow", "Box", "Diagram", "Stripe", "Top", "net_diagram"]
 
@@ -85,10 +87,10 @@ class _Group:
     slots: list[int]
 
 
-def net_diagram(net: Net) -> Diagram:
-    """Return the boxes and arrows of a net, with the shapes that it was built for."""
+def net_diagram(net: Net | Outline) -> Diagram:
+    """Return the boxes and arrows of a net, with the shapes that it was built for, if any."""
     groups = _groups(net)
-    shapes = net.infer_shapes({})
+    shapes: Sequence[Shape | None] = net.infer_shapes({})
     boxes = tuple(
         Box(
             tuple(
@@ -102,7 +104,7 @@ def net_diagram(net: Net) -> Diagram:
     return Diagram(net.name or "unnamed net", boxes, tuple(_arrows(net, groups)))
 
 
-def _groups(net: Net) -> list[_Group]:
+def _groups(net: Net | Outline) -> list[_Group]:
     readers: dict[int, int] = {}
     for node in net.graph.nodes:
         for slot in node.bottoms:
@@ -124,13 +126,14 @@ def _groups(net: Net) -> list[_Group]:
     return groups
 
 
-def _top(net: Net, group: _Group, slot: int, shape: Iterable[int]) -> Top:
+def _top(net: Net | Outline, group: _Group, slot: int, shape: Iterable[int] | None) -> Top:
     name = net.graph.blob_names[slot]
     told = len(group.slots) == 1 and name in ("", group.layers[0].name)
-    return Top(slot, "" if told else name, _times(shape) or "scalar")
+    size = "?" if shape is None else _times(shape) or "scalar"
+    return Top(slot, "" if told else name, size)
 
 
-def _arrows(net: Net, groups: list[_Group]) -> Iterable[Arrow]:
+def _arrows(net: Net | Outline, groups: list[_Group]) -> Iterable[Arrow]:
     maker = {
         slot: (index, port)
         for index, group in enumerate(groups)

@@ -18,6 +18,7 @@ from typing import Any
 
 from sphereface import extras
 from sphereface.caffe import Net
+from sphereface.caffe.outline import Outline
 from sphereface.errors import SphereFaceError
 from sphereface.files import atomic_path
 from sphereface.inspection.boxes import Box, Diagram, net_diagram
@@ -32,13 +33,13 @@ _BLOCK_COLOUR = "#f5f5f5"
 _POINTS_PER_INCH, _DOTS_PER_INCH, _MOST_PIXELS = 72.0, 144.0, 30_000
 
 
-def draw(net: Net, path: str | os.PathLike[str], *, folded: bool = False) -> None:
+def draw(net: Net | Outline, path: str | os.PathLike[str], *, folded: bool = False) -> None:
     """Write a picture of a net, atomically.
 
     Parameters
     ----------
-    net : Net
-        The net, with shapes for the input sizes that it was built for.
+    net : Net or Outline
+        The net, with shapes for the input sizes that it was built for; an outline has no shapes.
     path : path-like
         ``.svg``, ``.png``, ``.pdf``, ``.html`` (to zoom and search in a browser) or ``.dot``.
     folded : bool

@@ -23,6 +23,7 @@ from sphereface.weights import SolverState, read_solverstate, write_solverstate
 __all__ = [
     "LoadedSnapshot",
     "SnapshotFiles",
+    "check_state_name",
     "newest_snapshot",
     "read_snapshot",
     "snapshot_files",
@@ -101,6 +102,30 @@ def write_snapshot(
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def check_state_name(path: str | os.PathLike[str]) -> None:
+    """Refuse what is, by its name, another file of a snapshot than its solverstate.
+
+    Raises
+    ------
+    SphereFaceError
+        It is a caffemodel or a sidecar; the error says what takes it.
+    """
+    name = os.fspath(path)
+    if name.endswith((".caffemodel", ".caffemodel.h5")):
+        state = Path(name.replace(".caffemodel", ".solverstate"))
+        there = f" ({state} is there)" if state.is_file() else ""
+        raise SphereFaceError(
+            "weights, which have no state of a solver",
+            where=name,
+            expected=f"a .solverstate{there}",
+            fix="--weights takes the weights, and starts a new run from them",
+        )
+    if name.endswith((".solverstate.npz", ".solverstate.h5.npz")):
+        raise SphereFaceError(
+            "the file beside a solverstate", where=name, expected=name.removesuffix(".npz")
+        )
+
+
 def read_snapshot(path: str | os.PathLike[str]) -> LoadedSnapshot:
     """Read the solverstate `path` and check that model and sidecar belong to it.
 
@@ -109,6 +134,7 @@ def read_snapshot(path: str | os.PathLike[str]) -> LoadedSnapshot:
     SphereFaceError
         A file is damaged or missing, or they are of different snapshots.
     """
+    check_state_name(path)
     state_path = Path(path)
     if not state_path.is_file():
         raise SphereFaceError("no such file", where=str(path), expected="a .solverstate")

@@ -236,8 +236,7 @@ class Solver:
         Parameters
         ----------
         names : path or mapping
-            Caffemodels, binary or HDF5, separated by commas; or {layer name: [arrays]}. Layers
-            that a file lacks stay as they are; the callbacks are told which.
+            As for `start_from`; the callbacks are told what was ignored or not found.
         """
         for line in start_from(names, self.net, self.test_nets):
             self.tell(line)
@@ -247,14 +246,11 @@ class Solver:
         self._look_at_losses()
         if self.rank:
             return None
-        param = self.param
+        param, where = self.param, self.file.source
         if not param.HasField("snapshot_prefix"):
-            raise SphereFaceError(
-                "no snapshot_prefix", where=self.file.source, expected="where snapshots go"
-            )
-        files = snapshot_files(
-            param.snapshot_prefix, self.iter, param.snapshot_format == param.HDF5
-        )
+            raise SphereFaceError("no snapshot_prefix", where=where, expected="where snapshots go")
+        hdf5 = param.snapshot_format == param.HDF5
+        files = snapshot_files(param.snapshot_prefix, self.iter, hdf5)
         for callback in self.callbacks:
             callback.on_snapshot(files)
         history = [tensor.detach().cpu().numpy() for tensor in self.updater.history]

@@ -8,15 +8,13 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, TextIO, cast
+from typing import TextIO, cast
 
-from sphereface.caffe.batch_source import BatchSource
 from sphereface.caffe.open_net import DataOptions
-from sphereface.data import Sources, check_net_labels
 from sphereface.errors import NonFiniteError, SphereFaceError
 from sphereface.solver.caffe_log import CaffeLog
 from sphereface.solver.config import SolverFile, read_solver
+from sphereface.solver.data_checks import data_warnings
 from sphereface.solver.distributed import (
     Place,
     RankGroup,
@@ -26,18 +24,17 @@ from sphereface.solver.distributed import (
     torchrun_place,
 )
 from sphereface.solver.divergence import DivergedError
+from sphereface.solver.finetuning import check_weights_names
 from sphereface.solver.live import LiveLine
 from sphereface.solver.lr_policy import learning_rate
 from sphereface.solver.modes import Mode, ModeNets
 from sphereface.solver.records import SolverCallback
 from sphereface.solver.signals import Action, SignalActions
+from sphereface.solver.snapshot import check_state_name
 from sphereface.solver.solver import Solver
 from sphereface.solver.tables import TableLog
 
-if TYPE_CHECKING:
-    from sphereface.caffe import Net
-
-__all__ = ["DataOptions", "LogOptions", "TrainOptions", "label_warnings", "train"]
+__all__ = ["DataOptions", "LogOptions", "TrainOptions", "train"]
 
 
 @dataclass(frozen=True)
@@ -108,6 +105,10 @@ def train(options: TrainOptions) -> None:
         raise SphereFaceError(
             "--weights and --snapshot", expected="one of them: a snapshot has its own weights"
         )
+    if options.weights:
+        check_weights_names(options.weights)
+    if options.snapshot:
+        check_state_name(options.snapshot)
     with SignalActions(options.sigint_effect, options.sighup_effect) as action:
         place = torchrun_place(options.gpu)
         devices = devices_of(options.gpu, options.ranks)
@@ -138,27 +139,13 @@ def train_rank(place: Place, options: TrainOptions, action: Callable[[], Action]
         _tell_start(solver, place)
         for net, source in ((solver.net, solver.source),
                             *zip(solver.test_nets, solver.test_sources, strict=True)):  # fmt: skip
-            for warning in label_warnings(net, source):
+            for warning in data_warnings(net, source):
                 solver.tell(f"Warning: {warning}")
         if options.weights:
             solver.tell(f"Finetuning from {options.weights}")
             solver.copy_from(options.weights)
         _solve(solver, options.snapshot)
         _tell_bad_images(solver)
-
-
-def label_warnings(net: Net, source: BatchSource | None) -> list[str]:
-    """Compare the labels of a net's data with its classes; return warnings.
-
-    Raises
-    ------
-    SphereFaceError
-        A label is of no class.
-    """
-    if not isinstance(source, Sources):
-        return []
-    layers = SimpleNamespace(layer=[layer.layer_param for layer in net.layers])
-    return check_net_labels(layers, source)
 
 
 def _solver_file(options: TrainOptions) -> SolverFile:
@@ -215,6 +202,9 @@ def _solve(solver: Solver, snapshot: str) -> None:
 def _tell_start(solver: Solver, place: Place) -> None:
     several = f", {place.ranks} processes" if place.ranks > 1 else ""
     solver.tell(f"Using {str(solver.device).upper()}{several}. Process {os.getpid()}")
+    param = solver.param
+    if not place.device and param.solver_mode == param.GPU and solver.device.type == "cpu":
+        solver.tell("solver_mode: GPU, but torch finds no GPU here: training on the CPU")
     solver.tell("Starting Optimization")
 
 

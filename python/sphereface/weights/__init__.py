@@ -13,7 +13,7 @@ from sphereface.weights.caffemodel import (
 from sphereface.weights.definition import definition_text, is_weights, read_definition
 from sphereface.weights.file_format import WeightFormat, weight_format
 from sphereface.weights.hdf5 import read_caffemodel_h5, write_caffemodel_h5
-from sphereface.weights.match import LoadReport, match_weights
+from sphereface.weights.match import LoadReport, MismatchError, match_weights
 from sphereface.weights.solverstate import SolverState, read_solverstate, write_solverstate
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Caffemodel",
     "LayerRecord",
     "LoadReport",
+    "MismatchError",
     "SolverState",
     "WeightFormat",
     "copy_blob",

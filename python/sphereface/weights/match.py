@@ -16,7 +16,7 @@ import numpy as np
 from sphereface.errors import SphereFaceError, nearest
 from sphereface.weights.blob import shape_equals
 
-__all__ = ["LoadReport", "match_weights"]
+__all__ = ["LoadReport", "MismatchError", "match_weights"]
 
 Shape = Sequence[int]
 
@@ -52,6 +52,25 @@ class LoadReport:
         lines += [f"  skipped  {name}: {reason}" for name, reason in self.skipped.items()]
         lines += [f"  left     {name}: {reason}" for name, reason in self.left.items()]
         return "\n".join(lines)
+
+
+class MismatchError(SphereFaceError):
+    """Layers of the source have other numbers or shapes of blobs than the net's.
+
+    Attributes
+    ----------
+    layers : tuple of str
+        Their names in the net.
+    """
+
+    def __init__(self, problems: Mapping[str, str], where: str) -> None:
+        self.layers = tuple(problems)
+        super().__init__(
+            "; ".join(f'layer "{name}": {problem}' for name, problem in problems.items()),
+            where=where,
+            expected="the net's number of blobs and shapes",
+            fix="rename the layer in the net to learn it from scratch, ignore it, or use partial",
+        )
 
 
 def match_weights(
@@ -104,7 +123,7 @@ def match_weights(
       left     new: not in the source
     """
     report = LoadReport()
-    problems: list[str] = []
+    problems: dict[str, str] = {}
     ignored: set[str] = set()
     for stored, name, ignore_it in _named(source, ignore, rename or {}, where):
         arrays = source[stored]
@@ -118,19 +137,14 @@ def match_weights(
         if problem and partial:
             report.skipped[stored] = report.left[name] = problem
         elif problem:
-            problems.append(f'layer "{name}": {problem}')
+            problems[name] = problem
         elif target[name]:
             report.loaded[name] = _shaped(arrays, target[name])
     for name, shapes in target.items():
         if shapes and name not in report.loaded and name not in report.left:
             report.left[name] = "ignored" if name in ignored else "not in the source"
     if problems:
-        raise SphereFaceError(
-            "; ".join(problems),
-            where=where,
-            expected="the net's number of blobs and shapes",
-            fix="rename the layer in the net to learn it from scratch, ignore it, or use partial",
-        )
+        raise MismatchError(problems, where)
     if strict:
         _check_strict(report, where)
     return report

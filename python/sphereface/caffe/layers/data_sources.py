@@ -41,9 +41,21 @@ class DataSource(Layer):
     def image_shape(self, transform: Any) -> Shape | None:
         """Return (batch, channels, height, width) if the parameters tell it."""
         channels = self.channel_count(transform)
-        # Data and WindowData once had crop_size in their own parameters.
-        size = transform.crop_size or self.options.crop_size
+        size = self._crop_size
         return (self.batch_size, channels, size, size) if channels and size else None
+
+    def likely_shape(self) -> Shape | None:
+        """Return the shape of coloured images, where only the number of channels is not told."""
+        size = self._crop_size
+        told = self.reshape([])[0] is not None
+        return (self.batch_size, 3, size, size) if size and not told else None
+
+    @property
+    def _crop_size(self) -> int:
+        # Data and WindowData once had crop_size in their own parameters.
+        return int(
+            self.layer_param.transform_param.crop_size or getattr(self.options, "crop_size", 0)
+        )
 
     def channel_count(self, transform: Any) -> int | None:
         """Return the number of channels if the parameters tell it."""
