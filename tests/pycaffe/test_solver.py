@@ -265,3 +265,82 @@ def test_data_layers_are_read_and_resumed(small, rng):
     np.testing.assert_array_equal(second.net.blobs["data"].data, straight.net.blobs["data"].data)
     for ours, theirs in zip(second.net.params["fc"], straight.net.params["fc"], strict=True):
         np.testing.assert_array_equal(ours.data, theirs.data)
+
+
+def write_reading(rng, extra=""):
+    """Write a net that reads ten images, and its solver."""
+    import cv2
+
+    for index in range(10):
+        cv2.imwrite(f"{index}.png", rng.integers(0, 255, (4, 5, 3), dtype=np.uint8))
+    Path("list.txt").write_text("".join(f"{index}.png {index % 4}\n" for index in range(10)))
+    Path("net.prototxt").write_text(READING)
+    Path("solver.prototxt").write_text(
+        f"{SOLVER} test_iter: 1 test_interval: 5 solver_mode: CPU {extra}"
+    )
+
+
+def trained_by_pycaffe(until, resume=None):
+    solver = caffe.SGDSolver("solver.prototxt")
+    if resume:
+        solver.restore(resume)
+    solver.step(until - solver.iter)
+    solver.snapshot()
+    return {name: blobs[0].data.copy() for name, blobs in solver.net.params.items()}
+
+
+def trained_by_command(until, resume=""):
+    from sphereface.solver.training import TrainOptions, train
+
+    text = Path("solver.prototxt").read_text()
+    Path("solver.prototxt").write_text(
+        re.sub(r"max_iter: \d+|$", f" max_iter: {until}", text, count=1)
+    )
+    train(TrainOptions("solver.prototxt", gpu="none", snapshot=resume or ""))
+    net = caffe.Net("net.prototxt", f"r_iter_{until}.caffemodel", caffe.TRAIN)
+    return {name: blobs[0].data.copy() for name, blobs in net.params.items()}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(trained_by_command, trained_by_pycaffe), (trained_by_pycaffe, trained_by_command)],
+)
+def test_snapshots_cross_between_train_and_pycaffe(first, second, rng, capfd):
+    """What one left another goes on with, on the same samples: both orders give one model."""
+    write_reading(rng, 'snapshot_prefix: "r"')
+    first(4)
+    expected = first(9, "r_iter_4.solverstate")
+    Path("r_iter_9.caffemodel").unlink()
+    capfd.readouterr()
+    found = second(9, "r_iter_4.solverstate")
+    told = capfd.readouterr().err
+    assert "dropped" not in told
+    assert "anew" not in told
+    for name, blob in expected.items():
+        np.testing.assert_allclose(found[name], blob, rtol=1e-5, atol=1e-9)
+    # The order of the images decided: another one gives another model.
+    state = Path("r_iter_4.solverstate.npz")
+    state.unlink()
+    other = second(9, "r_iter_4.solverstate")
+    assert any(not np.allclose(other[n], b, rtol=1e-5, atol=1e-9) for n, b in expected.items())
+
+
+def test_a_net_fed_by_hand_snapshots_without_its_data(small):
+    solver = small('snapshot_prefix: "h"', net=READING.replace(
+        "batch_size: 3", "batch_size: 3 new_height: 4 new_width: 5"
+    ).replace("batch_size: 5", "batch_size: 5 new_height: 4 new_width: 5"), fill=False)  # fmt: skip
+    solver.net.blobs["label"].data[...] = 1
+    solver.net.forward(start="fc")
+    solver.net.backward()
+    solver.apply_update()
+    solver.snapshot()
+    again = caffe.SGDSolver("solver.prototxt")
+    again.restore("h_iter_1.solverstate")
+    assert again.iter == 1
+
+
+def test_a_caffemodel_is_no_solverstate(small):
+    solver = small('snapshot_prefix: "w"')
+    solver.snapshot()
+    with pytest.raises(SphereFaceError, match="w_iter_0.caffemodel: weights, which have no state"):
+        solver.restore("w_iter_0.caffemodel")

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from reference.tiny_training import write_training
-from sphereface.caffe import load
+from sphereface.caffe import DataOptions, load
 from sphereface.errors import SphereFaceError
 from sphereface.solver.distributed import Place, RankGroup
 from sphereface.solver.modes import Mode, ModePasses
@@ -68,6 +68,45 @@ def test_gradients_that_overflow_in_fp16_count_as_zero():
         passes.forward_backward({"x": torch.full((2, 3), value)})
         (grad,) = passes.gradients([weight])
         assert grad.tolist() == [expected]
+
+
+def test_the_loss_scale_goes_on_after_a_resume(tmp_path):
+    """Whatever the scale was, the snapshot brings it back; a run in float32 says that it cannot."""
+    from sphereface.solver import Solver
+    from sphereface.solver.modes import ModeNets
+    from sphereface.solver.records import SolverCallback
+
+    class Messages(SolverCallback):
+        def __init__(self) -> None:
+            self.told: list[str] = []
+
+        def on_message(self, text: str) -> None:
+            self.told.append(text)
+
+    def made(mode: Mode) -> Solver:
+        nets = ModeNets(mode, RankGroup(Place()), DataOptions(0, seed=1))
+        messages = Messages()
+        solver = Solver(str(tmp_path / "solver.prototxt"), nets=nets, callbacks=[messages])
+        solver.messages = messages
+        return solver
+
+    write_training(tmp_path, "max_iter: 8")
+    first = made(Mode(amp="fp16"))
+    first.step(2)
+    state = {"loss scale of fp16": 4096.0, "iterations at that scale": 17}
+    assert first.passes.state().keys() == state.keys()
+    first.passes.restore(state)
+    files = first.snapshot()
+    second = made(Mode(amp="fp16"))
+    second.restore(files.state)
+    assert second.passes.state() == state
+    assert second.messages.told == []
+    plain = made(Mode())
+    plain.restore(files.state)
+    assert plain.messages.told == ["loss scale of fp16 4096 is dropped"]
+    plain_files = plain.snapshot()
+    second.restore(plain_files.state)
+    assert second.passes.state() == state  # nothing is known of a scale: it stays
 
 
 def test_an_unknown_precision_is_refused():

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
 from reference.tiny_training import write_training
 from sphereface.data import ImagesetOptions, convert_imageset
@@ -114,6 +115,73 @@ def test_labels_are_checked_before_the_first_step(tmp_path, capsys):
     (tmp_path / "list.txt").write_text(names.replace(" 3\n", " 2\n"))
     train(TrainOptions(str(solver), gpu="none"))
     assert "without an image: 3" in capsys.readouterr().err
+
+
+def test_a_missing_image_is_found_before_the_first_step(tmp_path, capsys):
+    solver = write_training(tmp_path, "max_iter: 10 display: 1")
+    (tmp_path / "3_9.png").unlink()
+    with pytest.raises(SphereFaceError, match=r"list.txt:40: .*3_9.png: 1 of 40 images cannot"):
+        train(TrainOptions(str(solver), gpu="none"))
+    assert "Iteration" not in capsys.readouterr().err
+    train(TrainOptions(str(solver), gpu="none", data=DataOptions(skip_bad_images=True)))
+    assert "Warning: " in (told := capsys.readouterr().err)
+    assert "3_9.png: 1 of 40 images cannot be opened" in told
+
+
+def test_unscaled_pixels_are_told(tmp_path, capsys):
+    solver = write_training(tmp_path, "max_iter: 1")
+    train(TrainOptions(str(solver), gpu="none"))
+    assert "pixels reach" not in capsys.readouterr().err
+    net = tmp_path / "net.prototxt"
+    net.write_text(net.read_text().replace("scale: 0.0078125", ""))
+    train(TrainOptions(str(solver), gpu="none"))
+    assert "Warning: " in (told := capsys.readouterr().err)
+    assert "pixels reach the net as -" in told
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize(("mode", "gpu", "told"), [
+    ("GPU", None, True), ("GPU", "none", False), ("CPU", None, False),
+])  # fmt: skip
+def test_a_gpu_that_is_not_there_is_told(tmp_path, capsys, mode, gpu, told):
+    solver = write_training(tmp_path, "max_iter: 1")
+    solver.write_text(solver.read_text().replace("solver_mode: CPU", f"solver_mode: {mode}"))
+    train(TrainOptions(str(solver), gpu=gpu))
+    line = "solver_mode: GPU, but torch finds no GPU here: training on the CPU"
+    assert (line in capsys.readouterr().err) == told
+
+
+def test_each_option_says_which_file_it_takes(tmp_path):
+    solver = write_training(tmp_path, "max_iter: 2")
+    train(TrainOptions(str(solver), gpu="none"))
+    model, state = (str(tmp_path / f"tiny_iter_2.{kind}") for kind in ("caffemodel", "solverstate"))
+    with pytest.raises(SphereFaceError) as caught:
+        train(TrainOptions(str(solver), snapshot=model, gpu="none"))
+    assert f"({state} is there); --weights takes the weights" in str(caught.value)
+    with pytest.raises(SphereFaceError, match="--snapshot takes the solverstate"):
+        train(TrainOptions(str(solver), weights=state, gpu="none"))
+    with pytest.raises(SphereFaceError, match="the file beside a solverstate"):
+        train(TrainOptions(str(solver), snapshot=f"{state}.npz", gpu="none"))
+
+
+def test_resume_goes_on_with_a_longer_list_and_a_renamed_layer(tmp_path, capsys):
+    solver = write_training(tmp_path, "max_iter: 7")
+    train(TrainOptions(str(solver), gpu="none"))
+    state = str(tmp_path / "tiny_iter_7.solverstate")
+    write_training(tmp_path, "max_iter: 9")
+    names = tmp_path / "list.txt"
+    names.write_text(names.read_text() + names.read_text().splitlines(keepends=True)[0])
+    capsys.readouterr()
+    train(TrainOptions(str(solver), gpu="none", snapshot=state))
+    told = capsys.readouterr().err
+    assert "41 samples, 40 when the state was saved; position 16 of epoch 1 is dropped" in told
+    write_training(tmp_path, "max_iter: 9")
+    net = tmp_path / "net.prototxt"
+    net.write_text(net.read_text().replace('name: "data"', 'name: "faces"'))
+    train(TrainOptions(str(solver), gpu="none", snapshot=state))
+    told = capsys.readouterr().err
+    assert 'data layer "faces" goes on where "data" was' in told
+    assert "dropped" not in told
 
 
 def test_bad_images_stop_the_run_or_are_counted(tmp_path, capsys):
