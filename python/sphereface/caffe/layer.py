@@ -49,8 +49,7 @@ class UnknownShapeError(SphereFaceError):
 
     def on_command_line(self) -> SphereFaceError:
         """Return the error as a command tells it."""
-        fix = f"{self._remedy}pass it: --input-shape {self.blob}=N,C,H,W"
-        return SphereFaceError(self.problem, where=self.where, expected=self.expected, fix=fix)
+        return self.at("", fix=f"{self._remedy}pass it: --input-shape {self.blob}=N,C,H,W")
 
 
 class Layer(nn.Module):

@@ -117,7 +117,8 @@ def open_net(
         How to read the data layers' files; or ``data(graph, phase)``, which returns a `BatchSource`
         of the program's own. Without it no data are opened, and `source` is None.
     fill : bool, optional
-        Run the fillers; by default if there are no weights.
+        Run the fillers, or with False leave zeros where `weights` give nothing; by default the
+        fillers run if there are no weights, neither `weights` nor in `prototxt` itself.
 
     Returns
     -------
@@ -136,6 +137,8 @@ def open_net(
     graph = (
         prototxt if isinstance(prototxt, NetGraph) else load_graph(prototxt, phase, level, stages)
     )
+    if weights is None and fill is None:
+        weights = own_weights(prototxt)
     source = data(graph, phase) if data is not None else None
     try:
         shapes = {**(source.shapes if source is not None else {}), **(input_shapes or {})}

@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = args.run(args)
         sys.stdout.flush()
     except SphereFaceError as error:
-        print(f"sphereface {args.command}: {error}", file=sys.stderr)
+        print(f"sphereface {args.command}: {error.on_command_line()}", file=sys.stderr)
         return _BAD_INPUT
     except BrokenPipeError:
         # The reader (head, less) has left; without this the interpreter's last flush complains.

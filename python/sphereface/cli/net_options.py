@@ -177,22 +177,18 @@ def opened_net(
         As for `sphereface.caffe.open_net`.
     """
     from sphereface.caffe import open_net
-    from sphereface.caffe.layer import UnknownShapeError
 
-    try:
-        return open_net(
-            prototxt_file(args.prototxt),
-            phase=args.phase,
-            level=args.level,
-            stages=stages(args.stage),
-            weights=weights,
-            input_shapes=input_shapes(args.input_shape),
-            data=data,
-            allow_python=args.allow_python,
-            fill=fill,
-        )
-    except UnknownShapeError as error:
-        raise error.on_command_line() from None
+    return open_net(
+        prototxt_file(args.prototxt),
+        phase=args.phase,
+        level=args.level,
+        stages=stages(args.stage),
+        weights=weights,
+        input_shapes=input_shapes(args.input_shape),
+        data=data,
+        allow_python=args.allow_python,
+        fill=fill,
+    )
 
 
 def build_net(args: argparse.Namespace) -> Net:

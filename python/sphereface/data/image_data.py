@@ -107,7 +107,7 @@ class ImageData(ImageSource):
             return []
         first = missing[0]
         count = f"{len(missing)} of {len(indices)} images cannot be opened, the first of them"
-        error = SphereFaceError(count, where=self._place(first), fix=self._root_hint(first))
+        error = SphereFaceError(count, where=self._place(first), fix=self._hint(first))
         if self.options.bad_images == "raise":
             raise error
         return [str(error)]
