@@ -32,6 +32,8 @@ COMMANDS = (
     "diff",
     "upgrade",
     "time",
+    "detect",
+    "align",
     "plot_log",
     "evaluate",
     "demo",

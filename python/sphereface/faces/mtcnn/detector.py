@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sphereface.caffe import Net
 from sphereface.errors import SphereFaceError
 from sphereface.faces.face import Face, check_image
 from sphereface.faces.mtcnn.boxes import cell_boxes, regress, squares, suppress
@@ -92,6 +95,11 @@ class Detector:
     strip_pixels : int
         Pixels of a level that are in work at a time; bounds the memory, not the result.
 
+    Attributes
+    ----------
+    digest : str
+        sha256 of the weights as numbers, whatever file they came from.
+
     Raises
     ------
     SphereFaceError
@@ -109,8 +117,10 @@ class Detector:
         settings.check()
         self.settings = settings
         self.weights = models if isinstance(models, Weights) else find_weights(models)
-        first, second, third = (build_net(name, self.weights.nets[name]) for name in NETS)
+        first, second, third = nets = [build_net(name, self.weights.nets[name]) for name in NETS]
+        self.digest = _digest(nets)
         self._device = device
+        self._warned = False
         self._first = ProposalNet(first, device, strip_pixels)
         self._second = CropNet(second, device, 512, offsets="conv5-2")
         self._third = CropNet(third, device, 256, offsets="conv6-2", landmarks="conv6-3")
@@ -126,9 +136,32 @@ class Detector:
         return self.detect([image])[0]
 
     def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[list[Face]]:
-        """Return the faces of every picture; faster than one by one where sizes are the same."""
+        """Return the faces of every picture; faster than one by one where sizes are the same.
+
+        When a GPU's memory runs out, smaller pieces are tried, from then on.
+        """
         for image in images:
             check_image(image)
+        while True:
+            try:
+                return self._detect(images)
+            except torch.cuda.OutOfMemoryError:
+                if not self._halve():
+                    raise
+
+    def _halve(self) -> bool:
+        nets = self._first, self._second, self._third
+        if not any([net.halve() for net in nets]):
+            return False
+        torch.cuda.empty_cache()
+        if not self._warned:
+            warnings.warn(
+                "the GPU's memory ran out; detection goes on in smaller pieces", stacklevel=3
+            )
+        self._warned = True
+        return True
+
+    def _detect(self, images: Sequence[NDArray[np.uint8]]) -> list[list[Face]]:
         owners, boxes = self._propose(images)
         owners, boxes = self._refine(images, owners, boxes)
         return self._decide(images, owners, boxes)
@@ -189,6 +222,14 @@ class Detector:
         ]
         ends = np.cumsum([len(mine) for mine in picked])
         return [faces[end - len(mine) : end] for mine, end in zip(picked, ends, strict=True)]
+
+
+def _digest(nets: Sequence[Net]) -> str:
+    numbers = sha256()
+    for net in nets:
+        for blob in net.learnable_blobs():
+            numbers.update(blob.tensor.detach().numpy().tobytes())
+    return numbers.hexdigest()
 
 
 def _proposals(scales: list[tuple[Boxes, NDArray[np.float64], Boxes]]) -> Boxes:

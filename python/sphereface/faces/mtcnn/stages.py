@@ -23,6 +23,7 @@ from sphereface.resources import prototxt_path
 
 __all__ = ["Cells", "CropNet", "CropScores", "ProposalNet", "build_net"]
 
+_FEW_PIXELS = 1 << 14
 _FACE = 1  # the second class of the softmax
 _SEEN, _STRIDE = 12, 2  # what a cell of P-Net sees, and how far apart cells are, in pixels
 
@@ -67,8 +68,7 @@ class ProposalNet:
         det1.
     device : str
     strip_pixels : int
-        Pixels of a level that are in work at a time, about 100 bytes each. Less is tried when a
-        GPU's memory runs out.
+        Pixels of a level that are in work at a time, about 100 bytes each.
     """
 
     def __init__(self, net: Net, device: str, strip_pixels: int) -> None:
@@ -97,6 +97,11 @@ class ProposalNet:
                 moves = offset[:, x, y].T.astype(float)
                 cells.append(Cells(x + start // _STRIDE, y, score[x, y].astype(float), moves))
         return [_joined(cells) for cells in found]
+
+    def halve(self) -> bool:
+        """Take half as many pixels at a time; False if they are few already."""
+        self._strip_pixels //= 2
+        return self._strip_pixels >= _FEW_PIXELS
 
     def _pieces(self, count: int, height: int, width: int) -> Iterator[tuple[slice, int, int]]:
         together = max(self._strip_pixels // (height * width), 1)
@@ -174,6 +179,11 @@ class CropNet:
         return CropScores(
             *(np.concatenate(values).astype(np.float64) for values in zip(*parts, strict=True))
         )
+
+    def halve(self) -> bool:
+        """Take half as many crops at a time; False if it is one already."""
+        self._chunk = max(self._chunk // 2, 1)
+        return self._chunk > 1
 
     def _run(self, pixels: Tensor) -> tuple[Any, ...]:
         blobs = self._predictor({"data": pixels})
