@@ -1,8 +1,8 @@
 """A file of faces to a folder of aligned crops.
 
-Source: face_align_demo.m of SphereFace, which keeps the folders' structure and writes JPEG of quality
-75. What differs: PNG on request; beside the crops, ``aligned.jsonl`` tells what became of every
-picture and ``aligned.jsonl.meta.json`` how they were made, so that no crop is aligned a second time.
+Source: face_align_demo.m of SphereFace, which keeps the folders' structure and writes JPEG of
+quality 75. What differs: PNG on request; beside the crops, ``aligned.jsonl`` tells what became of
+every picture and ``aligned.jsonl.meta.json`` how they were made, so that no crop is aligned twice.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from sphereface.faces.selection import select
 from sphereface.faces.templates import Template, find_template
 from sphereface.images import MAX_PIXELS, ImageError, read_image, write_image
 
-__all__ = ["AlignmentSummary", "Crops", "align_folder", "crop_names"]
+__all__ = ["SPHEREFACE_CROPS", "AlignmentSummary", "Crops", "align_folder", "crop_names"]
 
 _BATCH = 32
 _SCHEMA = 1
@@ -63,6 +63,9 @@ class Crops(NamedTuple):
     select: str = "central"
     format: str = "jpg"
     quality: int = 75
+
+
+SPHEREFACE_CROPS = Crops()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,7 @@ class _Source(NamedTuple):
 def align_folder(
     faces: str | os.PathLike[str],
     output: str | os.PathLike[str],
-    crops: Crops = Crops(),
+    crops: Crops = SPHEREFACE_CROPS,
     *,
     root: str | os.PathLike[str] = "",
     workers: int = 1,

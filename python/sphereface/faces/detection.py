@@ -66,8 +66,8 @@ def detect_folder(
     output: str | os.PathLike[str],
     *,
     detector: str = "mtcnn",
-    options: DetectorOptions = DetectorOptions(),
-    reading: Reading = Reading(),
+    options: DetectorOptions | None = None,
+    reading: Reading | None = None,
     root: str = "",
     workers: int = 1,
     overwrite: bool = False,
@@ -82,8 +82,8 @@ def detect_folder(
         The file of faces, see `sphereface.faces.records`. A run that was stopped is continued.
     detector : str
         One of `DETECTORS`.
-    options : DetectorOptions
-    reading : Reading
+    options : DetectorOptions, optional
+    reading : Reading, optional
     root : str
         Folder that the names of a list are relative to.
     workers : int
@@ -98,6 +98,7 @@ def detect_folder(
     """
     if workers < 1:
         raise SphereFaceError(f"{workers} workers", expected="at least 1")
+    options, reading = options or DetectorOptions(), reading or Reading()
     files = list_images([source], root)
     base = _root(Path(source), root, [file.path for file in files])
     names = [os.path.relpath(file.path, base) for file in files]
@@ -114,7 +115,7 @@ def detect_folder(
     }
     journal = Journal(output, meta, names, _BATCH, counted="faces", overwrite=overwrite)
     items = list(zip(names, (file.path for file in files), strict=True))
-    identity = {"detector": detector, "settings": meta["settings_hash"]}
+    identity = {"detector": detector, "settings": _hash(settings)}
     if workers == 1:
         make = partial(_Worker, opened, reading, identity)
     else:
@@ -150,9 +151,7 @@ def _open_worker(
 class _Worker:
     """Reads a batch and finds its faces; nothing that a picture does ends the run."""
 
-    def __init__(
-        self, detector: OpenDetector, reading: Reading, identity: dict[str, str]
-    ) -> None:
+    def __init__(self, detector: OpenDetector, reading: Reading, identity: dict[str, str]) -> None:
         self._detector, self._reading, self._identity = detector, reading, identity
 
     def __call__(self, batch: Sequence[tuple[str, str]]) -> list[Record]:
@@ -166,7 +165,7 @@ class _Worker:
             if sum(image.size for _, image in waiting) > _VALUES_TOGETHER:
                 self._finish(waiting)
         self._finish(waiting)
-        return [{**record, **self._identity} for record in records]
+        return [_line(record, self._identity) for record in records]
 
     def _finish(self, waiting: list[tuple[Record, NDArray[np.uint8]]]) -> None:
         found = self._detect([image for _, image in waiting])
@@ -195,7 +194,7 @@ class _Worker:
     def _detect(self, images: list[Any]) -> list[list[Face] | Exception]:
         try:
             return list(self._detector.detect(images))
-        except Exception as error:  # noqa: BLE001 - one picture's trouble is not the folder's
+        except Exception as error:
             if len(images) == 1:
                 return [error]
             return [found for image in images for found in self._detect([image])]
@@ -207,3 +206,10 @@ def _outcome(faces: list[Face] | Exception) -> Record:
     if not faces:
         return {"status": "no_face", "reason": "no face found"}
     return {"faces": [face_record(face) for face in faces]}
+
+
+def _line(record: Record, identity: dict[str, str]) -> Record:
+    """Put the fields in order: what a reader looks for first, the long list of faces last."""
+    fields = ("file", "status", "reason", "width", "height", "orientation")
+    ordered = {field: record[field] for field in fields if field in record}
+    return {**ordered, **identity, "faces": record["faces"]}

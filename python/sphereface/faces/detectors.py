@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,7 +60,7 @@ class OpenDetector:
     smallest: float
 
 
-def open_detector(name: str, options: DetectorOptions = DetectorOptions()) -> OpenDetector:
+def open_detector(name: str, options: DetectorOptions | None = None) -> OpenDetector:
     """Return the detector of a name of `DETECTORS`.
 
     Raises
@@ -75,7 +74,7 @@ def open_detector(name: str, options: DetectorOptions = DetectorOptions()) -> Op
             expected=f"one of {', '.join(DETECTORS)}",
             fix=nearest(name, DETECTORS),
         )
-    return DETECTORS[name](options)
+    return DETECTORS[name](options or DetectorOptions())
 
 
 def _mtcnn(options: DetectorOptions) -> OpenDetector:

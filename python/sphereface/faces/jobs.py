@@ -1,8 +1,9 @@
 """Long runs over many pictures: in batches, by several processes, and to be continued.
 
-A run writes one line of JSON a picture to ``OUTPUT.part``, a batch at a time and in the order of the
-pictures, and renames it at the end. After a kill the same command cuts a torn line off, goes back
-to the last whole batch and continues, so that the result is that of one run, to the last digit.
+A run writes one line of JSON a picture to ``OUTPUT.part``, a batch at a time and in the order of
+the pictures, and renames it at the end. After a kill the same command cuts a torn line off, goes
+back to the last whole batch and continues, so that the result is that of one run, to the last
+digit.
 """
 
 from __future__ import annotations
@@ -107,14 +108,13 @@ class Journal:
 
     def finish(self) -> None:
         """Give the file its name."""
-        self.close(synchronise=True)
+        os.fsync(self._stream.fileno())
+        self.close()
         meta_path(self._part).replace(meta_path(self.path))
         self._part.replace(self.path)
 
-    def close(self, *, synchronise: bool = False) -> None:
+    def close(self) -> None:
         """Leave the run as it is, to be continued."""
-        if synchronise:
-            os.fsync(self._stream.fileno())
         self._stream.close()
 
     def _begin(self, meta: Mapping[str, Any], overwrite: bool) -> None:
@@ -245,6 +245,7 @@ def run_job(
             for records in results or map(make_worker(), left):
                 journal.append(records)
                 progress.update(len(records), f"{journal.things} {journal.counted}")
+        journal.finish()
     except BrokenProcessPool:
         raise SphereFaceError(
             f"a process died after {journal.done:,} of {len(items):,} pictures",
@@ -252,7 +253,6 @@ def run_job(
         ) from None
     finally:
         journal.close()
-    journal.finish()
 
 
 def _in_processes(
@@ -279,7 +279,7 @@ _worker: Worker | None = None
 
 
 def _begin(make_worker: Callable[[], Worker], threads: int) -> None:
-    global _worker  # noqa: PLW0603 - a process of the pool has no other place for it
+    global _worker
     threading.Thread(target=_follow_parent, daemon=True).start()
     torch.set_num_threads(threads)
     _worker = make_worker()
@@ -304,9 +304,10 @@ def write_failures(path: Path, stage: str, records: Iterator[Record]) -> int:
     Columns: path, stage, status, reason.
     """
     count = 0
-    with atomic_path(path) as temporary, temporary.open(
-        "w", encoding="utf-8", errors="surrogateescape", newline=""
-    ) as stream:
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
+    ):
         writer = csv.writer(stream)
         writer.writerow(["path", "stage", "status", "reason"])
         for record in records:

@@ -1,9 +1,9 @@
 """The file of faces: a line of JSON a picture, coordinates 1-based as the original's.
 
 ``{"file": "Ann/Ann_0001.jpg", "status": "ok", "width": 250, "height": 250, "orientation": 1,
-"faces": [{"box": [x1, y1, x2, y2], "score": 0.999, "landmarks": [[x, y], ...]}]}``; a status other
-than ``ok`` has a ``reason`` and no faces. Beside it, ``FILE.meta.json`` tells where the pictures are
-and how the faces were found. The original's dataList.mat is read too.
+"faces": [{"box": [x1, y1, x2, y2], "score": 0.999, "landmarks": [[x, y], ...]}]}``; a status
+other than ``ok`` has a ``reason`` and no faces. Beside it, ``FILE.meta.json`` tells where the
+pictures are and how the faces were found. The original's dataList.mat is read too.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -107,10 +107,10 @@ def iterate_records(path: Path) -> Iterator[Record]:
 def _read_mat(path: Path) -> list[Record]:
     try:
         found = require("scipy.io", "faces").loadmat(path, squeeze_me=False)
-    except (ValueError, TypeError, NotImplementedError, OSError) as error:
-        raise SphereFaceError(
-            f"no MAT file of version 5 ({error})", where=str(path)
-        ) from None
+    except OSError:
+        raise
+    except Exception as error:  # what scipy raises on a damaged file is not documented
+        raise SphereFaceError(f"no MAT file of version 5 ({error})", where=str(path)) from None
     lists = [value for value in found.values() if getattr(value, "dtype", np.dtype(int)).names]
     entries = next((v.ravel() for v in lists if {"file", "facial5point"} <= {*v.dtype.names}), None)
     if entries is None:
@@ -119,7 +119,14 @@ def _read_mat(path: Path) -> list[Record]:
             where=str(path),
             expected="a struct array with the fields file, dataset and facial5point",
         )
-    return [_mat_record(entry, f"{path}: entry {n}") for n, entry in enumerate(entries, 1)]
+    records = [_mat_record(entry, f"{path}: entry {n}") for n, entry in enumerate(entries, 1)]
+    # The original keeps paths of its own machine: what comes before identity/name is dropped.
+    folders = {str(PurePosixPath(record["file"]).parent.parent) for record in records}
+    absolute = {folder.startswith("/") for folder in folders}
+    if len(absolute) == 1 and (common := os.path.commonpath(folders)):
+        for record in records:
+            record["file"] = str(PurePosixPath(record["file"]).relative_to(common))
+    return records
 
 
 def _mat_record(entry: Any, where: str) -> Record:

