@@ -9,8 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from sphereface.errors import SphereFaceError
-from sphereface.files import atomic_path, check_output, open_regular, read_bytes, read_text
+from sphereface.errors import ExistsError, SphereFaceError
+from sphereface.files import (
+    atomic_folder,
+    atomic_path,
+    check_output,
+    open_regular,
+    read_bytes,
+    read_text,
+)
 
 
 def test_a_file_is_read_whole_up_to_the_limit(tmp_path):
@@ -132,3 +139,24 @@ def test_a_failure_leaves_what_was_there(tmp_path):
         temporary.write_text("new")
     assert path.stat().st_mode & 0o777 == 0o640
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "made"
+    with atomic_folder(target) as folder:
+        (folder / "a").write_text("first")
+    with pytest.raises(RuntimeError), atomic_folder(target) as folder:  # noqa: PT012
+        (folder / "a").write_text("half")
+        raise RuntimeError
+    assert (target / "a").read_text() == "first"
+    with atomic_folder(target) as folder:
+        (folder / "b").write_text("second")
+    assert [path.name for path in target.iterdir()] == ["b"]
+    assert list(tmp_path.iterdir()) == [target]
+    with pytest.raises(ExistsError):
+        check_output(target, holds=("b",))
+    check_output(target, holds=("b", "c"), overwrite=True)
+    with pytest.raises(SphereFaceError, match="a folder that holds b; expected only a"):
+        check_output(target, holds=("a",), overwrite=True)
+    with pytest.raises(SphereFaceError, match="a file; expected a folder to write"):
+        check_output(target / "b", holds=("a",), overwrite=True)

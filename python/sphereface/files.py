@@ -9,19 +9,27 @@ and a file appears whole or not at all.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from sphereface.errors import ExistsError, SphereFaceError
 
-__all__ = ["atomic_path", "check_output", "open_regular", "read_bytes", "read_text"]
+__all__ = [
+    "atomic_folder",
+    "atomic_path",
+    "check_output",
+    "open_regular",
+    "read_bytes",
+    "read_text",
+]
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -102,6 +110,7 @@ def check_output(
     *,
     overwrite: bool = False,
     inputs: Iterable[str | os.PathLike[str]] = (),
+    holds: Collection[str] = (),
 ) -> None:
     """Raise unless `path` may be written; for asking before a long run.
 
@@ -114,14 +123,17 @@ def check_output(
         Whether what is there may be replaced (``--overwrite``).
     inputs : iterable of path-like
         What the run reads, which is never replaced.
+    holds : collection of str
+        Names of the files in it, where the output is a folder; one with others is never replaced.
 
     Raises
     ------
     SphereFaceError
-        It exists, is an input, is a folder, or lies in a folder that does not exist.
+        It exists (`ExistsError`), is an input, is a folder in place of a file or the other way
+        round, or lies in a folder that does not exist.
     """
     target, where = Path(path), os.fspath(path)
-    if _is_stream(target):
+    if not holds and _is_stream(target):
         return
     if not target.exists():
         # A broken link is written through, into a folder that must exist too.
@@ -135,8 +147,13 @@ def check_output(
                 raise SphereFaceError(
                     "the output is an input", where=where, fix="write to another file"
                 )
-    if target.is_dir():
-        raise SphereFaceError("a folder", where=where, expected="a file to write")
+    if target.is_dir() != bool(holds):
+        found, expected = ("a file", "a folder") if holds else ("a folder", "a file")
+        raise SphereFaceError(found, where=where, expected=f"{expected} to write")
+    if holds and (others := sorted({entry.name for entry in target.iterdir()} - set(holds))):
+        raise SphereFaceError(
+            f"a folder that holds {others[0]}", where=where, expected=f"only {', '.join(holds)}"
+        )
     if not overwrite:
         raise ExistsError(where)
 
@@ -176,6 +193,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     stream = _is_stream(target)
     if target.is_symlink() and not stream:
         target = target.resolve()
+    if not stream and not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "no such folder", os.fspath(target.parent))
     handle, name = tempfile.mkstemp(
         dir=None if stream else target.parent, prefix=f".{target.stem}.", suffix=target.suffix
     )
@@ -197,6 +216,31 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; it takes that name when the block succeeds.
+
+    What was there goes once the new one is whole; ask `check_output` before whether it may. When
+    the block raises, the temporary folder is removed and `path` is untouched.
+    """
+    target = Path(path).resolve()
+    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    old = temporary.with_name(temporary.name + ".old")
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        if target.exists():
+            target.rename(old)
+        temporary.rename(target)
+    except BaseException:
+        if old.exists() and not target.exists():
+            old.rename(target)
+        raise
+    finally:
+        for left in (temporary, old):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _umask() -> int:

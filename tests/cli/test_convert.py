@@ -69,7 +69,7 @@ def test_sphere20a_with_its_classifier(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["net.xyz"], 'net.xyz: the suffix ".xyz" tells no format'),
-        (["there.pt"], "there.pt: the file exists; pass --overwrite"),
+        (["there.pt"], "there.pt: exists already; give another name, or --overwrite"),
         (["net.onnx", "--free-image-size"], 'layer "fc5" (InnerProduct)'),
         (["net.pth", "--to", "clcarwin"], 'no "conv1_2.weight"'),
     ],

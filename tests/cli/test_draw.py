@@ -29,4 +29,4 @@ def test_errors(tmp_path, capsys):
     assert main(["draw", "det1", str(tmp_path / "net.gif")]) == 2
     assert "expected .svg, .png" in capsys.readouterr().err
     assert main(["draw", "det1", str(tmp_path / "nowhere" / "net.svg")]) == 2
-    assert "No such file" in capsys.readouterr().err
+    assert "no folder" in capsys.readouterr().err

@@ -11,9 +11,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 from sphereface.cli import main as cli
-from sphereface.errors import SphereFaceError
+from sphereface.errors import ExistsError, SphereFaceError
 
 
 def program(*arguments: str, code: str = "") -> subprocess.CompletedProcess[str]:
@@ -88,6 +89,19 @@ def test_exit_code_and_arguments_reach_the_command(command: ModuleType) -> None:
     [
         (SphereFaceError("bad", where="net:1:2", fix="mend it"), 2, "net:1:2: bad; mend it"),
         (FileNotFoundError(2, "No such file", "a.txt"), 2, "a.txt: No such file"),
+        (OSError(28, "No space left on device"), 2, "No space left on device"),
+        (
+            ExistsError("a"),
+            2,
+            "a: exists already; give another name, or --overwrite to replace it",
+        ),
+        (MemoryError(), 2, "out of memory: too little memory; a smaller batch or image needs less"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB. (GPU 0; 8 GiB)"),
+            2,
+            "out of memory: CUDA out of memory. Tried to allocate 2 GiB; a smaller batch or image"
+            " needs less",
+        ),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
@@ -105,11 +119,30 @@ def test_errors_are_one_line(
     assert output.err == f"sphereface probe: {message}\n"
 
 
-@pytest.mark.parametrize("error", [OSError("no file involved"), RuntimeError("a bug")])
-def test_other_errors_keep_their_traceback(command: ModuleType, error: Exception) -> None:
+def test_what_the_cpu_cannot_allocate_is_told(
+    command: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command.run = lambda args: torch.empty(2**58)
+    assert cli.main(["probe"]) == 2
+    assert "sphereface probe: out of memory: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [OSError("odd"), RuntimeError("odd\nin detail"), KeyError("odd")])
+def test_the_last_line_of_defence(
+    command: ModuleType, capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
     command.run = failing(error)
-    with pytest.raises(type(error), match=str(error)):
-        cli.main(["probe"])
+    assert cli.main(["probe"]) == 70
+    told = capsys.readouterr().err
+    assert re.fullmatch(
+        rf"sphereface probe: this is a bug: {type(error).__name__}: '?odd'? "
+        r"\(test_main.py, line \d+\); --traceback shows more to report\n",
+        told,
+    )
+    assert cli.main(["probe", "--traceback"]) == 70
+    more = capsys.readouterr().err
+    assert more.startswith("Traceback (most recent call last):")
+    assert more.endswith(told)
 
 
 def test_a_reader_that_leaves_is_no_error() -> None:

@@ -23,7 +23,7 @@ def test_written_once(tmp_path, capsys):
     assert capsys.readouterr().out == f"wrote {path}: {text.count(chr(10))} lines\n"
     path.write_text("mine")
     assert main(arguments) == 2
-    assert "the file exists; pass --overwrite" in capsys.readouterr().err
+    assert "exists already; give another name, or --overwrite" in capsys.readouterr().err
     assert Path(path).read_text() == "mine"
     assert main([*arguments, "--overwrite"]) == 0
     assert path.read_text() == text

@@ -95,7 +95,7 @@ def test_transposed_images_of_their_own_size(picture, mtcnn, capsys):
         (["a.npy", "b.npy"], "a.npy: more inputs; expected an array alone"),
         (["a.npy", "--mirror"], "a.npy: options for images together with an array"),
         (["x.png", "--output", "x.csv"], "x.csv: an output for 1 blobs; expected .npy"),
-        (["x.png", "--output", "nowhere/x.npy"], "nowhere/x.npy: the folder does not exist"),
+        (["x.png", "--output", "nowhere/x.npy"], "nowhere/x.npy: no folder "),
         (["x.png", "--batch", "0"], "--batch: 0; expected at least 1"),
         (["x.png", "--size", "12"], '--size: "12"; expected HxW'),
         (["x.png", "--device", "tpu7"], 'device "tpu7"; expected cpu'),

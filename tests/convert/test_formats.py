@@ -51,7 +51,9 @@ def test_a_file_that_exists_is_kept(tmp_path):
     path = tmp_path / "net.pt"
     path.write_text("mine")
     net = load(DEPLOY)
-    with pytest.raises(SphereFaceError, match=r"net\.pt: the file exists; pass --overwrite"):
+    with pytest.raises(
+        SphereFaceError, match=r"net\.pt: exists already; give another name, or pass overwrite=True"
+    ):
         save_net(net, path)
     assert path.read_text() == "mine"
     save_net(net, path, overwrite=True)

@@ -5,7 +5,7 @@ import pytest
 
 from reference.datum_wire import decode_datum
 from sphereface.data import ImagesetOptions, convert_imageset, imageset, open_source
-from sphereface.errors import SphereFaceError
+from sphereface.errors import ExistsError, SphereFaceError
 
 
 def records(path):
@@ -143,9 +143,9 @@ def test_bad_options(options, message):
 
 
 def test_bad_targets_and_names(faces, tmp_path):
-    with pytest.raises(SphereFaceError, match="faces: exists already"):
+    with pytest.raises(SphereFaceError, match="faces: a folder that holds 0.png"):
         convert_imageset("", faces.list, faces.folder)
-    with pytest.raises(SphereFaceError, match="its folder does not exist"):
+    with pytest.raises(SphereFaceError, match="no folder "):
         convert_imageset("", faces.list, tmp_path / "no" / "where")
     (faces.folder / "bare").write_bytes((faces.folder / "0.png").read_bytes())
     faces.list.write_text("bare 0\n")
@@ -168,3 +168,18 @@ def test_an_interruption_leaves_nothing(faces, monkeypatch):
             f"{faces.folder}/", faces.list, faces.list.parent / "out", on_image=interrupt
         )
     assert sorted(path.name for path in faces.list.parent.iterdir()) == ["faces", "list.txt"]
+
+
+def test_an_lmdb_is_replaced_only_on_request_and_only_if_it_is_one(faces, tmp_path):
+    target = tmp_path / "made"
+    convert_imageset(f"{faces.folder}/", faces.list, target)
+    first = (target / "data.mdb").stat().st_ino
+    with pytest.raises(ExistsError, match="made: exists already"):
+        convert_imageset(f"{faces.folder}/", faces.list, target)
+    assert (target / "data.mdb").stat().st_ino == first
+    convert_imageset(f"{faces.folder}/", faces.list, target, overwrite=True)
+    assert (target / "data.mdb").stat().st_ino != first
+    (target / "mine.txt").touch()
+    with pytest.raises(SphereFaceError, match="made: a folder that holds mine.txt"):
+        convert_imageset(f"{faces.folder}/", faces.list, target, overwrite=True)
+    assert [path.name for path in tmp_path.glob(".made*")] == []

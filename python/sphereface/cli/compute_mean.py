@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from sphereface.cli.image_options import add_exif_option
+from sphereface.cli.output_options import add_output_options, output_path
 
 __all__ = ["add_parser", "run"]
 
@@ -18,7 +19,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         " mean of each channel, for mean_value: what compute_image_mean of Caffe does.",
     )
     parser.add_argument("input", help="an LMDB, or a list with a name and a label a line")
-    parser.add_argument("output", nargs="?", help="the binaryproto to write")
+    add_output_options(parser, "the binaryproto to write", position="output")
     parser.add_argument("--root", default="", help="of a list: goes before each name as it is")
     parser.add_argument("--gray", action="store_true", help="of a list: one channel")
     for side in ("height", "width"):
@@ -39,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
     from sphereface.progress import Progress
     from sphereface.weights import write_binaryproto
 
+    output = output_path(args, args.input)
     with Progress(0, "compute-mean") as progress:
 
         def count(total: int) -> None:
@@ -54,8 +56,8 @@ def run(args: argparse.Namespace) -> int:
             exif=args.exif == "apply",
             on_image=count,
         )
-    if args.output:
-        write_binaryproto(args.output, mean)
+    if output:
+        write_binaryproto(output, mean)
     for channel, value in enumerate(mean[0].mean(axis=(1, 2), dtype="float64")):
         print(f"mean_value channel [{channel}]: {value:g}")
     return 0

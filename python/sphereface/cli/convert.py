@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from sphereface.cli.net_options import add_net_options, opened_net, prototxt_file
+from sphereface.cli.output_options import add_output_options, required_output
 
 __all__ = ["add_parser", "run"]
 
@@ -26,7 +26,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     )
     add_net_options(parser)
     parser.add_argument("source", help="the weights")
-    parser.add_argument("target", type=Path, help="the file to write")
+    add_output_options(parser, "the TARGET to write", position="target")
     parser.add_argument(
         "--from",
         dest="source_format",
@@ -42,7 +42,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         action="store_true",
         help="let ONNX and TorchExport take images of any size, not only of any number",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace TARGET if it exists")
     return parser
 
 
@@ -51,13 +50,14 @@ def run(args: argparse.Namespace) -> int:
     from sphereface.convert.formats import check_target, load_weights, save_net
     from sphereface.weights import definition_text
 
-    check_target(args.target, args.target_format, overwrite=args.overwrite)
+    target = required_output(args, args.prototxt, args.source)
+    check_target(target, args.target_format, overwrite=args.overwrite)
     path = prototxt_file(args.prototxt)
     net = opened_net(args, fill=False).net
     left = load_weights(net, args.source, args.source_format)
     save_net(
         net,
-        args.target,
+        target,
         args.target_format,
         prototxt=definition_text(path),
         images=args.free_image_size,
@@ -65,5 +65,5 @@ def run(args: argparse.Namespace) -> int:
     )
     for line in left:
         print(f"left out  {line}")
-    print(f"wrote {args.target}: {args.target.stat().st_size:,} bytes")
+    print(f"wrote {target}: {target.stat().st_size:,} bytes")
     return 0

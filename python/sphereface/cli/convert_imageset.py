@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from sphereface.cli.image_options import add_exif_option
+from sphereface.cli.output_options import add_output_options, required_output
 
 __all__ = ["add_parser", "run"]
 
@@ -20,7 +21,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     )
     parser.add_argument("root", help="folder of the images; goes before each name as it is")
     parser.add_argument("list", help="a name and a label a line")
-    parser.add_argument("output", help="the LMDB to make")
+    add_output_options(parser, "the LMDB to make", position="output")
     parser.add_argument("--gray", action="store_true", help="one channel")
     parser.add_argument("--shuffle", action="store_true", help="in random order")
     parser.add_argument("--seed", type=int, default=0, help="of the order (default: %(default)s)")
@@ -51,7 +52,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 
 def run(args: argparse.Namespace) -> int:
     """Write the LMDB and print how many records it has."""
-    from sphereface.data import ImagesetOptions, convert_imageset
+    from sphereface.data import LMDB_FILES, ImagesetOptions, convert_imageset
     from sphereface.progress import Progress
 
     options = ImagesetOptions(
@@ -66,15 +67,18 @@ def run(args: argparse.Namespace) -> int:
         bad_images="skip" if args.skip_bad else "raise",
         exif=args.exif == "apply",
     )
+    output = required_output(args, args.list, holds=LMDB_FILES)
     with Progress(0, "convert-imageset") as progress:
 
         def count(total: int) -> None:
             progress.total = total
             progress.update()
 
-        report = convert_imageset(args.root, args.list, args.output, options, on_image=count)
+        report = convert_imageset(
+            args.root, args.list, output, options, overwrite=args.overwrite, on_image=count
+        )
     for line in report.skipped:
         print(f"skipped: {line}", file=sys.stderr)
     skipped = f", {len(report.skipped)} skipped" if report.skipped else ""
-    print(f"{args.output}: {report.written} images{skipped}")
+    print(f"{output}: {report.written} images{skipped}")
     return 0

@@ -18,6 +18,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         " weights) and m=4 (A-Softmax), and draws 2-D embeddings of both.",
     )
     parser.add_argument(
+        "--output",
         "--out",
         type=Path,
         default=Path("out/digits_embeddings.png"),
@@ -37,5 +38,5 @@ def run(args: argparse.Namespace) -> int:
     """Run the demo and print its table."""
     from sphereface.demo.digits import run_digits
 
-    run_digits(args.out, args.seeds)
+    run_digits(args.output, args.seeds)
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from sphereface.cli.net_options import add_net_options, net_or_outline
+from sphereface.cli.output_options import add_output_options, required_output
 
 __all__ = ["add_parser", "run"]
 
@@ -18,7 +19,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         " work in place are stripes of the box whose blob they change.",
     )
     add_net_options(parser)
-    parser.add_argument("picture", help="file to write: .svg, .png, .pdf, .html or .dot")
+    add_output_options(parser, "PICTURE: .svg, .png, .pdf, .html or .dot", position="picture")
     parser.add_argument(
         "--fold", action="store_true", help="draw blocks that repeat once, with their number"
     )
@@ -29,6 +30,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the picture."""
     from sphereface.inspection import draw
 
-    draw(net_or_outline(args), args.picture, folded=args.fold)
-    print(args.picture)
+    picture = required_output(args, args.prototxt)
+    draw(net_or_outline(args), picture, folded=args.fold)
+    print(picture)
     return 0

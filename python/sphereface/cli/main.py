@@ -11,7 +11,9 @@ import argparse
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 import sphereface
 from sphereface.errors import SphereFaceError
@@ -56,7 +58,11 @@ _CAFFE_FLAGS = frozenset(
     ]
 )
 
-_BAD_INPUT, _INTERRUPTED, _BROKEN_PIPE = 2, 130, 141  # the last two as a shell reports the signals
+# A bug as BSD's sysexits.h has it; the last two as a shell reports the signals.
+_BAD_INPUT, _BUG, _INTERRUPTED, _BROKEN_PIPE = 2, 70, 130, 141
+
+# What torch's allocator for the CPU says; a GPU's has an exception of its own.
+_CPU_OUT_OF_MEMORY = "DefaultCPUAllocator"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,29 +76,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0; 2 after bad input or an unusable file, told in one line on stderr; 130 after Ctrl-C.
+        0; 2 after bad input, an unusable file or with too little memory, told in one line on
+        stderr; 70 after a bug of this program; 130 after Ctrl-C.
     """
     given = sys.argv[1:] if arguments is None else arguments
     args = _parser().parse_args([_with_two_dashes(argument) for argument in given])
     try:
         code: int = args.run(args)
         sys.stdout.flush()
-    except SphereFaceError as error:
-        print(f"sphereface {args.command}: {error.on_command_line()}", file=sys.stderr)
-        return _BAD_INPUT
     except BrokenPipeError:
         # The reader (head, less) has left; without this the interpreter's last flush complains.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
-    except OSError as error:
-        if error.filename is None:
-            raise
-        print(f"sphereface {args.command}: {error.filename}: {error.strerror}", file=sys.stderr)
-        return _BAD_INPUT
     except KeyboardInterrupt:
         print(f"sphereface {args.command}: interrupted", file=sys.stderr)
         return _INTERRUPTED
+    except Exception as error:
+        if args.traceback:
+            traceback.print_exc()
+        text, code = _told(error)
+        print(f"sphereface {args.command}: {text}", file=sys.stderr)
     return code
+
+
+def _told(error: Exception) -> tuple[str, int]:
+    """Return the line and the exit code for an error."""
+    if isinstance(error, SphereFaceError):
+        return str(error.on_command_line()), _BAD_INPUT
+    if _is_out_of_memory(error):
+        what = str(error).split("\n")[0].split("(")[0].strip().rstrip(".") or "too little memory"
+        return f"out of memory: {what}; a smaller batch or image needs less", _BAD_INPUT
+    if isinstance(error, OSError) and error.strerror:
+        name = "" if error.filename is None else f"{error.filename}: "
+        return f"{name}{error.strerror}", _BAD_INPUT
+    what = ": ".join(filter(None, (type(error).__name__, str(error).split("\n")[0])))
+    *_, frame = traceback.extract_tb(error.__traceback__)
+    where = f"{Path(frame.filename).name}, line {frame.lineno}"
+    return f"this is a bug: {what} ({where}); --traceback shows more to report", _BUG
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError):
+        return True
+    torch = sys.modules.get("torch")  # not imported for the sake of an error
+    if torch is None or not isinstance(error, RuntimeError):
+        return False
+    return isinstance(error, torch.OutOfMemoryError) or _CPU_OUT_OF_MEMORY in str(error)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -106,7 +135,11 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
         command = importlib.import_module(f"sphereface.cli.{name}")
-        command.add_parser(subparsers).set_defaults(run=command.run)
+        added = command.add_parser(subparsers)
+        added.set_defaults(run=command.run)
+        added.add_argument(
+            "--traceback", action="store_true", help="with an error, show where it arose"
+        )
     return parser
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+
+from sphereface.cli.output_options import add_output_options, required_output
 
 __all__ = ["add_parser", "run"]
 
@@ -17,13 +18,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         " and the tables of sphereface train. Several logs are drawn over each other.",
     )
     parser.add_argument("logs", nargs="+", metavar="LOG", help="log, .csv or .jsonl of training")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("training.png"),
-        metavar="PICTURE",
-        help="the .png or .svg to write (default: %(default)s)",
-    )
+    add_output_options(parser, "the .png or .svg to write", default="training.png", alias="--out")
     return parser
 
 
@@ -32,13 +27,14 @@ def run(args: argparse.Namespace) -> int:
     from sphereface.solver.plot_log import check_picture, log_figure, save_figure
     from sphereface.solver.read_log import read_log
 
-    check_picture(args.out)
+    picture = required_output(args, *args.logs)
+    check_picture(picture)
     logs = [read_log(path) for path in args.logs]
-    save_figure(log_figure(logs), args.out)
+    save_figure(log_figure(logs), picture)
     for log in logs:
         last = {name: curve[-1] for name, curve in log.train.items()}
         ends = ", ".join(f"{name} {value:g}" for name, (_, value) in last.items())
         iteration = max((iteration for iteration, _ in last.values()), default=0)
         print(f"{log.source}: iteration {iteration}, {ends or 'tests only'}")
-    print(args.out)
+    print(picture)
     return 0

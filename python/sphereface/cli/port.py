@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from sphereface.cli.net_options import add_net_options, build_net, prototxt_file
+from sphereface.cli.output_options import add_output_options, output_path
 
 __all__ = ["add_parser", "run"]
 
@@ -15,30 +15,27 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "port",
         help="a net as readable PyTorch source that stands alone",
-        description="Prints, or writes to --out, a Python file that defines the net with torch"
+        description="Prints, or writes to --output, a Python file that defines the net with torch"
         " alone. The weights that `sphereface convert` writes as .pt load into it.",
     )
     add_net_options(parser)
-    parser.add_argument("--out", type=Path, metavar="PY", help="the file to write")
+    add_output_options(parser, "the .py to write instead of printing", alias="--out")
     parser.add_argument("--class-name", default="", help="the class (default: from the net's name)")
-    parser.add_argument("--overwrite", action="store_true", help="replace --out if it exists")
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
     """Write or print the source."""
     from sphereface.convert import pytorch_source
-    from sphereface.errors import SphereFaceError
     from sphereface.files import atomic_path
 
-    if args.out is not None and args.out.exists() and not args.overwrite:
-        raise SphereFaceError("the file exists", where=str(args.out), fix="pass --overwrite")
+    output = output_path(args, args.prototxt)
     made_from = prototxt_file(args.prototxt).name
     text = pytorch_source(build_net(args), args.class_name, made_from)
-    if args.out is None:
+    if output is None:
         print(text, end="")
         return 0
-    with atomic_path(args.out) as temporary:
+    with atomic_path(output) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    print(f"wrote {args.out}: {text.count(chr(10))} lines")
+    print(f"wrote {output}: {text.count(chr(10))} lines")
     return 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sphereface.cli.image_options import add_image_options, preprocessing, refuse_image_options
 from sphereface.cli.net_options import add_net_options, opened_net
+from sphereface.cli.output_options import add_output_options, output_path
 from sphereface.errors import SphereFaceError
 
 if TYPE_CHECKING:
@@ -31,12 +32,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     add_image_options(parser)
     add = parser.add_argument
     add("--blob", action="append", default=[], help="blob wanted instead of the outputs; repeats")
-    add("--output", help="write .npy (one blob) or .npz (blobs by name) instead of printing")
+    add_output_options(parser, "write .npy (one blob) or .npz (blobs by name), do not print")
     add("--batch", type=int, default=16, help="images at a time (default: %(default)s)")
     add("--device", default="cpu", help="cpu, cuda, cuda:1 (default: %(default)s)")
     add("--bfloat16", action="store_true", help="faster on processors that have it; 2-3 digits")
     add("--compile", action="store_true", help="torch.compile; pays off for thousands of images")
     add("--allow-missing", action="store_true", help="run with layers that the weights lack")
+    add("--write-anywhere", action="store_true",
+        help="let HDF5Output layers write outside of the working folder")  # fmt: skip
     return parser
 
 
@@ -47,9 +50,10 @@ def run(args: argparse.Namespace) -> int:
 
     if args.batch < 1:
         raise SphereFaceError(f"{args.batch}", where="--batch", expected="at least 1")
+    output = output_path(args, args.prototxt, args.caffemodel, *args.inputs)
     predictor, paths = _predictor(args), []
-    if args.output:
-        forward.check_output(args.output, len(args.blob or predictor.net.outputs))
+    if output:
+        forward.check_format(output, len(args.blob or predictor.net.outputs))
     arrays = [name for name in args.inputs if name.endswith((".npy", ".npz"))]
     if arrays:
         if len(args.inputs) > 1:
@@ -68,18 +72,20 @@ def run(args: argparse.Namespace) -> int:
             batch=args.batch,
             with_mirror=args.with_mirror,
         )
-    if args.output:
-        forward.save_blobs(args.output, blobs, paths)
+    if output:
+        forward.save_blobs(output, blobs, paths)
     for name, blob in blobs.items():
-        saved = f"{name} {blob.shape} -> {args.output}"
-        print(saved if args.output else forward.blob_text(name, blob))
+        saved = f"{name} {blob.shape} -> {output}"
+        print(saved if output else forward.blob_text(name, blob))
     return 0
 
 
 def _predictor(args: argparse.Namespace) -> Predictor:
+    from sphereface.caffe.layers.hdf5_output import check_file_names
     from sphereface.inference import Predictor
 
     net = opened_net(args, weights=args.caffemodel).net
+    check_file_names(net.layers, anywhere=args.write_anywhere, overwrite=args.overwrite)
     left = net.load_report.left
     if left and not args.allow_missing:
         raise SphereFaceError(

@@ -6,6 +6,7 @@ import argparse
 
 from sphereface.cli.image_options import add_exif_option
 from sphereface.cli.net_options import add_allow_python, stages
+from sphereface.files import check_output
 
 __all__ = ["add_parser", "run"]
 
@@ -48,6 +49,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     tables = parser.add_mutually_exclusive_group()
     tables.add_argument("--csv", default="", metavar="FILE", help="write a table of the numbers")
     tables.add_argument("--jsonl", default="", metavar="FILE", help="the same as JSON lines")
+    add("--overwrite", action="store_true", help="replace that table if it exists")
     add("--tensorboard", default="", metavar="DIR", help="write event files for TensorBoard")
     add("--amp", choices=("bf16", "fp16"), default="", help="compute in half precision")
     add("--channels-last", action="store_true", help="images in NHWC order; often faster")
@@ -64,6 +66,9 @@ def run(args: argparse.Namespace) -> int:
     from sphereface.solver.modes import Mode
     from sphereface.solver.training import DataOptions, LogOptions, TrainOptions, train
 
+    table = args.csv or args.jsonl
+    if table and not args.snapshot:  # a resumed run goes on with its table
+        check_output(table, overwrite=args.overwrite, inputs=[args.solver])
     train(
         TrainOptions(
             args.solver,
@@ -77,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
             sighup_effect=args.sighup_effect,
             mode=Mode(args.amp, args.channels_last, args.compile),
             data=DataOptions(args.workers, args.skip_bad_images, exif=args.exif == "apply"),
-            logs=LogOptions(args.log_dir, args.csv or args.jsonl, args.tensorboard),
+            logs=LogOptions(args.log_dir, table, args.tensorboard),
             allow_python=tuple(args.allow_python),
         )
     )

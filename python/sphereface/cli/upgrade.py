@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from sphereface.cli.output_options import add_output_options, given_output, output_path
 from sphereface.errors import SphereFaceError
 
 __all__ = ["add_parser", "run"]
@@ -22,7 +23,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         " prototxt is written.",
     )
     parser.add_argument("input", type=Path, help="the old file")
-    parser.add_argument("output", type=Path, nargs="?", help="the file to write")
+    add_output_options(parser, "the file to write", position="output")
     parser.add_argument("--in-place", action="store_true", help="replace the input, atomically")
     return parser
 
@@ -34,17 +35,12 @@ def run(args: argparse.Namespace) -> int:
     from sphereface.proto.upgrade_file import upgrade_file
     from sphereface.weights import definition_text, is_weights
 
-    if args.in_place and args.output:
-        raise SphereFaceError(
-            "--in-place together with an output", where="upgrade", expected="one of them"
-        )
-    output = args.input if args.in_place else args.output
-    if not args.in_place and output and output.exists() and output.samefile(args.input):
-        raise SphereFaceError(
-            "the output is the input",
-            where=str(output),
-            fix="name another file, or use --in-place",
-        )
+    if args.in_place:
+        if given_output(args):
+            raise SphereFaceError("--in-place together with an output", expected="one of them")
+        output = args.input
+    else:
+        output = output_path(args, args.input)
     layer_types()  # layers bring their parameter messages
     if output is not None and output.suffix == ".prototxt" and is_weights(args.input):
         text = definition_text(args.input)

@@ -16,6 +16,7 @@ from sphereface.convert.onnx import write_onnx
 from sphereface.convert.state_dict import load_state_dict, net_state
 from sphereface.convert.torch_export import write_torch_export
 from sphereface.errors import SphereFaceError, nearest
+from sphereface.files import check_output
 from sphereface.weights import weight_format
 
 __all__ = ["TARGETS", "check_target", "load_weights", "save_net"]
@@ -41,14 +42,10 @@ def check_target(path: str | os.PathLike[str], name: str = "", *, overwrite: boo
     SphereFaceError
         The suffix is unknown, there is no such folder, or the file exists and `overwrite` is false.
     """
-    target = Path(path)
     name = name or _by_suffix(path)
     if name not in TARGETS:
         raise _unknown(path)
-    if not target.parent.is_dir():
-        raise SphereFaceError(f"no folder {target.parent}", where=os.fspath(path))
-    if target.exists() and not overwrite:
-        raise SphereFaceError("the file exists", where=os.fspath(path), fix="pass --overwrite")
+    check_output(path, overwrite=overwrite)
     return name
 
 

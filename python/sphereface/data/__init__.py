@@ -16,11 +16,13 @@ from sphereface.data.open_source import (
     open_sources,
     reads_data,
 )
+from sphereface.data.record_file import LMDB_FILES
 from sphereface.data.source import Batch, LoadOptions, Source
 from sphereface.data.transform import Transform
 from sphereface.images import ImageList, read_image_list
 
 __all__ = [
+    "LMDB_FILES",
     "SOURCE_TYPES",
     "Batch",
     "Data",

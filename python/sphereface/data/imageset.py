@@ -8,8 +8,6 @@ it is whole; ``shuffle`` has a seed; ``gray`` with ``encoded`` is gray (Caffe co
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,8 +17,9 @@ from typing import Any, Literal, NamedTuple
 
 from sphereface.data.datum import encoded_datum, raw_datum
 from sphereface.data.order import shuffled
-from sphereface.data.record_file import lmdb_module
+from sphereface.data.record_file import LMDB_FILES, lmdb_module
 from sphereface.errors import SphereFaceError
+from sphereface.files import atomic_folder, check_output
 from sphereface.images import (
     Color,
     ImageList,
@@ -107,6 +106,7 @@ def convert_imageset(
     options: ImagesetOptions | None = None,
     *,
     workers: int | None = None,
+    overwrite: bool = False,
     on_image: Callable[[int], object] = lambda total: None,
 ) -> ImagesetReport:
     """Write the images of a list as Datum records, with Caffe's keys (``00000012_name.jpg``).
@@ -118,10 +118,12 @@ def convert_imageset(
     list_file : path
         A name and a label a line.
     lmdb_path : path
-        Folder to make; an error if it exists.
+        Folder to make.
     options : ImagesetOptions, optional
     workers : int, optional
         Threads; by default as many as there are cores.
+    overwrite : bool
+        Whether an LMDB of that name may be replaced, once the new one is whole.
     on_image : callable
         Called after each image with the number of images.
 
@@ -131,23 +133,13 @@ def convert_imageset(
         A list, image or option is bad. Nothing is left behind.
     """
     options = options or ImagesetOptions()
-    target = Path(lmdb_path)
-    if target.exists():
-        raise SphereFaceError("exists already", where=str(target), fix="remove it, or name another")
-    if not target.absolute().parent.is_dir():
-        raise SphereFaceError("its folder does not exist", where=str(target))
+    check_output(lmdb_path, overwrite=overwrite, inputs=[list_file], holds=LMDB_FILES)
     entries = read_image_list(list_file)
     lmdb_module()
-    temporary = Path(tempfile.mkdtemp(dir=target.absolute().parent, prefix=f".{target.name}."))
-    try:
-        report = _write(temporary, _records(root_folder, entries, options, workers), on_image,
+    with atomic_folder(lmdb_path) as folder:
+        report = _write(folder, _records(root_folder, entries, options, workers), on_image,
                         len(entries), options)  # fmt: skip
-        (temporary / "lock.mdb").unlink(missing_ok=True)
-        temporary.chmod(0o755)
-        temporary.rename(target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+        (folder / "lock.mdb").unlink(missing_ok=True)
     return report
 
 

@@ -15,7 +15,10 @@ from typing import Any
 from sphereface.data.datum import read_datum
 from sphereface.errors import SphereFaceError
 
-__all__ = ["RecordFile", "lmdb_module"]
+__all__ = ["LMDB_FILES", "RecordFile", "lmdb_module"]
+
+# What the folder of an LMDB holds.
+LMDB_FILES = ("data.mdb", "lock.mdb")
 
 
 def lmdb_module() -> Any:

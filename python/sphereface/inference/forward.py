@@ -193,21 +193,19 @@ def read_arrays(path: str | os.PathLike[str], predictor: Predictor) -> Arrays:
     return arrays
 
 
-def check_output(path: str | os.PathLike[str], count: int) -> None:
+def check_format(path: str | os.PathLike[str], count: int) -> None:
     """Raise unless `count` blobs can be saved as `path`; for asking before a long run.
 
     Raises
     ------
     SphereFaceError
-        Another suffix, several blobs for ``.npy``, or a folder that does not exist.
+        Another suffix, or several blobs for ``.npy``.
     """
     suffix = Path(path).suffix
     if suffix not in (".npy", ".npz") or (suffix == ".npy" and count != 1):
         raise SphereFaceError(
             f"an output for {count} blobs", where=os.fspath(path), expected=".npy for one, or .npz"
         )
-    if not Path(path).parent.is_dir():
-        raise SphereFaceError("the folder does not exist", where=os.fspath(path))
 
 
 def save_blobs(path: str | os.PathLike[str], blobs: Arrays, paths: Sequence[str] = ()) -> None:
@@ -215,7 +213,7 @@ def save_blobs(path: str | os.PathLike[str], blobs: Arrays, paths: Sequence[str]
 
     An ``.npz`` of images also gets their `paths`, as ``paths``.
     """
-    check_output(path, len(blobs))
+    check_format(path, len(blobs))
     with atomic_path(path) as temporary:
         if Path(path).suffix == ".npy":
             np.save(temporary, next(iter(blobs.values())))

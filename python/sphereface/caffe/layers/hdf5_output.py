@@ -6,7 +6,8 @@ Caffe's second forward fails because the datasets exist; the file is not touched
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,9 +15,11 @@ from torch import Tensor
 from sphereface.caffe.graph import exactly
 from sphereface.caffe.layer import Layer, Shape
 from sphereface.caffe.registry import register_layer
+from sphereface.errors import SphereFaceError
+from sphereface.files import check_output
 from sphereface.weights.hdf5 import open_writer, write_array
 
-__all__ = ["HDF5Output"]
+__all__ = ["HDF5Output", "check_file_names"]
 
 _DATASETS = ("data", "label")
 
@@ -61,3 +64,39 @@ class HDF5Output(Layer):
                 values = blob.detach().to("cpu", torch.promote_types(blob.dtype, torch.float32))
                 axes = (*blob.shape, 1, 1, 1, 1)[:4]
                 write_array(file, name, values.reshape(axes).numpy(), self.where)
+
+
+def check_file_names(
+    layers: Iterable[Layer], *, anywhere: bool = False, overwrite: bool = False
+) -> None:
+    """Raise unless the files of all HDF5Output layers among `layers` may be written.
+
+    For running a net that came from elsewhere: its file chooses the names.
+
+    Parameters
+    ----------
+    layers : iterable of Layer
+    anywhere : bool
+        Whether a file may lie outside of the working folder (``--write-anywhere``).
+    overwrite : bool
+        Whether it may exist already.
+
+    Raises
+    ------
+    SphereFaceError
+        One may not.
+    """
+    for layer in layers:
+        if not isinstance(layer, HDF5Output):
+            continue
+        # Links are followed: one below the folder may lead out of it.
+        if not anywhere and not Path(layer.file_name).resolve().is_relative_to(Path.cwd()):
+            raise layer.error(
+                f"writes {layer.file_name}",
+                expected="a file below the working folder",
+                fix="if that is wanted, pass --write-anywhere",
+            )
+        try:
+            check_output(layer.file_name, overwrite=overwrite)
+        except SphereFaceError as error:
+            raise error.at(layer.where) from None
