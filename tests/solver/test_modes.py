@@ -112,3 +112,32 @@ def test_the_loss_scale_goes_on_after_a_resume(tmp_path):
 def test_an_unknown_precision_is_refused():
     with pytest.raises(SphereFaceError, match='--amp: "int8"; expected bf16 or fp16'):
         Mode(amp="int8")
+
+
+def test_the_loss_scale_grows_and_falls_as_gradscalers():
+    """torch.amp.GradScaler on the same gradients, iteration by iteration."""
+    net = load(NET, phase="TRAIN")
+    passes = ModePasses(net, Mode(amp="fp16"), torch.device("cpu"), RankGroup(Place()))
+    passes.restore({"loss scale of fp16": 1024.0, "iterations at that scale": 1997})
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=2000)
+    weight = torch.nn.Parameter(torch.zeros(2))
+    optimizer = torch.optim.SGD([weight], lr=0.0)
+    scaler.scale(torch.zeros(()))  # makes its tensors
+    scaler.load_state_dict({**scaler.state_dict(), "_growth_tracker": 1997})
+    for gradient in (1.0, 2.0, 4.0, float("inf"), 8.0, float("nan")):
+        (blob,) = net.parameters()
+        scale = passes.state()["loss scale of fp16"]
+        assert scale == scaler.get_scale()
+        blob.grad = torch.full_like(blob, gradient * scale)
+        weight.grad = torch.full_like(weight, gradient * scale)
+        (found,) = passes.gradients([blob])
+        expected = gradient if np.isfinite(gradient) else 0.0
+        assert found.tolist() == torch.full_like(blob, expected).tolist()
+        scaler.step(optimizer)
+        scaler.update()
+    state = passes.state()
+    assert state == {
+        "loss scale of fp16": scaler.get_scale(),
+        "iterations at that scale": scaler.state_dict()["_growth_tracker"],
+    }
+    assert state["loss scale of fp16"] == 512.0

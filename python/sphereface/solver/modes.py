@@ -109,16 +109,21 @@ class ModePasses(Passes):
         grads = super().gradients(parameters)
         self._group.average(grads)
         if self._scale is not None and grads:
-            overflow = torch.zeros((), device=self._scale.device)
-            torch._amp_foreach_non_finite_check_and_unscale_(
-                grads, overflow, self._scale.reciprocal()
-            )
-            for grad in grads:
-                grad.masked_fill_(overflow.bool(), 0)
-            torch._amp_update_scale_(
-                self._scale, self._steady, overflow, _GROWTH, _BACKOFF, _GROWTH_INTERVAL
-            )
+            self._unscale(grads, self._scale)
         return grads
+
+    def _unscale(self, grads: Sequence[Tensor], scale: Tensor) -> None:
+        """Divide by the scale, or zero all that overflowed; then adapt the scale, on the device."""
+        finite = torch.stack([grad.isfinite().all() for grad in grads]).all()
+        for grad in grads:
+            grad.div_(scale).masked_fill_(~finite, 0)
+        self._steady.add_(1).mul_(finite)
+        grows = self._steady == _GROWTH_INTERVAL
+        self._steady.mul_(~grows)
+        grown = torch.where(grows, scale * _GROWTH, scale)
+        # The scale itself may not overflow.
+        grown = torch.where(grown.isfinite(), grown, scale)
+        scale.copy_(torch.where(finite, grown, scale * _BACKOFF))
 
     def state(self) -> dict[str, Any]:
         """Return fp16's loss scale, and for how many iterations it has not changed."""
