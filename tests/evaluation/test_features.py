@@ -94,3 +94,31 @@ def test_truncated_npz(tmp_path: Path) -> None:
         file.write_bytes(whole[:size])
         with pytest.raises(SphereFaceError, match="f.npz: no readable .npz"):
             read_features(file)
+
+
+def megaface_file(path: Path, values: list[float], header: tuple[int, ...] | None = None) -> None:
+    path.parent.mkdir(exist_ok=True)
+    start = np.array(header or (len(values), 1, 4, 5), "<i4").tobytes()
+    path.write_bytes(start + np.array(values, "<f4").tobytes())
+
+
+def test_folder_of_megaface_features(tmp_path: Path) -> None:
+    megaface_file(tmp_path / "Bo" / "Bo_2.jpg.bin", [3, 4])
+    megaface_file(tmp_path / "Ann" / "Ann_1.jpg.bin", [1, 2])
+    features = read_features(tmp_path)
+    assert features.path == ["Ann/Ann_1.jpg", "Bo/Bo_2.jpg"]
+    assert features.features.tolist() == [[1, 2], [3, 4]]
+    assert features.persons == ["Ann", "Bo"]
+    megaface_file(tmp_path / "Bo" / "Bo_3.jpg.bin", [3, 4, 5])
+    with pytest.raises(SphereFaceError, match=r"3 .bin files, of features of \[2, 3\] numbers"):
+        read_features(tmp_path)
+
+
+@pytest.mark.parametrize("header", [(3, 1, 4, 5), (2, 2, 4, 5), (2, 1, 8, 6)])
+def test_bad_megaface_file(tmp_path: Path, header: tuple[int, ...]) -> None:
+    megaface_file(tmp_path / "a" / "x.bin", [1, 2], header)
+    with pytest.raises(SphereFaceError, match=r"x.bin: 24 bytes that begin with .* expected int32"):
+        read_features(tmp_path)
+    (tmp_path / "a" / "x.bin").write_bytes(b"12345")
+    with pytest.raises(SphereFaceError, match="x.bin: 5 bytes"):
+        read_features(tmp_path)

@@ -133,7 +133,9 @@ def test_scores_are_those_that_judged_the_pairs() -> None:
 
 
 def test_mean_and_spread() -> None:
-    result = FoldResult(np.arange(3), np.array([0.9, 0.8, 1.0]), np.zeros(3), np.zeros(9))
+    result = FoldResult(
+        np.arange(3), np.array([0.9, 0.8, 1.0]), np.zeros(3), np.zeros(9), np.zeros(9, bool)
+    )
     assert result.mean == pytest.approx(0.9)
     assert result.std == pytest.approx(0.1)
     assert result.standard_error == pytest.approx(0.1 / 3**0.5)

@@ -164,14 +164,14 @@ _Vertex = tuple[float, float, float]  # threshold, far, tar
 
 
 def _accepted(mates: NDArray[Any], threshold: float) -> float:
-    return 1 - float(np.searchsorted(mates, threshold, "left")) / len(mates)
+    return (len(mates) - int(np.searchsorted(mates, threshold, "left"))) / len(mates)
 
 
 def _before(mates: NDArray[Any], count: int, cut: Cut) -> _Vertex:
     """Return the vertex of the smallest score above the cut."""
     first = int(np.searchsorted(mates, cut.score, "right"))
     own = float(mates[first]) if first < len(mates) else np.inf
-    return min(own, cut.next_above), cut.above / count, 1 - first / len(mates)
+    return min(own, cut.next_above), cut.above / count, (len(mates) - first) / len(mates)
 
 
 def _at(mates: NDArray[Any], count: int, cut: Cut) -> _Vertex:

@@ -1,8 +1,10 @@
 """Features of images by name: what ``sphereface extract`` writes, and other programs' text.
 
-Read are ``.npz`` with ``path`` and ``features`` (never with pickles inside), and text with a path
-and its numbers on each line, as MagFace writes. Images are looked up by folder and name without
-suffix (``PERSON/PERSON_0001``), so that lists made for .jpg fit features of .png crops.
+Read are ``.npz`` with ``path`` and ``features`` (never with pickles inside), text with a path and
+its numbers on each line, as MagFace writes, and folders of MegaFace's ``.bin`` files, one an image:
+four int32 (rows, 1, 4, 5: OpenCV's size of an element and code of float32), then float32. Images
+are looked up by folder and name without suffix (``PERSON/PERSON_0001``), so that lists made for
+.jpg fit features of .png crops.
 """
 
 from __future__ import annotations
@@ -11,19 +13,20 @@ import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sphereface.errors import SphereFaceError
-from sphereface.files import open_regular
+from sphereface.files import open_regular, read_bytes
 
 __all__ = ["Features", "image_key", "person", "read_arrays", "read_features"]
 
 _SUFFIXES = frozenset(
     [".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2"]
 )
+_MEGAFACE_LIMIT = 1 << 20
 
 
 @dataclass
@@ -42,6 +45,7 @@ class Features:
     features: NDArray[np.float32]
     where: str
     _rows: dict[str, int] = field(init=False, repr=False)
+    _files: dict[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         keys = [image_key(path) for path in self.path]
@@ -53,18 +57,25 @@ class Features:
                 where=self.where,
                 expected="names that differ in folder or file, suffixes aside",
             )
+        files = [key.rpartition("/")[2] for key in keys]
+        self._files = {name: row for row, name in enumerate(files)}
+        if len(self._files) < len(files):
+            self._files = {}
 
     def rows(self, names: Sequence[str]) -> NDArray[np.int64]:
         """Return the row of each name, -1 where there is none.
 
-        A name finds its image by folder and file; where the features' paths have no folder, by the
-        file alone.
+        A name finds its image by folder and file; where one of the two has no folder, by the file
+        alone, if no two images have one file name.
         """
         flat = not any("/" in key for key in self._rows)
-        keys = [image_key(name) for name in names]
-        if flat:
-            keys = [key.rpartition("/")[2] for key in keys]
-        return np.array([self._rows.get(key, -1) for key in keys], np.int64)
+        rows = []
+        for key in map(image_key, names):
+            row = self._rows.get(key, -1)
+            if row < 0 and (flat or "/" not in key):
+                row = self._files.get(key.rpartition("/")[2], -1)
+            rows.append(row)
+        return np.array(rows, np.int64)
 
     @property
     def persons(self) -> list[str]:
@@ -128,7 +139,9 @@ def read_features(path: str | os.PathLike[str]) -> Features:
         The file does not hold a path and K finite numbers for each image.
     """
     where = os.fspath(path)
-    if where.endswith(".npz"):
+    if Path(path).is_dir():
+        names, features = _read_megaface(Path(path))
+    elif where.endswith(".npz"):
         arrays = read_arrays(path)
         if not {"path", "features"} <= set(arrays):
             raise SphereFaceError(
@@ -152,6 +165,30 @@ def read_features(path: str | os.PathLike[str]) -> Features:
             where=where,
         )
     return Features(names, features.astype(np.float32, copy=False), where)
+
+
+def _read_megaface(folder: Path) -> tuple[list[str], NDArray[np.float32]]:
+    paths = sorted(folder.rglob("*.bin"))
+    rows = [_megaface_feature(path) for path in paths]
+    if len({len(row) for row in rows}) != 1:
+        raise SphereFaceError(
+            f"{len(paths)} .bin files, of features of {sorted({len(row) for row in rows})} numbers",
+            where=os.fspath(folder),
+            expected="MegaFace features of one length",
+        )
+    return [path.relative_to(folder).with_suffix("").as_posix() for path in paths], np.stack(rows)
+
+
+def _megaface_feature(path: Path) -> NDArray[np.float32]:
+    content = read_bytes(path, limit=_MEGAFACE_LIMIT, what="MegaFace feature")
+    header = np.frombuffer(content[: len(content) // 4 * 4][:16], "<i4")
+    if len(content) < 20 or header[1:].tolist() != [1, 4, 5] or header[0] * 4 != len(content) - 16:
+        raise SphereFaceError(
+            f"{len(content)} bytes that begin with {header.tolist()}",
+            where=os.fspath(path),
+            expected="int32 rows, 1, 4, 5, then as many float32 as rows",
+        )
+    return np.frombuffer(content, "<f4", offset=16)
 
 
 def _read_text(where: str) -> tuple[list[str], NDArray[np.float32]]:

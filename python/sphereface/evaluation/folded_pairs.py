@@ -39,6 +39,15 @@ class FoldedPairs:
     member: NDArray[np.int64]
     present: NDArray[np.bool_]
 
+    @property
+    def every_fold(self) -> NDArray[np.int64]:
+        """0 to F - 1."""
+        return np.arange(len(self.numbers))
+
+    def fold_means(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the mean of P values in each fold: (F,)."""
+        return np.array([values[self.member == index].mean() for index in self.every_fold])
+
 
 def folded_pairs(
     left: ArrayLike,

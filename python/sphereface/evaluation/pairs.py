@@ -1,12 +1,15 @@
 """Balanced verification pairs over labelled samples, in folds as LFW's list has them.
 
-What differs from LFW: folds share classes and samples (a pair is in one fold only), because the
-data sets this is for have few classes.
+By default folds share classes and samples (a pair is in one fold only), for data sets with few
+classes. With ``disjoint`` they do not, and pairs are drawn as LFW's view 2 was (its technical
+report 07-49, 2007): for a pair of one person a person uniformly, then two of the images; for two
+persons two uniformly, then an image of each.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,20 +40,27 @@ class Pairs:
 
 
 def verification_pairs(
-    label: ArrayLike, per_fold: int = 300, folds: int = 10, seed: int = 0
+    label: ArrayLike,
+    per_fold: int = 300,
+    folds: int = 10,
+    seed: int = 0,
+    *,
+    disjoint: bool = False,
 ) -> Pairs:
     """Draw pairs without repetition: in each fold as many of one class as of two.
 
     Parameters
     ----------
     label : array_like of shape (S,), int
-        Class of every sample. All S (S - 1) / 2 pairs are listed in memory.
+        Class of every sample. Unless disjoint, all S (S - 1) / 2 pairs are listed in memory.
     per_fold : int
         Pairs of one class in a fold, and pairs of two classes.
     folds : int
         Number of folds.
     seed : int
         Equal seeds give equal pairs.
+    disjoint : bool
+        No person is in two folds, so that a fold's threshold comes from strangers.
 
     Returns
     -------
@@ -69,6 +79,8 @@ def verification_pairs(
     (array([1, 1, 2, 2]), array([ True, False,  True, False]))
     """
     label = np.asarray(label)
+    if disjoint:
+        return _disjoint_pairs(label, per_fold, folds, np.random.default_rng(seed))
     first, second = np.triu_indices(len(label), k=1)
     equal = label[first] == label[second]
     rng = np.random.default_rng(seed)
@@ -92,3 +104,46 @@ def _draw(
             fix="ask for fewer pairs or folds, or give more samples",
         )
     return rng.choice(candidates, per_fold * folds, replace=False).reshape(folds, per_fold)
+
+
+def _disjoint_pairs(
+    label: NDArray[Any], per_fold: int, folds: int, rng: np.random.Generator
+) -> Pairs:
+    people, index = np.unique(label, return_inverse=True)
+    images = [np.flatnonzero(index == person) for person in range(len(people))]
+    dealt = np.array_split(rng.permutation(len(people)), folds)
+    drawn = []
+    for number, members in enumerate(dealt, 1):
+        own = [images[person] for person in members]
+        sizes = np.array([len(one) for one in own], np.int64)
+        within = int((sizes * (sizes - 1)).sum()) // 2
+        across = int(sizes.sum()) * (int(sizes.sum()) - 1) // 2 - within
+        for same, possible in ((True, within), (False, across)):
+            if possible < per_fold:
+                raise SphereFaceError(
+                    f"the {len(own)} persons of fold {number} make {possible} pairs"
+                    f" {'of one class' if same else 'of two classes'}",
+                    where="verification_pairs",
+                    expected=f"at least {per_fold}",
+                    fix="ask for fewer pairs or folds, or give more samples",
+                )
+            usable = [one for one in own if len(one) > 1] if same else own
+            drawn.append(_draw_people(rng, usable, per_fold, same))
+    left, right = np.concatenate(drawn).T
+    fold = np.repeat(np.arange(1, folds + 1), 2 * per_fold)
+    return Pairs(left, right, index[left] == index[right], fold)
+
+
+def _draw_people(
+    rng: np.random.Generator, images: list[NDArray[np.int64]], count: int, same: bool
+) -> NDArray[np.int64]:
+    """Draw different pairs, persons uniformly; a pair that was drawn before is drawn again."""
+    found: dict[tuple[int, int], None] = {}
+    while len(found) < count:
+        if same:
+            pair = rng.choice(images[rng.integers(len(images))], 2, replace=False)
+        else:
+            first, second = rng.choice(len(images), 2, replace=False)
+            pair = np.array([rng.choice(images[first]), rng.choice(images[second])])
+        found[int(pair.min()), int(pair.max())] = None
+    return np.array(list(found))

@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sphereface.errors import SphereFaceError, nearest
 from sphereface.evaluation.folded_pairs import FoldedPairs, folded_pairs
-from sphereface.evaluation.ten_fold import FoldResult, accuracy, ten_fold
+from sphereface.evaluation.ten_fold import FoldResult, rightly, ten_fold
 
 __all__ = ["PROTOCOLS", "best_of_all", "facenet", "protocol"]
 
@@ -43,13 +43,9 @@ def facenet(
     # (T, P); NaN is neither below nor above, and so wrong.
     below = distance < _DISTANCES[:, None]
     right_at = np.where(pairs.same, below, distance >= _DISTANCES[:, None])
-    accuracies, thresholds = [], []
-    for index in range(len(pairs.numbers)):
-        held_out = pairs.member == index
-        best = int(np.argmax(right_at[:, ~held_out].sum(axis=1)))
-        thresholds.append(-_DISTANCES[best])
-        accuracies.append(right_at[best, held_out].mean())
-    return FoldResult(pairs.numbers, np.array(accuracies), np.array(thresholds), -distance)
+    best = [int(np.argmax(right_at[:, pairs.member != f].sum(axis=1))) for f in pairs.every_fold]
+    judged = right_at[np.array(best)[pairs.member], np.arange(len(distance))]
+    return FoldResult(pairs.numbers, pairs.fold_means(judged), -_DISTANCES[best], -distance, judged)
 
 
 def best_of_all(
@@ -70,14 +66,11 @@ def best_of_all(
     mates, others = (
         np.sort(scores[kind & ~np.isnan(scores)]) for kind in (pairs.same, ~pairs.same)
     )
-    rightly = len(mates) - np.searchsorted(mates, between) + np.searchsorted(others, between)
-    threshold = float(between[::-1][np.argmax(rightly[::-1])])
-    accuracies = [
-        accuracy(scores[pairs.member == index], pairs.same[pairs.member == index], threshold)
-        for index in range(len(pairs.numbers))
-    ]
-    thresholds = np.full(len(accuracies), threshold)
-    return FoldResult(pairs.numbers, np.array(accuracies), thresholds, scores)
+    hits = len(mates) - np.searchsorted(mates, between) + np.searchsorted(others, between)
+    threshold = float(between[::-1][np.argmax(hits[::-1])])
+    judged = rightly(scores, pairs.same, threshold)
+    thresholds = np.full(len(pairs.numbers), threshold)
+    return FoldResult(pairs.numbers, pairs.fold_means(judged), thresholds, scores, judged)
 
 
 PROTOCOLS: dict[str, Callable[..., FoldResult]] = {

@@ -80,7 +80,8 @@ def roc(genuine: ArrayLike, impostor: ArrayLike) -> Roc:
     others = np.sort(checked_scores("impostor", impostor).astype(np.float64))
     threshold = np.append(np.unique(np.concatenate([mates, others])), np.inf)[::-1]
     rates = [
-        1 - np.searchsorted(scores, threshold, "left") / len(scores) for scores in (others, mates)
+        (len(scores) - np.searchsorted(scores, threshold, "left")) / len(scores)
+        for scores in (others, mates)
     ]
     return Roc(threshold, *rates)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-__all__ = ["Result", "Table", "percent", "rate"]
+__all__ = ["Result", "Table", "percent", "percent_range"]
 
 _LEAST_WIDTH = 8  # a tab stop, so that short columns stand as the original's tabs put them
 _LEAST_RULE = 16  # the original's rule
@@ -66,6 +66,6 @@ def percent(share: float | None, digits: int = 2) -> str:
     return "-" if share is None else f"{100 * share:.{digits}f}%"
 
 
-def rate(value: float) -> str:
-    """Return a false accept rate as ``"0.001"`` or ``"1e-05"``."""
-    return f"{value:g}"
+def percent_range(low: float | None, high: float | None, digits: int = 2) -> str:
+    """Return ``"98.21% .. 99.60%"``."""
+    return f"{percent(low, digits)} .. {percent(high, digits)}"

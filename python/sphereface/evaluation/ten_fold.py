@@ -23,6 +23,7 @@ __all__ = [
     "best_threshold",
     "centred_cosines",
     "judge_folds",
+    "rightly",
     "ten_fold",
 ]
 
@@ -45,12 +46,15 @@ class FoldResult:
     scores : ndarray of shape (P,), float64
         Each pair's score, as its own fold was judged; NaN for a missing pair, and where a feature
         has no direction.
+    right : ndarray of shape (P,), bool
+        Which pairs were judged rightly.
     """
 
     fold: NDArray[np.int64]
     accuracy: NDArray[np.float64]
     threshold: NDArray[np.float64]
     scores: NDArray[np.float64]
+    right: NDArray[np.bool_]
 
     @property
     def mean(self) -> float:
@@ -123,10 +127,15 @@ def judge_folds(pairs: FoldedPairs, scores: NDArray[np.float64]) -> FoldResult:
     scores : ndarray of shape (F, P), float64
         Row f has the scores that hold while fold f is held out; NaN counts as wrong.
     """
-    judged = [_judge(scores[f], pairs.same, pairs.member == f) for f in range(len(pairs.numbers))]
-    accuracies, thresholds = np.array(judged).T
+    thresholds = np.array(
+        [
+            best_threshold(row[kept], pairs.same[kept])
+            for row, kept in zip(scores, pairs.member != pairs.every_fold[:, None], strict=True)
+        ]
+    )
     own = scores[pairs.member, np.arange(len(pairs.member))]
-    return FoldResult(pairs.numbers, accuracies, thresholds, own)
+    right = rightly(own, pairs.same, thresholds[pairs.member])
+    return FoldResult(pairs.numbers, pairs.fold_means(right), thresholds, own, right)
 
 
 def best_threshold(scores: NDArray[np.float64], same: NDArray[np.bool_]) -> float:
@@ -140,8 +149,14 @@ def best_threshold(scores: NDArray[np.float64], same: NDArray[np.bool_]) -> floa
 
 def accuracy(scores: NDArray[np.float64], same: NDArray[np.bool_], threshold: float) -> float:
     """Return the share of pairs on the right side of `threshold`; on it is wrong."""
-    right = np.where(same, scores > threshold, scores < threshold)
-    return float(right.mean())
+    return float(rightly(scores, same, threshold).mean())
+
+
+def rightly(
+    scores: NDArray[np.float64], same: NDArray[np.bool_], threshold: float | NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Return which pairs are on the right side of `threshold`; on it, and NaN, is wrong."""
+    return np.where(same, scores > threshold, scores < threshold)
 
 
 def centred_cosines(pairs: FoldedPairs) -> NDArray[np.float64]:
@@ -167,10 +182,3 @@ def centred_cosines(pairs: FoldedPairs) -> NDArray[np.float64]:
     scores = np.full((folds, len(pairs.same)), np.nan)
     scores[:, pairs.present] = cosines
     return scores
-
-
-def _judge(
-    scores: NDArray[np.float64], same: NDArray[np.bool_], held_out: NDArray[np.bool_]
-) -> tuple[float, float]:
-    threshold = best_threshold(scores[~held_out], same[~held_out])
-    return accuracy(scores[held_out], same[held_out], threshold), threshold

@@ -14,14 +14,15 @@ from sphereface.evaluation.auc import Area, area
 from sphereface.evaluation.bootstrap import identity_intervals
 from sphereface.evaluation.ensemble import pca_ten_fold
 from sphereface.evaluation.far import FAR_TARGETS, OperatingPoint, tar_at_far
+from sphereface.evaluation.far_table import far_table
 from sphereface.evaluation.features import person
 from sphereface.evaluation.pair_features import PairFeatures
 from sphereface.evaluation.protocols import protocol
 from sphereface.evaluation.roc import EqualErrorRate, Roc, equal_error_rate, roc
-from sphereface.evaluation.tables import Table, percent, rate
+from sphereface.evaluation.tables import Table, percent, percent_range
 from sphereface.evaluation.ten_fold import FoldResult
 
-__all__ = ["Verification", "far_table", "verify"]
+__all__ = ["Verification", "verify"]
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,8 @@ class Verification:
                 f"{self.without_direction} pairs count as wrong: a feature is zero or the mean"
             )
         summary = [
-            ["EER", percent(self.eer.value), _range(self.eer.low, self.eer.high)],
-            ["AUC", percent(self.area.value, 3), _range(self.area.low, self.area.high, 3)],
+            ["EER", percent(self.eer.value), percent_range(self.eer.low, self.eer.high)],
+            ["AUC", percent(self.area.value, 3), percent_range(self.area.low, self.area.high, 3)],
         ]
         return [
             Table("", ["fold", "ACC"], folds, ["AVE", percent(self.folds.mean)], notes),
@@ -151,39 +152,6 @@ def verify(
         points,
         _intervals(pairs, folds.scores, known, targets),
     )
-
-
-def far_table(
-    points: Sequence[OperatingPoint], intervals: Sequence[tuple[float, float]] = ()
-) -> Table:
-    """Return TAR@FAR as a table."""
-    rows = []
-    for index, point in enumerate(points):
-        if not point.measurable:
-            rows.append([rate(point.target), "not measurable", "-", "-", "-", ""])
-            continue
-        low, high = intervals[index] if intervals else (point.low, point.high)
-        rows.append(
-            [
-                rate(point.target),
-                percent(point.tar),
-                _range(low, high),
-                rate(point.far or 0.0),
-                f"{point.threshold:.4f}",
-                "few impostors" if point.few else "",
-            ]
-        )
-    notes = [
-        f"{points[0].impostors:,} impostor and {points[0].genuine:,} genuine pairs; rule"
-        f" {points[0].rule}; 95 % intervals"
-        + (" over identities" if intervals else " for independent pairs (Wilson)")
-    ]
-    header = ["FAR", "TAR", "interval", "achieved", "threshold", ""]
-    return Table("", header, rows, notes=notes)
-
-
-def _range(low: float | None, high: float | None, digits: int = 2) -> str:
-    return f"{percent(low, digits)} .. {percent(high, digits)}"
 
 
 def _intervals(
