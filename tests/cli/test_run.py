@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from reference.tiny_training import write_training
 from sphereface.cli.main import main
-from sphereface.weights import write_caffemodel
+from sphereface.weights import write_caffemodel, write_caffemodel_h5
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -93,7 +94,7 @@ def test_transposed_images_of_their_own_size(picture, mtcnn, capsys):
         (["missing.png"], "missing.png: no such file"),
         ([str(ORL / "README.md")], "README.md: no picture"),
         (["a.npy", "b.npy"], "a.npy: more inputs; expected an array alone"),
-        (["a.npy", "--mirror"], "a.npy: options for images together with an array"),
+        (["a.npy", "--mirror"], "a.npy: options for images, together with inputs that need none"),
         (["x.png", "--output", "x.csv"], "x.csv: an output for 1 blobs; expected .npy"),
         (["x.png", "--output", "nowhere/x.npy"], "nowhere/x.npy: no folder "),
         (["x.png", "--batch", "0"], "--batch: 0; expected at least 1"),
@@ -175,3 +176,41 @@ def test_exif_and_truncation(tmp_path, capsys):
     path.write_bytes(data[:-20])
     assert main(["run", str(net), str(weights), str(path)]) == 2
     assert "x.jpg: truncated: a JPEG without its end" in capsys.readouterr().err
+
+
+def test_the_nets_own_data(tmp_path, capsys):
+    """Rows in the order of the list, transformed as the layer says."""
+    write_training(tmp_path, "")
+    net, weights = tmp_path / "net.prototxt", tmp_path / "w.caffemodel.h5"
+    net.write_text(net.read_text().replace("mirror: true", "").replace("shuffle: true", ""))
+    kernel = np.zeros((8, 1, 3, 3), np.float32)
+    kernel[:, 0, 1, 1] = 1
+    zeros = {"relu": [np.ones(8)], "fc5": [np.zeros((6, 128)), np.zeros(6)]}
+    zeros["fc6"] = [np.ones((4, 6))]
+    write_caffemodel_h5(weights, {"conv": [kernel, np.zeros(8)], **zeros})
+    command = ["run", str(net), str(weights), "--data", "--blob", "conv", "--blob", "label"]
+    output = tmp_path / "out.npz"
+    assert main([*command, "--iterations", "5", "--output", str(output)]) == 0
+    lines = [line.split() for line in (tmp_path / "list.txt").read_text().splitlines()]
+    images = [cv2.imread(str(tmp_path / name), cv2.IMREAD_GRAYSCALE) for name, _ in lines]
+    with np.load(output) as found:
+        assert found["label"].tolist() == [float(label) for _, label in lines]
+        expected = (np.stack(images)[:, ::2, ::2] - 127.5) / 128
+        np.testing.assert_allclose(found["conv"][:, 3], expected, atol=1e-6)
+    capsys.readouterr()
+    assert main(command) == 0
+    assert "conv (8, 8, 4, 4)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--data", "x.npy"], "--data and x.npy"),
+        ([], "no inputs; expected images, an array, or --data"),
+        (["x.npy", "--iterations", "2"], "--iterations: 2; expected at least 1, with --data"),
+        (["--data", "--mean", "3"], "has no data layers in phase TEST"),
+    ],
+)
+def test_data_or_inputs(options, message, capsys):
+    assert main(["run", *NET, *options]) == 2
+    assert message in capsys.readouterr().err

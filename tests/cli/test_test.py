@@ -44,6 +44,7 @@ def test_weights_of_another_net(trained, capsys):
         ["-model", "{net}", "-weights", "{weights}", "-iterations", "2"],
         ["--model={net}", "--weights={weights}", "--iterations=2"],
         ["-weights={weights}", "-iterations", "2", "{net}"],
+        ["{net}", "--iterations", "2", "{weights}"],
     ],
 )
 def test_caffes_command_lines(trained, capsys, arguments):

@@ -38,15 +38,18 @@ def add_exif_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def refuse_image_options(args: argparse.Namespace, array: str) -> None:
-    """Raise if options for images are given together with an array, which is fed as it is."""
+def refuse_image_options(args: argparse.Namespace, where: str, *, exif: bool = False) -> None:
+    """Raise if options for images are given with inputs at `where` that are fed as they are.
+
+    With `exif`, --exif makes sense for them.
+    """
     given = [args.mean, args.scale != 1, args.size, args.color != "bgr", args.transpose]
-    given.append(args.exif != "apply")
+    given.append(args.exif != "apply" and not exif)
     if any([*given, args.mirror, args.with_mirror, args.root]):
         raise SphereFaceError(
-            "options for images together with an array",
-            where=array,
-            expected="an array that is the net's input as it is",
+            "options for images, together with inputs that need none",
+            where=where,
+            expected="no --mean, --scale and so on: these are the net's inputs as they are",
         )
 
 

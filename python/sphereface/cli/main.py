@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stderr; 70 after a bug of this program; 130 after Ctrl-C.
     """
     given = sys.argv[1:] if arguments is None else arguments
-    args = _parser().parse_args([_with_two_dashes(argument) for argument in given])
+    args = _parsed([_with_two_dashes(argument) for argument in given])
     try:
         code: int = args.run(args)
         sys.stdout.flush()
@@ -141,6 +141,20 @@ def _parser() -> argparse.ArgumentParser:
             "--traceback", action="store_true", help="with an error, show where it arose"
         )
     return parser
+
+
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse; `more` are words that argparse leaves because options stand between them.
+
+    It gives positional arguments that may be missing only what stands together. A command whose
+    arguments may be missing has `more` among its defaults and looks there.
+    """
+    parser = _parser()
+    args, more = parser.parse_known_args(arguments)
+    if more and (not hasattr(args, "more") or any(word.startswith("-") for word in more)):
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
+    args.more = more
+    return args
 
 
 def _with_two_dashes(argument: str) -> str:

@@ -74,6 +74,7 @@ def add_files(parser: argparse.ArgumentParser) -> None:
 
     `settle_files` finds out which are meant.
     """
+    parser.set_defaults(more=[])
     add = parser.add_argument
     add("prototxt", nargs="?", help="the net: a file, or the name of a packaged one")
     add("weights", nargs="?", help="the weights")
@@ -89,7 +90,7 @@ def settle_files(args: argparse.Namespace, *, weights_needed: bool) -> None:
     SphereFaceError
         One is missing, or is there twice.
     """
-    placed = [name for name in (args.prototxt, args.weights) if name is not None]
+    placed = [name for name in (args.prototxt, args.weights, *args.more) if name is not None]
     flags = {"prototxt": args.model, "weights": args.weights_flag}
     for name, flag in flags.items():
         setattr(args, name, flag or (placed.pop(0) if placed else None))

@@ -17,7 +17,15 @@ from sphereface.images import Preprocessing
 from sphereface.inference.predictor import Predictor
 from sphereface.progress import Progress
 
-__all__ = ["blob_text", "image_input", "read_arrays", "run_arrays", "run_images", "save_blobs"]
+__all__ = [
+    "blob_text",
+    "image_input",
+    "read_arrays",
+    "run_arrays",
+    "run_batches",
+    "run_images",
+    "save_blobs",
+]
 
 Arrays = dict[str, np.ndarray]
 _FIRST_VALUES = 8
@@ -111,6 +119,33 @@ def run_arrays(
         batch,
         blobs,
     )
+
+
+def run_batches(
+    predictor: Predictor,
+    next_batch: Callable[[], Mapping[str, Any]],
+    count: int,
+    blobs: Sequence[str] = (),
+) -> Arrays:
+    """Return blobs of `count` batches of a source's, a row for each sample.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        Of a net with data layers.
+    next_batch : callable
+        Returns every input of the net by name: `BatchSource.next_batch`.
+    count : int
+        Batches to run.
+    blobs : sequence of str
+        Blobs wanted; the net's outputs if empty.
+
+    Raises
+    ------
+    SphereFaceError
+        As `next_batch`; or a blob is one number for a whole batch, and there are several.
+    """
+    return _run(predictor, lambda _: [dict(next_batch())], count, 1, blobs)
 
 
 def _run(
