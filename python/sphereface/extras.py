@@ -28,8 +28,9 @@ def require(module: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        missing = isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]
+        package = module.partition(".")[0]
+        missing = isinstance(error, ModuleNotFoundError) and error.name == package
         raise SphereFaceError(
-            f"{module} is not installed" if missing else f"{module} cannot be imported ({error})",
+            f"{package} is not installed" if missing else f"{module} cannot be imported ({error})",
             fix=f"pip install 'sphereface[{extra}]'",
         ) from error

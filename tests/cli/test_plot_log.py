@@ -22,4 +22,4 @@ def test_a_picture_and_where_the_log_ends(tmp_path, capsys):
 
 def test_bad_input(tmp_path, capsys):
     assert main(["plot-log", str(tmp_path / "none.log")]) == 2
-    assert "none.log: No such file" in capsys.readouterr().err
+    assert "none.log: no such log" in capsys.readouterr().err

@@ -61,7 +61,7 @@ def test_recorded_files(tmp_path, capsys):
     assert "binary net, current format" in capsys.readouterr().out
     assert (tmp_path / "copy").read_bytes() == model.read_bytes()
     assert main(["upgrade", str(tmp_path / "nothing")]) == 2
-    assert "nothing: No such file" in capsys.readouterr().err
+    assert "nothing: no such file" in capsys.readouterr().err
 
 
 def test_the_prototxt_of_a_caffemodel(tmp_path, capsys):

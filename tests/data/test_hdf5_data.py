@@ -136,5 +136,5 @@ def test_missing_damaged_and_no_files(param, files):
     with pytest.raises(SphereFaceError, match="list.txt: zero lines"):
         read(param())
     (files / "list.txt").unlink()
-    with pytest.raises(SphereFaceError, match="list of files .* cannot be read"):
+    with pytest.raises(SphereFaceError, match="list.txt: no such list of files"):
         read(param())

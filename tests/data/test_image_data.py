@@ -232,7 +232,7 @@ def test_an_error_stays_until_the_source_is_moved(layer, faces):
         ("new_height: 4", "", "new_height 4, new_width 0; expected both or neither"),
         ("", "crop_size: 8", "crop_size 8 of an image of 9 x 7"),
         ("", "mean_value: [1, 2]", "2 mean_value; expected 1, or 3"),
-        ("", 'mean_file: "nowhere"', "mean_file: nowhere: No such file"),
+        ("", 'mean_file: "nowhere"', "mean_file: nowhere: no such"),
     ],
 )
 def test_bad_options(layer, faces, options, transform, message):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import tracemalloc
 from pathlib import Path
 from random import Random
 
@@ -236,7 +238,7 @@ def test_text_in_another_encoding(tmp_path):
 
 
 def test_missing_file_and_text_without_line_end(tmp_path):
-    with pytest.raises(SphereFaceError, match=r"no\.prototxt: cannot be read \(No such file"):
+    with pytest.raises(SphereFaceError, match=r"no\.prototxt: no such prototxt"):
         text.read(tmp_path / "no.prototxt")
     solver = text.read(
         "base_lr: 0.1 stepvalue: 16000 stepvalue: 24000 solver_mode: CPU", "SolverParameter"
@@ -320,3 +322,42 @@ def test_a_message_of_ones_own_reads_and_has_nearest_names(monkeypatch):
     assert 'unknown field "tone_parm"; did you mean "tone_param"?' in problem(
         'layer { name: "t" tone_parm { } }'
     )
+
+
+@pytest.mark.parametrize("piece", ["a:1 ", 'layer{name:"" "" ""}'])
+def test_a_text_far_larger_than_any_net_is_refused_early(piece, tmp_path):
+    path = tmp_path / "huge.prototxt"
+    path.write_text(piece * (10_000_000 // len(piece)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(SphereFaceError, match="huge.prototxt:.*more than 1,000,000 names"):
+            text.read(path, "SolverParameter")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 300e6
+
+
+def test_lines_cost_little(tmp_path):
+    path = tmp_path / "lines.prototxt"
+    path.write_text("\n" * 10_000_000 + "a: 1")
+    tracemalloc.start()
+    try:
+        with pytest.raises(SphereFaceError, match='prototxt:10000001:1: unknown field "a"'):
+            text.read(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 150e6
+
+
+def test_what_is_no_file_of_a_nets_size_is_not_read(tmp_path):
+    path = tmp_path / "big.prototxt"
+    with path.open("wb") as stream:
+        stream.truncate((1 << 24) + 1)
+    with pytest.raises(SphereFaceError, match=r"prototxt of 16,777,217 bytes; expected at most"):
+        text.read(path)
+    os.mkfifo(tmp_path / "pipe")
+    for name, found in ((tmp_path / "pipe", "a pipe"), ("/dev/zero", "a device")):
+        with pytest.raises(SphereFaceError, match=f"{found}; expected a prototxt: a regular file"):
+            text.read(name)

@@ -151,10 +151,10 @@ def test_files_that_cannot_be_mapped(tmp_path) -> None:
     (tmp_path / "empty").touch()
     os.mkfifo(tmp_path / "pipe")
     for name, problem in (
-        ("missing", "No such file"),
+        ("missing", "no such model"),
         ("empty", "the file is empty"),
-        ("pipe", "not a regular file"),
-        (".", "not a regular file"),
+        ("pipe", "a pipe; expected a model: a regular file"),
+        (".", "a folder; expected a model"),
     ):
         with pytest.raises(SphereFaceError, match=problem) as caught:
             wire.map_file(tmp_path / name)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import builtins
+import sys
 from pathlib import Path
 
 import h5py
@@ -95,15 +95,10 @@ def test_unwritable(tmp_path: Path) -> None:
 
 
 def test_without_h5py_the_extra_is_named(tmp_path: Path, monkeypatch) -> None:
-    real = builtins.__import__
-
-    def blocked(name, *args, **kwargs):
-        if name == "h5py":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", blocked)
-    with pytest.raises(SphereFaceError, match=r"needs h5py; pip install sphereface\[hdf5\]"):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(
+        SphereFaceError, match=r"h5py is not installed; pip install 'sphereface\[hdf5\]'"
+    ):
         hdf5.read_caffemodel_h5(RECORDED)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sphereface.caffe import Layer, Net
 from sphereface.convert.dynamic import DynamicShape
-from sphereface.errors import SphereFaceError
+from sphereface.extras import require
 
 __all__ = ["ONNX_LAYERS", "Emitter", "OnnxGraph", "Value", "onnx_layer", "onnx_package"]
 
@@ -55,13 +55,8 @@ def onnx_layer(*types: str) -> Callable[[E], E]:
 
 def onnx_package() -> ModuleType:
     """Import onnx, or tell how to install it."""
-    try:
-        import onnx
-        import onnx.numpy_helper
-    except ImportError:
-        raise SphereFaceError(
-            "the package onnx is not installed", fix='pip install "sphereface[onnx]"'
-        ) from None
+    require("onnx.numpy_helper", "onnx")
+    onnx: ModuleType = require("onnx", "onnx")
     return onnx
 
 

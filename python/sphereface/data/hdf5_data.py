@@ -20,8 +20,12 @@ from numpy.typing import NDArray
 from sphereface.data.order import SampleOrder, Samples, shuffled
 from sphereface.data.source import Batch, LoadOptions, SampleSource, digest
 from sphereface.errors import SphereFaceError
+from sphereface.extras import require
+from sphereface.files import read_text
 
 __all__ = ["HDF5Data"]
+
+_MAX_LIST = 1 << 24
 
 
 class HDF5Data(SampleSource):
@@ -112,12 +116,10 @@ class HDF5Data(SampleSource):
 
     def _read_list(self, source: str) -> list[str]:
         try:
-            lines = Path(source).read_text("utf-8", "surrogateescape").splitlines()
-        except OSError as error:
-            raise self.error(
-                f'list of files "{source}" cannot be read ({error.strerror})',
-                fix="paths are relative to the current folder",
-            ) from None
+            lines = read_text(source, limit=_MAX_LIST, what="list of files").splitlines()
+        except SphereFaceError as error:
+            fix = "paths are relative to the current folder"
+            raise error.at(self.where, fix=fix) from None
         except ValueError:
             lines = []
         files = [line.strip() for line in lines if line.strip()]
@@ -152,12 +154,7 @@ class HDF5Data(SampleSource):
 
     @contextlib.contextmanager
     def _open(self, name: str) -> Iterator[Any]:
-        try:
-            import h5py
-        except ImportError as error:
-            raise SphereFaceError(
-                "reading HDF5 needs h5py", where=self.where, fix="pip install sphereface[hdf5]"
-            ) from error
+        h5py = require("h5py", "hdf5")
         if not Path(name).exists():
             raise self._file_error(name, "no such file", "an HDF5 file")
         try:

@@ -14,6 +14,7 @@ from typing import Any
 
 from sphereface.data.datum import read_datum
 from sphereface.errors import SphereFaceError
+from sphereface.extras import require
 
 __all__ = ["LMDB_FILES", "RecordFile", "lmdb_module"]
 
@@ -29,13 +30,7 @@ def lmdb_module() -> Any:
     SphereFaceError
         It is not installed.
     """
-    try:
-        import lmdb
-    except ImportError as error:
-        raise SphereFaceError(
-            "reading and writing LMDB needs the package lmdb", fix="pip install sphereface[data]"
-        ) from error
-    return lmdb
+    return require("lmdb", "data")
 
 
 class RecordFile:

@@ -23,6 +23,7 @@ from sphereface.caffe import Layer, Net
 from sphereface.demo.digits_training import DigitsRun, Recipe, fresh_process_features
 from sphereface.errors import SphereFaceError
 from sphereface.evaluation import FoldResult, ten_fold, verification_pairs
+from sphereface.extras import require
 from sphereface.progress import Progress
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def run_digits(out: Path, seeds: int = 12) -> None:
     """
     from sphereface.evaluation.plots import embedding_figure, save_png
 
+    require("matplotlib", "demo")  # not found missing after the training
     if seeds < 1:
         raise SphereFaceError(f"{seeds} seeds", where="demo", expected="at least one")
     if out.suffix.lower() != ".png":
@@ -86,15 +88,7 @@ def run_digits(out: Path, seeds: int = 12) -> None:
 
 def digits() -> tuple[Tensor, NDArray[np.int64]]:
     """Return scikit-learn's 1797 images, (N, 1, 8, 8) from -1 to 1, and their labels."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise SphereFaceError(
-            f"scikit-learn cannot be imported ({error})",
-            where="demo",
-            fix='install it with pip install "sphereface[demo]"',
-        ) from error
-    data = load_digits()
+    data = require("sklearn.datasets", "demo").load_digits()
     images = torch.from_numpy(data.images).float().unsqueeze(1)
     return images / 8 - 1, data.target
 

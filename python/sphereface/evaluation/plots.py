@@ -9,23 +9,17 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sphereface.errors import SphereFaceError
+from sphereface.extras import require
 from sphereface.files import atomic_path
 
-try:
+if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-except ImportError as error:
-    raise SphereFaceError(
-        f"matplotlib cannot be imported ({error})",
-        where="sphereface.evaluation.plots",
-        fix='install it with pip install "sphereface[demo]"',
-    ) from error
 
 __all__ = ["Embedding", "embedding_figure", "save_png"]
 
@@ -73,8 +67,9 @@ def embedding_figure(panels: Sequence[Embedding]) -> Figure:
     -------
     matplotlib.figure.Figure
     """
-    figure = Figure(figsize=(5 * len(panels), 10), layout="constrained")
-    FigureCanvasAgg(figure)
+    size = (5 * len(panels), 10)
+    figure: Figure = require("matplotlib.figure", "demo").Figure(figsize=size, layout="constrained")
+    require("matplotlib.backends.backend_agg", "demo").FigureCanvasAgg(figure)
     axes = figure.subplots(2, len(panels), squeeze=False)
     for column, panel in enumerate(panels):
         radius = float(np.linalg.norm(panel.features, axis=1).max())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from sphereface.errors import SphereFaceError
-from sphereface.files import atomic_path
+from sphereface.files import atomic_path, open_regular
 from sphereface.images import Preprocessing
 from sphereface.inference.predictor import Predictor
 from sphereface.progress import Progress
@@ -212,10 +213,13 @@ def read_arrays(path: str | os.PathLike[str], predictor: Predictor) -> Arrays:
     """
     net = predictor.net
     try:
-        loaded = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        with open_regular(path, "numpy file") as stream:
+            loaded = np.load(stream, allow_pickle=False)
+            arrays = {net.inputs[0]: loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+    except SphereFaceError:
+        raise
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise SphereFaceError(f"not a numpy file ({error})", where=os.fspath(path)) from None
-    arrays = {net.inputs[0]: loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
     if set(arrays) != set(net.inputs):
         raise SphereFaceError(
             f"arrays {', '.join(sorted(arrays))}",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import re
+from array import array
 from dataclasses import dataclass, field
 
 from sphereface.errors import SphereFaceError
@@ -25,6 +26,8 @@ _TOKEN = re.compile(
     re.VERBOSE | re.ASCII,
 )
 _MAX_DEPTH = 64
+# A layer has some 60; every one takes about a hundred bytes until the message is filled.
+_MAX_TOKENS = 1_000_000
 _CLOSING = {"{": "}", "<": ">"}
 
 
@@ -68,7 +71,8 @@ class Tree:
         self.text = text
         self.source = source
         self.root = Block(0)
-        self._newlines = [match.start() for match in re.finditer("\n", text)]
+        # Four bytes a line, however many lines a hostile text has.
+        self._newlines = array("I", (match.start() for match in re.finditer("\n", text)))
 
     def line(self, offset: int) -> int:
         """Return the 1-based line of `offset`."""
@@ -98,7 +102,8 @@ def parse_tree(text: str, source: str) -> Tree:
     Raises
     ------
     SphereFaceError
-        The text is not in the format, or a block or string is not closed.
+        The text is not in the format, a block or string is not closed, or it is far larger than
+        that of any net.
     """
     parser = _Parser(Tree(text, source))
     parser.block(parser.tree.root, "")
@@ -109,7 +114,7 @@ class _Parser:
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
         self.path: list[Entry] = []
-        self.position = 0
+        self.position = self.count = 0
         self.kind = self.token = ""
         self.offset = 0
         self.advance()
@@ -123,6 +128,11 @@ class _Parser:
                 self.offset = match.start()
                 if self.kind == "bad":
                     raise self.bad_token()
+                self.count += 1
+                if self.count > _MAX_TOKENS:
+                    raise self.error(
+                        f"more than {_MAX_TOKENS:,} names, values and marks", "the text of a net"
+                    )
                 return
         self.kind, self.token, self.offset = "end", "", len(text)
 
@@ -203,7 +213,10 @@ class _Parser:
             raise self.error(self.found(), f'a value for "{self.path[-1].name}"')
         value = Value(self.kind, self.token, self.offset)
         self.advance()
-        while value.kind == "string" and self.kind == "string":
-            value.text = value.text[:-1] + self.token[1:-1] + value.text[0]
-            self.advance()
+        if value.kind == "string" and self.kind == "string":
+            pieces = [value.text[:-1]]
+            while self.kind == "string":
+                pieces.append(self.token[1:-1])
+                self.advance()
+            value.text = "".join([*pieces, value.text[0]])
         return value

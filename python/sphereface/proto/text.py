@@ -19,10 +19,13 @@ from typing import Any, TypeGuard
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from sphereface.errors import SphereFaceError, nearest
+from sphereface.files import read_bytes
 from sphereface.proto import schema
 from sphereface.proto._text_tree import Block, Entry, Tree, Value, parse_tree
 
 __all__ = ["Located", "is_text", "load_text", "parse", "read", "write"]
+
+_MAX_BYTES = 1 << 24
 
 _INTEGERS = {
     FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1, "int32"),
@@ -72,12 +75,7 @@ def load_text(prototxt: str | os.PathLike[str], source: str = "") -> tuple[str, 
     if is_text(prototxt):
         return prototxt, source or "prototxt"
     path = Path(prototxt)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise SphereFaceError(
-            f"cannot be read ({error.strerror})", where=str(path), fix="check the path"
-        ) from None
+    data = read_bytes(path, limit=_MAX_BYTES, what="prototxt")
     if b"\0" in data[:4096]:
         raise SphereFaceError(
             "a binary file",

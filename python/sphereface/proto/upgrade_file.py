@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from sphereface.errors import SphereFaceError
-from sphereface.files import atomic_path
+from sphereface.files import atomic_path, open_regular
 from sphereface.proto import schema
 from sphereface.proto.text import load_text, parse, write
 from sphereface.proto.upgrade import upgrade_net, upgrade_solver
@@ -71,7 +71,7 @@ class UpgradedFile:
 
 def is_binary(path: str | os.PathLike[str]) -> bool:
     """Tell a binary net or an HDF5 file from a text, by control characters at its start."""
-    with Path(path).open("rb") as stream:
+    with open_regular(path) as stream:
         head = stream.read(4096)
     return head != head.translate(None, _CONTROLS)
 
@@ -90,7 +90,7 @@ def upgrade_file(path: str | os.PathLike[str]) -> UpgradedFile:
     """
     if not is_binary(path):
         return _upgrade_text(Path(path))
-    with Path(path).open("rb") as stream:
+    with open_regular(path) as stream:
         if stream.read(len(_HDF5)) == _HDF5:
             raise SphereFaceError(
                 "an HDF5 file", where=os.fspath(path), expected="a prototxt or a binary net"
@@ -106,8 +106,8 @@ def _upgrade_text(path: Path) -> UpgradedFile:
         result = upgrade_solver(parse(text, "SolverParameter", source).message)
     else:
         result = upgrade_net(parse(text, "NetParameter", source).message, source)
-    content = write(result.message).encode() if result.changes else path.read_bytes()
-    return UpgradedFile(kind, result.changes, (content,))
+    content = write(result.message) if result.changes else text
+    return UpgradedFile(kind, result.changes, (content.encode("utf-8", "surrogateescape"),))
 
 
 @dataclass

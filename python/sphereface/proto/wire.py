@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import mmap
 import os
-import stat
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from sphereface.errors import SphereFaceError
+from sphereface.files import open_regular
 
 __all__ = [
     "FIXED32",
@@ -247,16 +246,13 @@ def map_file(path: str | os.PathLike[str]) -> WireReader:
         There is no such file, or it is empty or not a regular file.
     """
     source = os.fspath(path)
-    try:
-        # Checked before opening: opening a FIFO would wait for a writer.
-        if not stat.S_ISREG(os.stat(source).st_mode):  # noqa: PTH116
-            raise SphereFaceError("not a regular file", where=source, expected="a model's file")
-        with Path(source).open("rb") as stream:
-            if not os.fstat(stream.fileno()).st_size:
-                raise SphereFaceError("the file is empty", where=source)
+    with open_regular(path, "model") as stream:
+        if not os.fstat(stream.fileno()).st_size:
+            raise SphereFaceError("the file is empty", where=source)
+        try:
             return WireReader(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ), source)
-    except OSError as error:
-        raise SphereFaceError(error.strerror or str(error), where=source) from error
+        except OSError as error:
+            raise SphereFaceError(error.strerror or str(error), where=source) from error
 
 
 def release_pages(array: np.ndarray) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from sphereface.errors import SphereFaceError
+from sphereface.extras import require
 from sphereface.files import atomic_path
 from sphereface.solver.read_log import Curve, TrainingLog
 
@@ -71,22 +72,15 @@ def log_figure(logs: Sequence[TrainingLog]) -> Figure:
     SphereFaceError
         matplotlib is missing.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise SphereFaceError(
-            f"matplotlib cannot be imported ({error})",
-            where="plot-log",
-            fix='install it with pip install "sphereface[demo]"',
-        ) from error
+    canvas = require("matplotlib.backends.backend_agg", "demo").FigureCanvasAgg
     panels = [
         (panel, lines)
         for panel in _PANELS
         if (lines := [line for log in logs for line in _lines(log, panel, len(logs) > 1)])
     ]
-    figure = Figure(figsize=(9, 1 + 2.4 * len(panels)), layout="constrained")
-    FigureCanvasAgg(figure)
+    size = (9, 1 + 2.4 * len(panels))
+    figure: Figure = require("matplotlib.figure", "demo").Figure(figsize=size, layout="constrained")
+    canvas(figure)
     axes = figure.subplots(len(panels), 1, squeeze=False, sharex=True)[:, 0]
     for ax, (panel, lines) in zip(axes, panels, strict=True):
         _draw(ax, panel, lines)

@@ -8,6 +8,7 @@ told apart; a loss that is no number is kept, as NaN.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from sphereface.errors import SphereFaceError
+from sphereface.files import open_regular
 
 __all__ = ["Curve", "TrainingLog", "read_log"]
 
@@ -74,7 +76,10 @@ def read_log(path: str | os.PathLike[str]) -> TrainingLog:
     source = os.fspath(path)
     log, suffix = TrainingLog(source), Path(path).suffix.lower()
     # Logs of Caffe hold file names in whatever bytes the file system had.
-    with Path(path).open(encoding="utf-8", errors="replace", newline="") as lines:
+    with (
+        open_regular(path, "log") as stream,
+        io.TextIOWrapper(stream, "utf-8", "replace", newline="") as lines,
+    ):
         if suffix == ".csv":
             _read_table(log, csv.DictReader(lines))
         elif suffix == ".jsonl":

@@ -21,6 +21,7 @@ import torch
 
 from sphereface.caffe import Net
 from sphereface.errors import SphereFaceError
+from sphereface.files import open_regular
 
 __all__ = [
     "Sidecar",
@@ -68,7 +69,7 @@ class Sidecar:
 def checksum(path: str | os.PathLike[str]) -> int:
     """Return the CRC-32 of a file."""
     value = 0
-    with Path(path).open("rb") as stream:
+    with open_regular(path) as stream:
         while chunk := stream.read(_CHUNK):
             value = zlib.crc32(chunk, value)
     return value
@@ -146,7 +147,7 @@ def read_sidecar(path: str | os.PathLike[str]) -> Sidecar:
     where = os.fspath(path)
     try:
         # A stream of our own: np.load leaves its file open when it is no archive.
-        with Path(path).open("rb") as stream:
+        with open_regular(path, "sidecar") as stream:
             _check_sizes(stream)
             with np.load(stream, allow_pickle=False) as archive:
                 meta = json.loads(str(archive["meta"][()]))

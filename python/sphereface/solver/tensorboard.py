@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from sphereface.errors import SphereFaceError
+from sphereface.extras import require
 from sphereface.solver.records import IterationRecord, SolverCallback, TestRecord
 from sphereface.solver.tables import named_values
 
@@ -21,15 +21,9 @@ class TensorBoardLog(SolverCallback):
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise SphereFaceError(
-                f"tensorboard cannot be imported ({error})",
-                where="--tensorboard",
-                fix='install it with pip install "sphereface[tensorboard]"',
-            ) from error
-        self._writer = SummaryWriter(os.fspath(folder))
+        require("tensorboard", "tensorboard")
+        module = require("torch.utils.tensorboard", "tensorboard")
+        self._writer = module.SummaryWriter(os.fspath(folder))
 
     def on_iteration(self, record: IterationRecord) -> None:
         """Write the values of an iteration that is to be displayed."""

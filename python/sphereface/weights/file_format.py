@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from sphereface.files import open_regular
 from sphereface.proto.upgrade_file import is_binary
 from sphereface.weights.hdf5 import is_hdf5
 
@@ -30,7 +31,7 @@ def weight_format(path: str | os.PathLike[str]) -> WeightFormat:
         return "caffemodel"
     if is_hdf5(file):
         return "hdf5"
-    with file.open("rb") as stream:
+    with open_regular(file) as stream:
         head = stream.read(_LENGTH + 1)
     if head.startswith(_TORCH):
         return "torch"

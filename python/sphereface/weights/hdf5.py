@@ -18,7 +18,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from sphereface.errors import SphereFaceError
-from sphereface.files import atomic_path
+from sphereface.extras import require
+from sphereface.files import atomic_path, open_regular
 from sphereface.weights.blob import Blob, check_shape
 
 __all__ = [
@@ -63,9 +64,9 @@ def is_hdf5(path: str | os.PathLike[str]) -> bool:
     try:
         if not file.is_file():
             return False
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             return stream.read(len(_SIGNATURE)) == _SIGNATURE
-    except OSError:
+    except (OSError, SphereFaceError):
         return False
 
 
@@ -339,10 +340,4 @@ def _exactly(stream: BinaryIO, size: int) -> bytes:
 
 
 def _h5py() -> Any:
-    try:
-        import h5py
-    except ImportError as error:
-        raise SphereFaceError(
-            "reading and writing HDF5 needs h5py", fix="pip install sphereface[hdf5]"
-        ) from error
-    return h5py
+    return require("h5py", "hdf5")
