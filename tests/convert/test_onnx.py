@@ -14,8 +14,7 @@ import torch
 from reference.deployable_nets import ALEXNET, GOOGLENET, LAYERS, LENET, SIAMESE, SIZED, layer_net
 from sphereface.caffe import load, register_layer
 from sphereface.caffe.layer import Layer
-from sphereface.convert.onnx import OPSET, onnx_model, write_onnx
-from sphereface.convert.onnx_graph import ONNX_LAYERS, onnx_layer
+from sphereface.convert.onnx import ONNX_LAYERS, OPSET, onnx_layer, onnx_model, write_onnx
 from sphereface.errors import SphereFaceError
 from sphereface.resources import prototxt_path
 
@@ -124,6 +123,74 @@ def test_image_sizes_stay_free(name, tmp_path, build, inputs_of):
         assert_runs_as(net, tmp_path / "net.onnx", inputs_of(net, 1, larger))
 
 
+def test_equal_parts_of_the_batch(tmp_path, build, inputs_of):
+    """Its size stays free, as far as the parts are equal."""
+    net = build(
+        'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 5 } } }'
+        'layer { name: "l" type: "Slice" bottom: "x" top: "a" top: "b" slice_param { axis: 0 } }'
+    )
+    write_onnx(net, tmp_path / "net.onnx")
+    for more in (0, 2, 6):
+        assert_runs_as(net, tmp_path / "net.onnx", inputs_of(net, more))
+
+
+SEQUENCES = {
+    "x": ((5, 2, 3, 2), "x cont"),
+    "one value": ((5, 2), "x cont"),
+    "static": ((5, 2, 4), "x cont static"),
+}
+
+
+@pytest.mark.parametrize("case", SEQUENCES)
+@pytest.mark.parametrize("exposed", [False, True])
+@pytest.mark.parametrize("kind", ["LSTM", "RNN"])
+def test_recurrent_layers(kind, exposed, case, tmp_path, build):
+    """OpenCV has no Scan, so only onnxruntime runs them; any number of timesteps."""
+    shape, bottoms = SEQUENCES[case]
+    shapes = {"x": shape, "cont": (5, 2), "static": (2, 3), "h": (1, 2, 4), "c": (1, 2, 4)}
+    states = ["h", "c"][: 1 + (kind == "LSTM")] if exposed else []
+    named = bottoms.split() + states
+    net = build(
+        "".join(
+            f'layer {{ name: "{name}" type: "Input" top: "{name}" input_param'
+            f" {{ shape {{ {' '.join(f'dim: {size}' for size in shapes[name])} }} }} }}"
+            for name in named
+        )
+        + f'layer {{ name: "l" type: "{kind}" top: "y" '
+        + " ".join(f'bottom: "{name}"' for name in named)
+        + "".join(f' top: "{name}_last"' for name in states)
+        + f" recurrent_param {{ num_output: 4 expose_hidden: {str(exposed).lower()}"
+        ' weight_filler { type: "uniform" min: -1 max: 1 } bias_filler { type: "gaussian" } } }'
+    )
+    write_onnx(net, tmp_path / "net.onnx")
+    free = case != "static" and not exposed
+    for more in (0, 3) if free else (0,):
+        inputs = {
+            name: torch.randn((size[0] + more * (size[0] == 5), *size[1:]))
+            for name, size in shapes.items()
+            if name in named
+        }
+        inputs["cont"] = (inputs["cont"] > 0).float()
+        inputs["cont"][1] = 1
+        if not exposed:
+            net.layer("l").reset()
+        with torch.no_grad():
+            expected = {name: top.numpy() for name, top in net(inputs).items()}
+        given = {name: value.numpy() for name, value in inputs.items()}
+        assert_same(tmp_path / "net.onnx", given, expected, [in_onnxruntime])
+
+
+def test_one_timestep_of_an_lstm(tmp_path, build, inputs_of):
+    shapes = {"c": "dim: 1 dim: 2 dim: 3", "g": "dim: 1 dim: 2 dim: 12", "cont": "dim: 1 dim: 2"}
+    net = build(
+        "".join(f'input: "{name}" input_shape {{ {dims} }} ' for name, dims in shapes.items())
+        + 'layer { name: "l" type: "LSTMUnit" bottom: "c" bottom: "g" bottom: "cont"'
+        ' top: "c_next" top: "h_next" }'
+    )
+    write_onnx(net, tmp_path / "net.onnx")
+    assert_runs_as(net, tmp_path / "net.onnx", inputs_of(net))
+
+
 def test_a_scalar_output(tmp_path, build, inputs_of):
     """OpenCV 5.0 crashes on tensors without axes, so only onnxruntime runs it."""
     net = build(
@@ -173,7 +240,7 @@ def test_fixed_image_size_is_told_by_the_layer(build, tmp_path):
 
 
 def test_more_than_protobuf_reads_is_told(build, monkeypatch):
-    monkeypatch.setattr("sphereface.convert.onnx._MAX_BYTES", 50_000_000)
+    monkeypatch.setattr("sphereface.convert.onnx.model._MAX_BYTES", 50_000_000)
     with pytest.raises(SphereFaceError, match=r"50,249,984 bytes of parameters"):
         onnx_model(build(prototxt_path("sphereface_4_deploy")))
 

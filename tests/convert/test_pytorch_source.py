@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from sphereface.caffe import load, register_layer
 from sphereface.caffe.layer import Layer
 from sphereface.checkpoints import write_state_dict
 from sphereface.convert import pytorch_source
-from sphereface.convert.pytorch_source_writer import SOURCE_LAYERS, number, source_layer
+from sphereface.convert.pytorch_source import SOURCE_LAYERS, number, source_layer
 from sphereface.convert.state_dict import net_state
 from sphereface.errors import SphereFaceError
 from sphereface.resources import prototxt_path
@@ -168,17 +169,16 @@ class SpherefaceNet4(nn.Module):
 def test_names_that_python_does_not_allow_and_long_lines():
     text = pytorch_source(load(GOOGLENET))
     assert 'conv1_7x7_s2 = self.get_submodule("conv1/7x7_s2")(data)' in text
-    assert "pool1_norm1 = F.local_response_norm(pool1_3x3_s2, 5, 0.0001, 0.75, 1.0)" in text
-    assert all(len(line) <= 88 for line in text.splitlines())
+    assert "pool1_norm1 = lrn(pool1_3x3_s2, size=5, alpha=0.0001, beta=0.75, k=1.0, " in text
+    assert "pool5_drop" not in text
+    assert "pool5_7x7_s1 = F.dropout(pool5_7x7_s1, 0.5, self.training)" in text
+    assert all(len(line) <= 100 for line in text.splitlines())
 
 
-def test_only_the_helpers_that_are_used(build):
+def test_only_the_definitions_that_are_used(build):
     text = pytorch_source(build(layer_net("batch_norm_scale")))
-    assert [line for line in text.splitlines() if line.startswith(("class", "def"))] == [
-        "class BatchNorm(nn.Module):",
-        "class Scale(nn.Module):",
-        "class Net(nn.Module):",
-    ]
+    defined = re.findall(r"^(?:class|def) (\w+)", text, re.MULTILINE)
+    assert defined == ["Blobs", "batch_statistics", "batch_norm", "spread", "scale", "Net"]
 
 
 def test_shared_parameters_are_one(ported):
@@ -258,10 +258,68 @@ def _reshaped_sharing() -> str:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(float(np.float32(1e-4)), "0.0001"), (2.0, "2.0"), (np.inf, 'float("inf")')]
+    ("value", "text"),
+    [
+        (float(np.float32(1e-4)), "0.0001"),
+        (2.0, "2.0"),
+        (np.pi, "3.141592653589793"),
+        (np.inf, 'float("inf")'),
+    ],
 )
 def test_numbers_are_written_as_in_the_prototxt(value, text):
     assert number(value) == text
+
+
+def shifted(x: torch.Tensor) -> torch.Tensor:
+    """Return x + SHIFT."""
+    return x + SHIFT
+
+
+def gain(x: torch.Tensor, *, factor: float) -> torch.Tensor:
+    """Return `factor` times x + SHIFT, as a function of more than one expression."""
+    y = shifted(x)
+    return factor * y
+
+
+SHIFT = 0.25
+
+
+def test_the_function_of_a_type_of_ones_own_with_all_that_it_uses():
+    @register_layer("PortTestFunction")
+    class Function(Layer):
+        function = staticmethod(gain)
+
+        def setup(self, bottom_shapes):
+            self.factor = 3.0
+
+    net = load(
+        'input: "x" input_shape { dim: 2 dim: 3 }\n'
+        'layer { name: "l" type: "PortTestFunction" bottom: "x" top: "gain" }'
+    )
+    text, names = pytorch_source(net, "Ported"), {}
+    exec(compile(text, "ported", "exec"), names)
+    x = torch.tensor([[1.0, 2, 3], [4, 5, 6]])
+    assert names["Ported"]()(x).tolist() == (3 * x + 0.75).tolist() == net(x)["gain"].tolist()
+    # The blob gives way to the function of that name.
+    assert "gain_ = gain(x, factor=3.0)" in text
+
+
+def test_what_cannot_be_printed_is_told(build):
+    table = torch.zeros(3)
+
+    @register_layer("PortTestClosure")
+    class Closure(Layer):
+        function = staticmethod(lambda x, *, table: x + table)
+
+        def setup(self, bottom_shapes):
+            self.table = table
+
+    net = build(
+        'input: "x" input_shape { dim: 2 dim: 3 }\n'
+        'layer { name: "l" type: "PortTestClosure" bottom: "x" top: "y" }'
+    )
+    with pytest.raises(SphereFaceError, match=r':2: layer "l" .*cannot be printed: .*no text'):
+        pytorch_source(net)
 
 
 def test_a_type_of_ones_own(build):

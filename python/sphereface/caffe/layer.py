@@ -8,8 +8,9 @@ docs/adding_layers.md shows how to write one.
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
@@ -53,9 +54,11 @@ class UnknownShapeError(SphereFaceError):
 
 
 class Layer(nn.Module):
-    """One layer of a net; subclasses define `setup`, `reshape` and `forward`.
+    """One layer of a net; subclasses define `setup`, `reshape` and `function` (or `forward`).
 
-    `forward` takes the bottoms and returns the top, or a tuple of all tops (``()`` for none).
+    `function` is what the layer computes, a torch function that stands alone: it takes the bottoms
+    by position and attributes of the layer, blobs and options, by keyword, and returns the top, or
+    a tuple of all tops (``()`` for none). `forward` takes the bottoms and calls it.
 
     Parameters
     ----------
@@ -95,6 +98,11 @@ class Layer(nn.Module):
     weight: Tensor
     bias: Tensor | None
 
+    #: What the layer computes; its keyword-only parameters are attributes of the layer.
+    function: ClassVar[Callable[..., Any] | None] = None
+    #: Those parameters.
+    function_keywords: ClassVar[tuple[str, ...]] = ()
+
     # nn.Module.type (a dtype cast) gives way to Caffe's word; Module.to does the same.
     type: str  # type: ignore[assignment]
 
@@ -112,10 +120,24 @@ class Layer(nn.Module):
         self.decay_mult: list[float] = []
         self.loss_weight: list[float] = []
         self._fillers: dict[str, Any] = {}
+        self._constants: dict[str, float] = {}
         self._own_phase: bool | None = None
         if param.HasField("phase"):
             self._own_phase = param.phase == schema.TRAIN
         self.train(phase == "TRAIN")
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.function is not None:
+            parameters = inspect.signature(cls.function).parameters.values()
+            cls.function_keywords = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+
+    def compute(self, *bottoms: Tensor) -> Any:
+        """Return `function` of the bottoms and of the attributes that it takes."""
+        assert self.function is not None  # or the class defines forward
+        return self.function(*bottoms, **{k: getattr(self, k) for k in self.function_keywords})
+
+    forward: Callable[..., Any] = compute
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Read `options`, check them, and create the parameter blobs with `add_blob`."""
@@ -159,6 +181,8 @@ class Layer(nn.Module):
         self.blob_names.append(name)
         if filler is not None:
             self._fillers[name] = filler
+            if filler.type == "constant":
+                self._constants[name] = filler.value
         try:
             blob = torch.zeros(shape)
         except RuntimeError:  # no memory, or a size beyond 64 bits
@@ -178,6 +202,10 @@ class Layer(nn.Module):
             except SphereFaceError as error:
                 raise error.at(self.where) from None
         self.drop_fillers()
+
+    def start_value(self, name: str) -> float:
+        """Return the number that blob `name` is filled with; 0 if it is not one number."""
+        return self._constants.get(name, 0.0)
 
     def drop_fillers(self) -> None:
         """Forget the fillers, because the blobs have their values."""
@@ -215,6 +243,11 @@ class Layer(nn.Module):
     def blobs(self) -> list[Tensor]:
         """The parameter blobs in Caffe's order."""
         return [getattr(self, name) for name in self.blob_names]
+
+    def option_name(self, option: str) -> str:
+        """Return the name of the value of an enum option: ``"MAX"`` of ``pool: MAX``."""
+        enum = self.options.DESCRIPTOR.fields_by_name[option].enum_type
+        return enum.values_by_number[getattr(self.options, option)].name
 
     def canonical_axis(self, axis: int, shape: Shape) -> int:
         """Return `axis` counted from the front of `shape`; negative counts from the end."""

@@ -37,9 +37,12 @@ def dynamic_shapes(net: Net, images: bool = False) -> list[DynamicShape]:
     """
     base = net.infer_shapes({})
     probes = [base]
-    # A Reshape with the batch size written out, for example, refuses another one.
-    with contextlib.suppress(SphereFaceError):
-        probes.append(_probe(net, base, lambda axis, size: size + (axis == 0)))
+    # A Reshape with the batch size written out, for example, refuses another one, and a Slice into
+    # equal parts takes multiples only.
+    for change in (_one_more, _twice):
+        with contextlib.suppress(SphereFaceError):
+            probes.append(_probe(net, base, change))
+            break
     if images:
         # So much larger that no rounding of a stride hides it.
         probes.append(_probe(net, base, lambda axis, size: size if axis < 2 else 2 * size + 37))
@@ -47,6 +50,14 @@ def dynamic_shapes(net: Net, images: bool = False) -> list[DynamicShape]:
         tuple(size[0] if len(set(size)) == 1 else None for size in zip(*shapes, strict=True))
         for shapes in zip(*probes, strict=True)
     ]
+
+
+def _one_more(axis: int, size: int) -> int:
+    return size + (axis == 0)
+
+
+def _twice(axis: int, size: int) -> int:
+    return size * (1 + (axis == 0))
 
 
 def _probe(net: Net, base: list[Shape], change: Callable[[int, int], int]) -> list[Shape]:

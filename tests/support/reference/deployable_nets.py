@@ -89,6 +89,10 @@ LAYERS: dict[str, tuple[str, Shapes]] = {
         + f" scale_param {{ bias_term: true {_UNIT} }} }}",
         _X,
     ),
+    "batch_norm_of_batch": (
+        _layer("BatchNorm", "batch_norm_param { use_global_stats: false }"),
+        {"x": (3, 4, 5, 6)},
+    ),
     "bn": (
         _layer("BN", 'bn_param { slope_filler { type: "gaussian" } bias_filler { value: 1 } }'),
         _X,
@@ -148,6 +152,11 @@ LAYERS: dict[str, tuple[str, Shapes]] = {
     "slice_even": (
         'layer { name: "l" type: "Slice" bottom: "x" top: "a" top: "b" }',
         _X,
+    ),
+    "slice_samples": (
+        'layer { name: "l" type: "Slice" bottom: "x" top: "a" top: "b" top: "c"'
+        " slice_param { axis: 0 slice_point: 1 slice_point: 3 } }",
+        {"x": (4, 5)},
     ),
     "split": ('layer { name: "l" type: "Split" bottom: "x" top: "a" top: "b" }', _X),
     "flatten": (_layer("Flatten"), _X),

@@ -3,69 +3,9 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pkgutil import iter_modules
 
-__all__ = ["LAYER_FILES"]
+__all__: list[str] = []  # reached by their registration
 
-LAYER_FILES = (
-    "accuracy",
-    "argmax",
-    "batch_norm",
-    "batch_reindex",
-    "bias",
-    "bn",
-    "center_loss",
-    "channel_scale",
-    "concat",
-    "contrastive_loss",
-    "convolution",
-    "crop",
-    "data_sources",
-    "deconvolution",
-    "dropout",
-    "dummy_data",
-    "eltwise",
-    "embed",
-    "euclidean_loss",
-    "filter",
-    "flatten",
-    "flip",
-    "general_contrastive_loss",
-    "general_triplet_loss",
-    "hdf5_output",
-    "hinge_loss",
-    "im2col",
-    "infogain_loss",
-    "inner_distance",
-    "inner_product",
-    "input",
-    "inter_class",
-    "label_specific",
-    "large_margin_inner_product",
-    "lrn",
-    "lstm",
-    "margin_inner_product",
-    "multinomial_logistic_loss",
-    "mvn",
-    "neuron",
-    "normalize",
-    "parameter",
-    "pooling",
-    "prelu",
-    "python",
-    "recurrent",
-    "reduction",
-    "reshape",
-    "rnn",
-    "scale",
-    "sigmoid_cross_entropy_loss",
-    "silence",
-    "slice",
-    "softmax",
-    "softmax_loss",
-    "split",
-    "spp",
-    "tile",
-)
-
-for _file in LAYER_FILES:
-    import_module(f"{__name__}.{_file}")
+for _file in iter_modules(__path__):
+    import_module(f"{__name__}.{_file.name}")

@@ -17,7 +17,22 @@ from torch import Tensor
 from sphereface.caffe.layer import Layer, Shape
 from sphereface.caffe.registry import register_layer
 
-__all__ = ["ArgMax"]
+__all__ = ["ArgMax", "argmax"]
+
+
+@torch.no_grad()
+def argmax(x: Tensor, *, top_k: int, out_max_val: bool, axis: int | None) -> Tensor:
+    """Return the indices (or values, or both) of the largest; of equal ones the larger first."""
+    rows = x.reshape(x.shape[0], -1) if axis is None else x.movedim(axis, -1)
+    # Reversed, a stable sort puts the larger of two equal scores' indices first.
+    values, places = rows.flip(-1).sort(dim=-1, descending=True, stable=True)
+    values = values[..., :top_k]
+    indices = rows.shape[-1] - 1 - places[..., :top_k]
+    indices = indices.to(torch.promote_types(x.dtype, torch.float32))
+    if axis is not None:
+        return (values if out_max_val else indices).movedim(-1, axis)
+    layout = torch.stack((indices, values) if out_max_val else (indices,), 1)
+    return layout.reshape(layout.shape + (1,) * (x.dim() - 3))
 
 
 @register_layer("ArgMax", param="argmax_param")
@@ -29,6 +44,8 @@ class ArgMax(Layer):
     or with ``out_max_val`` (N, 2, top_k): indices, then values; as many further axes of size 1
     follow as the bottom has.
     """
+
+    function = staticmethod(argmax)
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Read the options."""
@@ -48,17 +65,3 @@ class ArgMax(Layer):
         if self.axis is not None:
             return [(*shape[:axis], self.top_k, *shape[axis + 1 :])]
         return [(shape[0], 1 + self.out_max_val, self.top_k) + (1,) * (len(shape) - 3)]
-
-    @torch.no_grad()
-    def forward(self, x: Tensor) -> Tensor:
-        """Return indices, values or both."""
-        rows = x.reshape(x.shape[0], -1) if self.axis is None else x.movedim(self.axis, -1)
-        # Reversed, a stable sort puts the larger of two equal scores' indices first.
-        values, places = rows.flip(-1).sort(dim=-1, descending=True, stable=True)
-        values = values[..., : self.top_k]
-        indices = rows.shape[-1] - 1 - places[..., : self.top_k]
-        indices = indices.to(torch.promote_types(x.dtype, torch.float32))
-        if self.axis is not None:
-            return (values if self.out_max_val else indices).movedim(-1, self.axis)
-        layout = torch.stack((indices, values) if self.out_max_val else (indices,), 1)
-        return layout.reshape(layout.shape + (1,) * (x.dim() - 3))

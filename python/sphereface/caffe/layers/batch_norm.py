@@ -17,7 +17,7 @@ from torch import Tensor
 from sphereface.caffe.layer import Layer, Shape
 from sphereface.caffe.registry import register_layer
 
-__all__ = ["BatchNorm", "batch_statistics", "fix_blobs"]
+__all__ = ["BatchNorm", "batch_norm", "batch_statistics", "fix_blobs"]
 
 
 def fix_blobs(layer: Layer, count: int, fixed: Iterable[int], **multipliers: float) -> None:
@@ -66,6 +66,47 @@ def batch_statistics(x: Tensor, eps: float, **affine: Tensor) -> tuple[Tensor, T
     return y, mean, variance
 
 
+def batch_norm(
+    x: Tensor,
+    *,
+    mean: Tensor,
+    variance: Tensor,
+    scale_factor: Tensor,
+    eps: float,
+    fraction: float,
+    use_global_stats: bool | None,
+    training: bool,
+) -> Tensor:
+    """Return x normalised by the stored statistics, or by its own, which are added to them."""
+    if x.dim() == 1:
+        x = x.reshape(1, 1, -1)
+        y = batch_norm(
+            x,
+            mean=mean,
+            variance=variance,
+            scale_factor=scale_factor,
+            eps=eps,
+            fraction=fraction,
+            use_global_stats=use_global_stats,
+            training=training,
+        )
+        return y.flatten()
+    if not training if use_global_stats is None else use_global_stats:
+        factor = torch.where(scale_factor == 0, 0, 1 / scale_factor)
+        return F.batch_norm(x, mean * factor, variance * factor, eps=eps)
+    if x.numel() > x.shape[1]:
+        y, batch_mean, batch_variance = batch_statistics(x, eps)
+    else:
+        # One value a channel, where torch's unbiased variance would be 0 / 0.
+        y, batch_mean = x - x, x.detach().flatten()
+        batch_variance = torch.zeros_like(batch_mean)
+    with torch.no_grad():
+        scale_factor.mul_(fraction).add_(1)
+        mean.mul_(fraction).add_(batch_mean)
+        variance.mul_(fraction).add_(batch_variance)
+    return y
+
+
 @register_layer("BatchNorm", param="batch_norm_param")
 class BatchNorm(Layer):
     """Normalise each channel (axis 1; a 1-D bottom is one channel).
@@ -76,6 +117,7 @@ class BatchNorm(Layer):
     unbiased; ``scale_factor`` (1,), the sum of the weights.
     """
 
+    function = staticmethod(batch_norm)
     mean: Tensor
     variance: Tensor
     scale_factor: Tensor
@@ -111,31 +153,6 @@ class BatchNorm(Layer):
                 f"bottom of shape {shape}", expected=f"{self.channels} channels on axis 1"
             )
         return [shape]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x normalised; with batch statistics, also add them to the blobs."""
-        if x.dim() == 1:
-            return self.forward(x.reshape(1, 1, -1)).reshape(x.shape)
-        use_global_stats = self.use_global_stats
-        if use_global_stats is None:
-            use_global_stats = not self.training
-        if not use_global_stats:
-            return self._by_batch(x)
-        factor = torch.where(self.scale_factor == 0, 0, 1 / self.scale_factor)
-        return F.batch_norm(x, self.mean * factor, self.variance * factor, eps=self.eps)
-
-    def _by_batch(self, x: Tensor) -> Tensor:
-        if x.numel() > x.shape[1]:
-            y, mean, variance = batch_statistics(x, self.eps)
-        else:
-            # One value a channel, where torch's unbiased variance would be 0 / 0.
-            y, mean = x - x, x.detach().flatten()
-            variance = torch.zeros_like(mean)
-        with torch.no_grad():
-            self.scale_factor.mul_(self.fraction).add_(1)
-            self.mean.mul_(self.fraction).add_(mean)
-            self.variance.mul_(self.fraction).add_(variance)
-        return y
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> BatchNorm:
         def keep_range(blob: Tensor) -> Tensor:

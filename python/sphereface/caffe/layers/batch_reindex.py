@@ -15,7 +15,12 @@ from sphereface.caffe.indices import indices_below
 from sphereface.caffe.layer import Layer, Shape
 from sphereface.caffe.registry import register_layer
 
-__all__ = ["BatchReindex"]
+__all__ = ["BatchReindex", "batch_reindex"]
+
+
+def batch_reindex(x: Tensor, indices: Tensor) -> Tensor:
+    """Return the samples of those indices."""
+    return x.index_select(0, indices.long())
 
 
 @register_layer("BatchReindex")
@@ -23,6 +28,7 @@ class BatchReindex(Layer):
     """Sample i of the top is sample index[i] of the bottom; gradients of repeats add up."""
 
     bottoms = exactly(2)
+    function = staticmethod(batch_reindex)
 
     def reshape(self, bottom_shapes: Sequence[Shape]) -> Sequence[Shape]:
         """Return the bottom's shape with one sample for each index."""
@@ -36,4 +42,4 @@ class BatchReindex(Layer):
 
     def forward(self, x: Tensor, indices: Tensor) -> Tensor:
         """Return the chosen samples."""
-        return x.index_select(0, indices_below(self, indices, x.shape[0]))
+        return self.compute(x, indices_below(self, indices, x.shape[0]))

@@ -5,7 +5,8 @@ Source: Caffe's bias_layer.cpp. What differs: nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -13,7 +14,18 @@ from sphereface.caffe.graph import Arity
 from sphereface.caffe.layer import Layer, Shape
 from sphereface.caffe.registry import register_layer
 
-__all__ = ["Bias"]
+__all__ = ["Bias", "bias", "spread"]
+
+
+def spread(small: Tensor, x: Tensor, axis: int) -> Tensor:
+    """Return `small`, which spans axes of x from `axis` on, so that it broadcasts over x."""
+    start = axis % x.dim() if small.dim() else x.dim()
+    return small.reshape(small.shape + (1,) * (x.dim() - start - small.dim()))
+
+
+def bias(x: Tensor, term: Tensor | None = None, *, bias: Tensor, axis: int) -> Tensor:
+    """Return x + the second bottom, or the blob."""
+    return x + spread(bias if term is None else term, x, axis)
 
 
 @register_layer("Bias", param="bias_param")
@@ -26,12 +38,15 @@ class Bias(Layer):
     """
 
     bottoms = Arity(1, 2)
+    function: ClassVar[Callable[..., Tensor]] = staticmethod(bias)
     bias: Tensor
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Create the bias, unless the second bottom is it."""
         self.axis = self.options.axis
-        if len(bottom_shapes) == 1:
+        if len(bottom_shapes) == 2:
+            self.bias = None  # type: ignore[assignment] # a bottom is it
+        else:
             self.add_blob("bias", self.blob_shape(bottom_shapes[0]), self.options.filler)
 
     def blob_shape(self, shape: Shape) -> Shape:
@@ -56,12 +71,3 @@ class Bias(Layer):
                 expected=f"the sizes of {len(small)} axes from axis {axis} on",
             )
         return [shape]
-
-    def spread(self, small: Tensor, x: Tensor) -> Tensor:
-        """Return `small` with axes of size 1 appended, so that it broadcasts over `x`."""
-        axis = self.axis % x.dim() if small.dim() else x.dim()
-        return small.reshape(small.shape + (1,) * (x.dim() - axis - small.dim()))
-
-    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Return x + bias."""
-        return x + self.spread(self.bias if bias is None else bias, x)

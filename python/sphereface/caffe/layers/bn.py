@@ -18,7 +18,37 @@ from sphereface.caffe.layers.batch_norm import batch_statistics, fix_blobs
 from sphereface.caffe.registry import register_layer
 from sphereface.proto import schema
 
-__all__ = ["BN"]
+__all__ = ["BN", "bn"]
+
+
+def bn(
+    x: Tensor,
+    *,
+    weight: Tensor,
+    bias: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    eps: float,
+    momentum: float,
+    frozen: bool,
+    training: bool,
+) -> Tensor:
+    """Return x normalised, times slope, plus bias; in training also move the statistics."""
+    slope, shift = weight.flatten(), bias.flatten()
+    if frozen or not training:
+        return F.batch_norm(x, mean.flatten(), variance.flatten(), slope, shift, eps=eps)
+    count = x.numel() // x.shape[1]
+    if count > 1:
+        y, batch_mean, batch_variance = batch_statistics(x, eps, weight=slope, bias=shift)
+        batch_variance = batch_variance * ((count - 1) / count)
+    else:
+        shape = (1, -1) + (1,) * (x.dim() - 2)
+        y = (x - x) * slope.reshape(shape) + shift.reshape(shape)
+        batch_mean, batch_variance = x.detach().flatten(), torch.zeros_like(x).flatten()
+    with torch.no_grad():
+        for blob, value in ((mean, batch_mean), (variance, batch_variance)):
+            blob.mul_(momentum).add_(value.view_as(blob), alpha=1 - momentum)
+    return y
 
 
 @register_layer("BN", param="bn_param")
@@ -30,6 +60,7 @@ class BN(Layer):
     ``mean``, ``variance``.
     """
 
+    function = staticmethod(bn)
     weight: Tensor
     bias: Tensor
     mean: Tensor
@@ -58,22 +89,3 @@ class BN(Layer):
                 expected=f"{self.weight.shape[1]} channels on axis 1",
             )
         return bottom_shapes
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x normalised, times slope, plus bias."""
-        weight, bias = self.weight.flatten(), self.bias.flatten()
-        if self.frozen or not self.training:
-            mean, variance = self.mean.flatten(), self.variance.flatten()
-            return F.batch_norm(x, mean, variance, weight, bias, eps=self.eps)
-        count = x.numel() // x.shape[1]
-        if count > 1:
-            y, mean, variance = batch_statistics(x, self.eps, weight=weight, bias=bias)
-            variance = variance * ((count - 1) / count)
-        else:
-            shape = (1, -1) + (1,) * (x.dim() - 2)
-            y = (x - x) * weight.reshape(shape) + bias.reshape(shape)
-            mean, variance = x.detach().flatten(), torch.zeros_like(x).flatten()
-        with torch.no_grad():
-            for blob, value in ((self.mean, mean), (self.variance, variance)):
-                blob.mul_(self.momentum).add_(value.view_as(blob), alpha=1 - self.momentum)
-        return y

@@ -15,7 +15,12 @@ from sphereface.caffe.graph import exactly
 from sphereface.caffe.layer import Layer, Shape
 from sphereface.caffe.registry import register_layer
 
-__all__ = ["ChannelScale"]
+__all__ = ["ChannelScale", "channel_scale"]
+
+
+def channel_scale(x: Tensor, scale: Tensor) -> Tensor:
+    """Return x times a factor for every sample and position."""
+    return x * scale.reshape(x.shape[0], 1, *x.shape[2:])
 
 
 @register_layer("ChannelScale")
@@ -27,6 +32,7 @@ class ChannelScale(Layer):
     """
 
     bottoms = exactly(2)
+    function = staticmethod(channel_scale)
 
     def reshape(self, bottom_shapes: Sequence[Shape]) -> Sequence[Shape]:
         """Check the number of factors and return the first bottom's shape."""
@@ -37,7 +43,3 @@ class ChannelScale(Layer):
                 expected="one for every sample and position",
             )
         return [shape]
-
-    def forward(self, x: Tensor, scale: Tensor) -> Tensor:
-        """Return the product."""
-        return x * scale.reshape(x.shape[0], 1, *x.shape[2:])

@@ -15,7 +15,12 @@ from sphereface.caffe.graph import at_least
 from sphereface.caffe.layer import Layer, Shape
 from sphereface.caffe.registry import register_layer
 
-__all__ = ["Concat"]
+__all__ = ["Concat", "concat"]
+
+
+def concat(*bottoms: Tensor, axis: int) -> Tensor:
+    """Return the joined bottoms."""
+    return torch.cat(bottoms, axis)
 
 
 @register_layer("Concat", param="concat_param")
@@ -23,6 +28,7 @@ class Concat(Layer):
     """Join bottoms that agree in every axis but ``axis`` (default 1)."""
 
     bottoms = at_least(1)
+    function = staticmethod(concat)
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Read the axis under either name."""
@@ -43,10 +49,6 @@ class Concat(Layer):
                 )
         total = sum(shape[axis] for shape in bottom_shapes)
         return [(*first[:axis], total, *first[axis + 1 :])]
-
-    def forward(self, *bottoms: Tensor) -> Tensor:
-        """Return the joined bottoms."""
-        return bottoms[0] if len(bottoms) == 1 else torch.cat(bottoms, self.axis)
 
 
 def _without(shape: Shape, axis: int) -> Shape:

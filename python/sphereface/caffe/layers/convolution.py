@@ -17,9 +17,29 @@ from sphereface.caffe.layer import Shape
 from sphereface.caffe.registry import register_layer
 from sphereface.caffe.sliding_kernel import SlidingKernel
 
-__all__ = ["Convolution", "DepthwiseConvolution"]
+__all__ = ["Convolution", "DepthwiseConvolution", "convolution"]
 
 _CONVOLUTIONS: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+
+
+def convolution(
+    *bottoms: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: tuple[int, ...],
+    pad: tuple[int, ...],
+    dilation: tuple[int, ...],
+    group: int,
+    axis: int,
+    convolve: Callable[..., Tensor],
+) -> Tensor | tuple[Tensor, ...]:
+    """Return the convolution of each bottom, whose channels are on `axis`, by ``F.conv2d`` etc."""
+    tops = []
+    for x in bottoms:
+        images = x if axis == 1 else x.reshape(-1, *x.shape[axis:])
+        y = convolve(images, weight, bias, stride, pad, dilation, group)
+        tops.append(y if axis == 1 else y.reshape(*x.shape[:axis], *y.shape[1:]))
+    return tops[0] if len(tops) == 1 else tuple(tops)
 
 
 @register_layer("Convolution", param="convolution_param")
@@ -34,6 +54,7 @@ class Convolution(SlidingKernel):
     bottoms = at_least(1)
     tops = at_least(1)
     equal_counts = True
+    function = staticmethod(convolution)
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Read kernel, stride, pad and dilation and create weight and bias."""
@@ -83,28 +104,6 @@ class Convolution(SlidingKernel):
                 )
             tops.append((*shape[: self.axis], self.num_output, *self.checked_sizes(shape)))
         return tops
-
-    def forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Return the convolution of each bottom."""
-        if len(bottoms) == 1 and self.axis == 1:
-            return self.convolve(
-                bottoms[0], self.weight, self.bias, self.stride, self.pad, self.dilation, self.group
-            )
-        tops = tuple(self._convolve_at_axis(bottom) for bottom in bottoms)
-        return tops[0] if len(tops) == 1 else tops
-
-    def _convolve_at_axis(self, bottom: Tensor) -> Tensor:
-        leading = bottom.shape[: self.axis]
-        top = self.convolve(
-            bottom.reshape(-1, *bottom.shape[self.axis :]),
-            self.weight,
-            self.bias,
-            self.stride,
-            self.pad,
-            self.dilation,
-            self.group,
-        )
-        return top.reshape(*leading, *top.shape[1:])
 
 
 @register_layer("DepthwiseConvolution", param="convolution_param")

@@ -13,7 +13,14 @@ from sphereface.caffe.graph import exactly
 from sphereface.caffe.layer import Layer, Shape
 from sphereface.caffe.registry import register_layer
 
-__all__ = ["Crop"]
+__all__ = ["Crop", "crop"]
+
+
+def crop(x: Tensor, sizes: Tensor, *, axis: int, offsets: tuple[int, ...]) -> Tensor:
+    """Return the part of x that has the sizes of the second bottom from `axis` on."""
+    for i, offset in enumerate(offsets, axis):
+        x = x.narrow(i, offset, sizes.shape[i])
+    return x
 
 
 @register_layer("Crop", param="crop_param")
@@ -24,6 +31,7 @@ class Crop(Layer):
     """
 
     bottoms = exactly(2)
+    function = staticmethod(crop)
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Read axis and offsets."""
@@ -53,9 +61,3 @@ class Crop(Layer):
                     expected=f"a part of the {shape[axis]} of the first bottom",
                 )
         return [(*shape[: self.axis], *sizes[self.axis : len(shape)])]
-
-    def forward(self, x: Tensor, sizes: Tensor) -> Tensor:
-        """Return the part of x."""
-        for axis, offset in enumerate(self.offsets, self.axis):
-            x = x.narrow(axis, offset, sizes.shape[axis])
-        return x

@@ -14,7 +14,7 @@ from sphereface.caffe.layer import Shape
 from sphereface.caffe.layers.convolution import Convolution
 from sphereface.caffe.registry import register_layer
 
-__all__ = ["Deconvolution"]
+__all__ = ["Deconvolution", "deconvolve"]
 
 _TRANSPOSED: dict[int, Callable[..., Tensor]] = {
     1: F.conv_transpose1d,
@@ -23,7 +23,7 @@ _TRANSPOSED: dict[int, Callable[..., Tensor]] = {
 }
 
 
-def _deconvolve(
+def deconvolve(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -32,6 +32,7 @@ def _deconvolve(
     dilation: tuple[int, ...],
     group: int,
 ) -> Tensor:
+    """Do what ``F.conv2d`` and its like do, transposed."""
     return _TRANSPOSED[len(stride)](x, weight, bias, stride, pad, 0, group, dilation)
 
 
@@ -47,7 +48,7 @@ class Deconvolution(Convolution):
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Read the options as Convolution does; only the operation is another."""
         super().setup(bottom_shapes)
-        self.convolve = _deconvolve
+        self.convolve = deconvolve
 
     def weight_shape(self) -> Shape:
         """Return (C, num_output / group, kernel...)."""

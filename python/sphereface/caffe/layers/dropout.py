@@ -14,12 +14,19 @@ from torch import Tensor
 from sphereface.caffe.layer import Layer, Shape
 from sphereface.caffe.registry import register_layer
 
-__all__ = ["Dropout"]
+__all__ = ["Dropout", "dropout"]
+
+
+def dropout(x: Tensor, *, dropout_ratio: float, training: bool) -> Tensor:
+    """Return x with values dropped (in training) or as it is."""
+    return F.dropout(x, dropout_ratio, training)
 
 
 @register_layer("Dropout", param="dropout_param")
 class Dropout(Layer):
     """x mask / (1 - dropout_ratio) in TRAIN, x in TEST."""
+
+    function = staticmethod(dropout)
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Read the ratio."""
@@ -28,7 +35,3 @@ class Dropout(Layer):
             raise self.error(
                 f"dropout_ratio {self.dropout_ratio:g}", expected="at least 0 and less than 1"
             )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x with values dropped (TRAIN) or as it is (TEST)."""
-        return F.dropout(x, self.dropout_ratio) if self.training else x

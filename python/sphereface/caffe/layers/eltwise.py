@@ -8,7 +8,7 @@ one is always used.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import reduce
 
 import torch
@@ -18,7 +18,22 @@ from sphereface.caffe.graph import at_least
 from sphereface.caffe.layer import Layer, Shape
 from sphereface.caffe.registry import register_layer
 
-__all__ = ["Eltwise"]
+__all__ = ["Eltwise", "eltwise"]
+
+
+def eltwise(*bottoms: Tensor, operation: str, coeff: tuple[float, ...]) -> Tensor:
+    """Return the product, the sum with coefficients, or the maximum of all bottoms."""
+    if operation == "PROD":
+        return reduce(torch.mul, bottoms)
+    if operation == "MAX":
+        # Of equal values one has the gradient, which torch.maximum would split.
+        y = torch.where(bottoms[0] > bottoms[1], bottoms[0], bottoms[1])
+        for x in bottoms[2:]:
+            y = torch.where(x > y, x, y)
+        return y
+    if coeff:
+        bottoms = tuple(x if c == 1 else c * x for c, x in zip(coeff, bottoms, strict=True))
+    return reduce(torch.add, bottoms)
 
 
 @register_layer("Eltwise", param="eltwise_param")
@@ -26,6 +41,7 @@ class Eltwise(Layer):
     """Combine all bottoms element by element: PROD, SUM (``coeff`` a bottom) or MAX."""
 
     bottoms = at_least(2)
+    function = staticmethod(eltwise)
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Choose the operation and check its coefficients."""
@@ -40,13 +56,7 @@ class Eltwise(Layer):
             raise self.error("coeff with an operation other than SUM", expected="operation: SUM")
         if all(value == 1 for value in self.coeff):
             self.coeff = ()
-        operations: dict[int, Callable[[Tensor, Tensor], Tensor]] = {
-            options.PROD: torch.mul,
-            options.SUM: torch.add,
-            options.MAX: _maximum,
-        }
-        self.combine = operations[options.operation]
-        self.pick_second = options.operation == options.MAX
+        self.operation = self.option_name("operation")
 
     def reshape(self, bottom_shapes: Sequence[Shape]) -> Sequence[Shape]:
         """Check that all bottoms have one shape and return it."""
@@ -57,18 +67,3 @@ class Eltwise(Layer):
                     expected=f"{bottom_shapes[0]}, that of bottom 0",
                 )
         return [bottom_shapes[0]]
-
-    def forward(self, *bottoms: Tensor) -> Tensor:
-        """Return the combination of all bottoms."""
-        if self.coeff:
-            bottoms = tuple(
-                x if c == 1 else c * x for c, x in zip(self.coeff, bottoms, strict=True)
-            )
-        if self.pick_second:
-            bottoms = (bottoms[1], bottoms[0], *bottoms[2:])
-        return reduce(self.combine, bottoms)
-
-
-def _maximum(first: Tensor, second: Tensor) -> Tensor:
-    # torch.maximum would split the gradient of equal values.
-    return torch.where(second > first, second, first)

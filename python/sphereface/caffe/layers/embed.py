@@ -14,7 +14,13 @@ from sphereface.caffe.indices import indices_below
 from sphereface.caffe.layer import Layer, Shape
 from sphereface.caffe.registry import register_layer
 
-__all__ = ["Embed"]
+__all__ = ["Embed", "embed"]
+
+
+def embed(x: Tensor, *, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return the rows of the indices in x, plus the bias."""
+    rows = F.embedding(x.long(), weight)
+    return rows if bias is None else rows + bias
 
 
 @register_layer("Embed", param="embed_param")
@@ -24,6 +30,8 @@ class Embed(Layer):
     Bottom: indices 0 to input_dim - 1. Blobs: ``weight`` (input_dim, num_output), ``bias``
     (num_output,) unless ``bias_term: false``.
     """
+
+    function = staticmethod(embed)
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Create weight and bias."""
@@ -44,5 +52,4 @@ class Embed(Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the rows of the indices in x."""
-        rows = F.embedding(indices_below(self, x, self.input_dim), self.weight)
-        return rows if self.bias is None else rows + self.bias
+        return self.compute(indices_below(self, x, self.input_dim))

@@ -17,7 +17,14 @@ from sphereface.caffe.graph import at_least
 from sphereface.caffe.layer import Layer, Shape
 from sphereface.caffe.registry import register_layer
 
-__all__ = ["Filter"]
+__all__ = ["Filter", "marked_samples"]
+
+
+def marked_samples(*bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
+    """Return, of each bottom but the last, the samples that the last marks."""
+    passing = bottoms[-1].reshape(-1).nonzero()[:, 0]
+    tops = tuple(x.index_select(0, passing) for x in bottoms[:-1])
+    return tops[0] if len(tops) == 1 else tops
 
 
 @register_layer("Filter")
@@ -28,6 +35,7 @@ class Filter(Layer):
     """
 
     bottoms = at_least(2)
+    function = staticmethod(marked_samples)
     tops = at_least(1)
 
     def reshape(self, bottom_shapes: Sequence[Shape]) -> Sequence[Shape]:
@@ -47,9 +55,3 @@ class Filter(Layer):
                     expected=f"{selector[0]} samples, as many as the selector has values",
                 )
         return shapes
-
-    def forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Return the samples that pass."""
-        passing = bottoms[-1].reshape(-1).nonzero()[:, 0]
-        tops = tuple(x.index_select(0, passing) for x in bottoms[:-1])
-        return tops[0] if self.top_count == 1 else tops

@@ -13,7 +13,13 @@ from torch import Tensor
 from sphereface.caffe.layer import Layer, Shape
 from sphereface.caffe.registry import register_layer
 
-__all__ = ["Flatten"]
+__all__ = ["Flatten", "flatten"]
+
+
+def flatten(x: Tensor, *, axis: int, end_axis: int) -> Tensor:
+    """Return x with the axes from `axis` to `end_axis` as one, which is new if there are none."""
+    start, end = axis % x.dim(), end_axis % x.dim()
+    return x.unsqueeze(start) if end < start else x.flatten(start, end)
 
 
 @register_layer("Flatten", param="flatten_param")
@@ -22,6 +28,8 @@ class Flatten(Layer):
 
     With ``end_axis`` one before ``axis`` a new axis of size 1 stands at ``axis``.
     """
+
+    function = staticmethod(flatten)
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Read the axes."""
@@ -40,8 +48,3 @@ class Flatten(Layer):
                 expected="axis <= end_axis, or one more for a new axis of size 1",
             )
         return [(*shape[:start], prod(shape[start : end + 1]), *shape[end + 1 :])]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the bottom in its new shape."""
-        start, end = self.axis % x.dim(), self.end_axis % x.dim()
-        return x.unsqueeze(start) if end < start else x.flatten(start, end)

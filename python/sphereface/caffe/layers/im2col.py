@@ -17,12 +17,39 @@ from sphereface.caffe.layer import Shape
 from sphereface.caffe.registry import register_layer
 from sphereface.caffe.sliding_kernel import SlidingKernel
 
-__all__ = ["Im2col"]
+__all__ = ["Im2col", "im2col"]
+
+
+def im2col(
+    x: Tensor,
+    *,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    pad: tuple[int, ...],
+    dilation: tuple[int, ...],
+    axis: int,
+) -> Tensor:
+    """Return the patches: channel first, then the place in the kernel."""
+    patches = F.pad(x, [p for side in reversed(pad) for p in (side, side)])
+    first = axis + 1
+    for i, (k, s, d) in enumerate(zip(kernel, stride, dilation, strict=True)):
+        # Split spatial axis i into (place in the kernel, output position).
+        split = first + 2 * i
+        size = (patches.shape[split] - (d * (k - 1) + 1)) // s + 1
+        place = torch.arange(k, device=x.device) * d
+        position = torch.arange(size, device=x.device) * s
+        patches = patches.index_select(split, (place[:, None] + position).flatten())
+        patches = patches.unflatten(split, (k, size))
+    end = first + 2 * len(kernel)
+    patches = patches.permute(*range(first), *range(first, end, 2), *range(first + 1, end, 2))
+    return patches.flatten(axis, axis + len(kernel))
 
 
 @register_layer("Im2col", param="convolution_param")
 class Im2col(SlidingKernel):
     """Top (..., C * kernel..., output sizes...): channel first, then the place in the kernel."""
+
+    function = staticmethod(im2col)
 
     def reshape(self, bottom_shapes: Sequence[Shape]) -> Sequence[Shape]:
         """Return (..., C * kernel..., output sizes...)."""
@@ -33,21 +60,3 @@ class Im2col(SlidingKernel):
             )
         sizes = self.checked_sizes(shape)
         return [(*shape[: self.axis], shape[self.axis] * prod(self.kernel), *sizes)]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the patches."""
-        axes, sizes = len(self.kernel), self.output_sizes(x.shape)
-        patches = F.pad(x, [p for pad in reversed(self.pad) for p in (pad, pad)])
-        for i in range(axes):
-            # Split spatial axis i into (place in the kernel, output position).
-            place = torch.arange(self.kernel[i], device=x.device) * self.dilation[i]
-            position = torch.arange(sizes[i], device=x.device) * self.stride[i]
-            axis = self.axis + 1 + 2 * i
-            index = (place[:, None] + position).flatten()
-            patches = patches.index_select(axis, index)
-            patches = patches.unflatten(axis, (self.kernel[i], sizes[i]))
-        first = self.axis + 1
-        places = range(first, first + 2 * axes, 2)
-        positions = range(first + 1, first + 2 * axes, 2)
-        patches = patches.permute(*range(first), *places, *positions)
-        return patches.flatten(self.axis, self.axis + axes)

@@ -16,7 +16,22 @@ from sphereface.caffe.graph import Arity
 from sphereface.caffe.layer import Layer, Shape
 from sphereface.caffe.registry import register_layer
 
-__all__ = ["InnerDistance"]
+__all__ = ["InnerDistance", "inner_distance"]
+
+
+def inner_distance(
+    x: Tensor, rows: Tensor | None = None, *, weight: Tensor, axis: int, distance_type: str
+) -> Tensor:
+    """Return the distances of the rows of x to those of the second bottom, or of the blob."""
+    rows = weight if rows is None else rows.flatten(1)
+    y = x.reshape(-1, rows.shape[1])  # (M, K)
+    if distance_type == "L1":
+        wide = torch.promote_types(x.dtype, torch.float32)  # all that cdist knows
+        y = torch.cdist(y.to(wide), rows.to(wide), p=1).to(x.dtype)
+    else:
+        squares = y.square().sum(1, keepdim=True) + rows.square().sum(1)
+        y = (squares - 2 * y @ rows.t()).clamp(min=0)
+    return y.reshape(*x.shape[:axis], rows.shape[0])
 
 
 @register_layer("InnerDistance", param="inner_distance_param")
@@ -28,6 +43,7 @@ class InnerDistance(Layer):
     """
 
     bottoms = Arity(1, 2)
+    function = staticmethod(inner_distance)
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Create the weight for the sizes of the first bottom."""
@@ -37,7 +53,9 @@ class InnerDistance(Layer):
         self.distance_type = options.distance_type
         if self.distance_type not in ("L1", "L2"):
             raise self.error(f'distance_type "{self.distance_type}"', expected='"L1" or "L2"')
-        if len(bottom_shapes) == 1:
+        if len(bottom_shapes) == 2:
+            self.weight = None  # type: ignore[assignment] # a bottom is it
+        else:
             if options.num_output < 1:
                 raise self.error(f"num_output {options.num_output}", expected="at least 1")
             self.add_blob("weight", (options.num_output, self.in_features), options.weight_filler)
@@ -53,15 +71,3 @@ class InnerDistance(Layer):
                 expected=f"{prod(weight[1:])}, those of a row of the weight of shape {weight}",
             )
         return [(*shape[: self.axis], weight[0])]
-
-    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Return the distances."""
-        weight = self.weight if weight is None else weight.flatten(1)
-        rows = x.reshape(-1, weight.shape[1])  # (M, K)
-        if self.distance_type == "L1":
-            wide = torch.promote_types(x.dtype, torch.float32)  # all that cdist knows
-            y = torch.cdist(rows.to(wide), weight.to(wide), p=1).to(x.dtype)
-        else:
-            squares = rows.square().sum(1, keepdim=True) + weight.square().sum(1)
-            y = (squares - 2 * rows @ weight.t()).clamp(min=0)
-        return y.reshape(*x.shape[: self.axis], weight.shape[0])

@@ -18,7 +18,39 @@ from sphereface.caffe.graph import Arity
 from sphereface.caffe.layer import Layer, Shape
 from sphereface.caffe.registry import register_layer
 
-__all__ = ["InnerProduct"]
+__all__ = ["InnerProduct", "inner_product", "normalized_rows"]
+
+
+def normalized_rows(weight: Tensor, axis: int, in_place: bool) -> Tensor:
+    """Return the rows, which lie along `axis`, divided by their norms, which are constants."""
+    with torch.no_grad():
+        norm = (weight.square().sum(axis, keepdim=True) + 1e-6).sqrt_()
+        if in_place:
+            return weight.div_(norm)
+    return weight / norm
+
+
+def inner_product(
+    x: Tensor,
+    rows: Tensor | None = None,
+    term: Tensor | None = None,
+    *,
+    weight: Tensor,
+    bias: Tensor | None,
+    axis: int,
+    transpose: bool,
+    normalize: bool,
+    training: bool,
+) -> Tensor:
+    """Return x W^T + b; W and b are the bottoms behind x, or the blobs."""
+    rows = weight if rows is None else rows.flatten(1)
+    if normalize:
+        rows = normalized_rows(rows, 0 if transpose else 1, training)
+    if transpose:
+        rows = rows.t()
+    if x.dim() > axis + 1:
+        x = x.flatten(axis)
+    return F.linear(x, rows, bias if term is None else term)
 
 
 @register_layer("InnerProduct", param="inner_product_param")
@@ -31,6 +63,7 @@ class InnerProduct(Layer):
     """
 
     bottoms = Arity(1, 3)
+    function = staticmethod(inner_product)
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Create weight and bias for the sizes of the first bottom."""
@@ -42,13 +75,15 @@ class InnerProduct(Layer):
         self.num_output = options.num_output if len(bottom_shapes) == 1 else bottom_shapes[1][0]
         if self.num_output < 1:
             raise self.error(f"num_output {self.num_output}", expected="at least 1")
-        if len(bottom_shapes) == 1:
+        if len(bottom_shapes) > 1:
+            self.weight = None  # type: ignore[assignment] # a bottom is it
+        else:
             shape = (self.num_output, self.in_features)
             self.add_blob("weight", shape[::-1] if self.transpose else shape, options.weight_filler)
-        self.bias = None
         if options.bias_term and len(bottom_shapes) < 3:
-            del self.bias
             self.add_blob("bias", (self.num_output,), options.bias_filler)
+        else:
+            self.bias = None
 
     def reshape(self, bottom_shapes: Sequence[Shape]) -> Sequence[Shape]:
         """Check K and return bottom[:axis] + (N,)."""
@@ -60,24 +95,3 @@ class InnerProduct(Layer):
                 fix="feed the input size that the net was built for, or build it with input_shapes",
             )
         return [(*bottom_shapes[0][: self.axis], self.num_output)]
-
-    def forward(
-        self, x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None
-    ) -> Tensor:
-        """Return x W^T + b."""
-        rows = self.weight if weight is None else weight.flatten(1)
-        if self.normalize:
-            rows = self._normalized(rows)
-        if self.transpose:
-            rows = rows.t()
-        if x.dim() > self.axis + 1:
-            x = x.flatten(self.axis)
-        return F.linear(x, rows, self.bias if bias is None else bias)
-
-    def _normalized(self, weight: Tensor) -> Tensor:
-        with torch.no_grad():
-            axis = 0 if self.transpose else 1
-            norm = (weight.square().sum(axis, keepdim=True) + 1e-6).sqrt_()
-            if self.training:
-                return weight.div_(norm)
-        return weight / norm

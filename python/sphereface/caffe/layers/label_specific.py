@@ -18,7 +18,32 @@ from sphereface.caffe.indices import class_labels
 from sphereface.caffe.layer import Layer, Shape
 from sphereface.caffe.registry import register_layer
 
-__all__ = ["LabelSpecificAdd", "LabelSpecificRescale"]
+__all__ = [
+    "LabelSpecificAdd",
+    "LabelSpecificRescale",
+    "label_specific_add",
+    "label_specific_rescale",
+]
+
+
+def label_specific_add(x: Tensor, label: Tensor, *, added: float, training: bool) -> Tensor:
+    """Return the scores, in training with `added` to each label's."""
+    if not training:
+        return x
+    scores, column = x.flatten(1), label.long()[:, None]
+    bias = torch.full_like(column, added, dtype=scores.dtype)
+    return scores.scatter_add(1, column, bias).reshape(x.shape)
+
+
+def label_specific_rescale(
+    x: Tensor, label: Tensor, *, positive_weight: float, negative_weight: float, training: bool
+) -> Tensor:
+    """Return the scores, in training with the label's and the others' multiplied."""
+    if not training:
+        return x
+    scores, column = x.flatten(1), label.long()[:, None]
+    own = scores.gather(1, column) * positive_weight
+    return (scores * negative_weight).scatter(1, column, own).reshape(x.shape)
 
 
 class _LabelSpecific(Layer):
@@ -37,41 +62,29 @@ class _LabelSpecific(Layer):
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         """Return the scores, in TRAIN with the labels' changed."""
-        if not self.training:
-            return x
-        scores = x.flatten(1)  # (M, classes)
-        column = class_labels(self, label, scores.shape[1])[:, None]
-        return self.change(scores, column).reshape(x.shape)
-
-    def change(self, scores: Tensor, column: Tensor) -> Tensor:
-        """Return the new scores; `column` (M, 1) holds the labels."""
-        raise NotImplementedError
+        if self.training:
+            label = class_labels(self, label, prod(x.shape[1:]))
+        return self.compute(x, label)
 
 
 @register_layer("LabelSpecificAdd", param="label_specific_add_param")
 class LabelSpecificAdd(_LabelSpecific):
     """``bias`` added to the label's score: the margin of AM-Softmax is a negative one."""
 
+    function = staticmethod(label_specific_add)
+
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Read the bias."""
         self.added: float = self.options.bias
-
-    def change(self, scores: Tensor, column: Tensor) -> Tensor:
-        """Add the bias."""
-        bias = torch.full_like(column, self.added, dtype=scores.dtype)
-        return scores.scatter_add(1, column, bias)
 
 
 @register_layer("LabelSpecificRescale", param="label_specific_rescale_param")
 class LabelSpecificRescale(_LabelSpecific):
     """The label's score times ``positive_weight``, the others times ``negative_weight``."""
 
+    function = staticmethod(label_specific_rescale)
+
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Read the weights."""
         self.positive_weight = self.options.positive_weight
         self.negative_weight = self.options.negative_weight
-
-    def change(self, scores: Tensor, column: Tensor) -> Tensor:
-        """Scale."""
-        own = scores.gather(1, column) * self.positive_weight
-        return (scores * self.negative_weight).scatter(1, column, own)

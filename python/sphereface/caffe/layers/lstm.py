@@ -18,14 +18,28 @@ from sphereface.caffe.layer import Layer, Shape
 from sphereface.caffe.layers.recurrent import Recurrent
 from sphereface.caffe.registry import register_layer
 
-__all__ = ["LSTM", "LSTMUnit"]
+__all__ = ["LSTM", "LSTMUnit", "lstm", "lstm_unit"]
 
 
-def _unit(c: Tensor, gates: Tensor, cont: Tensor) -> tuple[Tensor, Tensor]:
+def lstm_unit(c: Tensor, gates: Tensor, cont: Tensor) -> tuple[Tensor, Tensor]:
     """Return cell and hidden state after the timestep."""
     i, f, o, g = gates.chunk(4, dim=-1)
     c = cont * f.sigmoid() * c + i.sigmoid() * g.tanh()
     return c, o.sigmoid() * c.tanh()
+
+
+def lstm(
+    inputs: Tensor, cont: Tensor, h: Tensor, c: Tensor, *, weight_hidden: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the hidden state of every timestep, and the last hidden and cell state.
+
+    `inputs` (T, N, 4 D) hold what the gates get from outside, `cont` is (T, N, 1), h and c (N, D).
+    """
+    hidden = []
+    for step, mark in zip(inputs.unbind(), cont.unbind(), strict=True):
+        c, h = lstm_unit(c, step + F.linear(mark * h, weight_hidden), mark)
+        hidden.append(h)
+    return torch.stack(hidden), h, c
 
 
 @register_layer("LSTM", param="recurrent_param")
@@ -45,12 +59,8 @@ class LSTM(Recurrent):
         self, inputs: Tensor, cont: Tensor, before: Sequence[Tensor]
     ) -> tuple[Tensor, Sequence[Tensor]]:
         """Run the recurrence."""
-        h, c = before
-        hidden = []
-        for step, mark in zip(inputs.unbind(), cont.unbind(), strict=True):
-            c, h = _unit(c, step + F.linear(mark * h, self.weight_hidden), mark)
-            hidden.append(h)
-        return torch.stack(hidden), [h, c]
+        outputs, *after = lstm(inputs, cont, *before, weight_hidden=self.weight_hidden)
+        return outputs, after
 
 
 @register_layer("LSTMUnit")
@@ -76,4 +86,4 @@ class LSTMUnit(Layer):
 
     def forward(self, c: Tensor, gates: Tensor, cont: Tensor) -> tuple[Tensor, Tensor]:
         """Return c and h."""
-        return _unit(c, gates, cont.detach()[..., None].to(gates.dtype))
+        return lstm_unit(c, gates, cont.detach()[..., None].to(gates.dtype))

@@ -16,7 +16,22 @@ from torch import Tensor
 from sphereface.caffe.layer import Layer, Shape
 from sphereface.caffe.registry import register_layer
 
-__all__ = ["MVN"]
+__all__ = ["MVN", "mvn"]
+
+
+def mvn(x: Tensor, *, first_axis: int, normalize_variance: bool, eps: float) -> Tensor:
+    """Return x minus its mean, over its deviation + eps, over the axes from `first_axis` on."""
+    # In half precision the default eps would be 0.
+    rows = x.to(torch.promote_types(x.dtype, torch.float32))
+    rows = rows.reshape(*x.shape[:first_axis], prod(x.shape[first_axis:]))
+    if normalize_variance:
+        variance, mean = torch.var_mean(rows, -1, correction=0, keepdim=True)
+        divisor = variance.detach().sqrt() + eps
+        divisor = divisor + (variance - variance.detach()) / (2 * divisor)
+        rows = (rows - mean) / divisor
+    else:
+        rows = rows - rows.mean(-1, keepdim=True)
+    return rows.reshape(x.shape).to(x.dtype)
 
 
 @register_layer("MVN", param="mvn_param")
@@ -25,6 +40,8 @@ class MVN(Layer):
 
     ``across_channels: true``: over those from 1 on. ``normalize_variance: false``: only x - mean.
     """
+
+    function = staticmethod(mvn)
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Read the options."""
@@ -37,17 +54,3 @@ class MVN(Layer):
         if len(bottom_shapes[0]) > 4:
             raise self.error(f"bottom of shape {bottom_shapes[0]}", expected="at most 4 axes")
         return bottom_shapes
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x normalised."""
-        # In half precision the default eps would be 0.
-        rows = x.to(torch.promote_types(x.dtype, torch.float32))
-        rows = rows.reshape(*x.shape[: self.first_axis], prod(x.shape[self.first_axis :]))
-        if self.normalize_variance:
-            variance, mean = torch.var_mean(rows, -1, correction=0, keepdim=True)
-            divisor = variance.detach().sqrt() + self.eps
-            divisor = divisor + (variance - variance.detach()) / (2 * divisor)
-            rows = (rows - mean) / divisor
-        else:
-            rows = rows - rows.mean(-1, keepdim=True)
-        return rows.reshape(x.shape).to(x.dtype)

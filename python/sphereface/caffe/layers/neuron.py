@@ -32,76 +32,118 @@ __all__ = [
     "Swish",
     "TanH",
     "Threshold",
+    "absval",
+    "bnll",
+    "clip",
+    "elu",
+    "exp",
+    "log",
+    "power",
+    "relu",
+    "sigmoid",
+    "swish",
+    "tanh",
+    "threshold",
 ]
 
-_BNLL_THRESHOLD = 50
+
+def relu(x: Tensor, *, negative_slope: float) -> Tensor:
+    """Return x where positive, negative_slope * x elsewhere."""
+    return F.leaky_relu(x, negative_slope) if negative_slope else F.relu(x)
 
 
 @register_layer("ReLU", param="relu_param")
 class ReLU(Layer):
     """max(x, 0) + negative_slope min(x, 0); at 0 the gradient is the negative side's."""
 
+    function = staticmethod(relu)
+
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Read the slope."""
         self.negative_slope = self.options.negative_slope
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x where positive, negative_slope * x elsewhere."""
-        return F.leaky_relu(x, self.negative_slope) if self.negative_slope else F.relu(x)
+
+def elu(x: Tensor, *, alpha: float) -> Tensor:
+    """Return the exponential linear unit of x."""
+    return F.elu(x, alpha)
 
 
 @register_layer("ELU", param="elu_param")
 class ELU(Layer):
     """x where positive, alpha (e^x - 1) elsewhere; at 0 the gradient is alpha."""
 
+    function = staticmethod(elu)
+
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Read alpha."""
         self.alpha = self.options.alpha
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the exponential linear unit of x."""
-        return F.elu(x, self.alpha)
+
+def sigmoid(x: Tensor) -> Tensor:
+    """Return the sigmoid of x."""
+    return torch.sigmoid(x)
 
 
 @register_layer("Sigmoid", param="sigmoid_param")
 class Sigmoid(Layer):
     """1 / (1 + e^-x)."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the sigmoid of x."""
-        return torch.sigmoid(x)
+    function = staticmethod(sigmoid)
+
+
+def tanh(x: Tensor) -> Tensor:
+    """Return tanh x."""
+    return torch.tanh(x)
 
 
 @register_layer("TanH", param="tanh_param")
 class TanH(Layer):
     """The hyperbolic tangent."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return tanh x."""
-        return torch.tanh(x)
+    function = staticmethod(tanh)
+
+
+def absval(x: Tensor) -> Tensor:
+    """Return |x|."""
+    return x.abs()
 
 
 @register_layer("AbsVal")
 class AbsVal(Layer):
     """|x|; at 0 the gradient is 0."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return |x|."""
-        return x.abs()
+    function = staticmethod(absval)
+
+
+def bnll(x: Tensor) -> Tensor:
+    """Return log(1 + e^x)."""
+    return F.softplus(x, threshold=50)
 
 
 @register_layer("BNLL")
 class BNLL(Layer):
     """log(1 + e^x), the binomial normal log likelihood; beyond 50 it is x, to the last bit."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return log(1 + e^x)."""
-        return F.softplus(x, threshold=_BNLL_THRESHOLD)
+    function = staticmethod(bnll)
+
+
+def power(x: Tensor, *, constant: float | None, power: float, scale: float, shift: float) -> Tensor:
+    """Return (shift + scale x)^power, or a constant whatever x is."""
+    if constant is not None:
+        # The bottom keeps a gradient, zero, and its NaN does not reach the top.
+        return torch.where(torch.zeros_like(x, dtype=torch.bool), x, constant)
+    if scale != 1:
+        x = x * scale
+    if shift != 0:
+        x = x + shift
+    return x if power == 1 else x.pow(power)
 
 
 @register_layer("Power", param="power_param")
 class Power(Layer):
     """(shift + scale x)^power; with power or scale 0 a constant, whatever x is."""
+
+    function = staticmethod(power)
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Read power, scale and shift."""
@@ -113,17 +155,6 @@ class Power(Layer):
             base = torch.tensor(self.shift, dtype=torch.float64)
             self.constant = float(base.pow(self.power))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (shift + scale x)^power."""
-        if self.constant is not None:
-            # The bottom keeps a gradient, zero, and its NaN does not reach the top.
-            return torch.where(torch.zeros_like(x, dtype=torch.bool), x, self.constant)
-        if self.scale != 1:
-            x = x * self.scale
-        if self.shift != 0:
-            x = x + self.shift
-        return x if self.power == 1 else x.pow(self.power)
-
 
 def _log_of_base(layer: Layer, base: float) -> float:
     """Return ln(base), 1 for the base -1 that stands for e."""
@@ -134,9 +165,17 @@ def _log_of_base(layer: Layer, base: float) -> float:
     return math.log(base)
 
 
+def exp(x: Tensor, *, inner: float, outer: float) -> Tensor:
+    """Return outer e^(inner x), base^(shift + scale x)."""
+    y = torch.exp(x if inner == 1 else x * inner)
+    return y if outer == 1 else y * outer
+
+
 @register_layer("Exp", param="exp_param")
 class Exp(Layer):
     """base^(shift + scale x); the default base -1 stands for e."""
+
+    function = staticmethod(exp)
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Turn the base into factors of the exponent and of the result."""
@@ -145,15 +184,21 @@ class Exp(Layer):
         # A shift beyond float's range is inf, as in C; math.exp would raise.
         self.outer = float(torch.tensor(log_base * self.options.shift, dtype=torch.float64).exp())
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return base^(shift + scale x)."""
-        y = torch.exp(x if self.inner == 1 else x * self.inner)
-        return y if self.outer == 1 else y * self.outer
+
+def log(x: Tensor, *, scale: float, shift: float, outer: float) -> Tensor:
+    """Return the logarithm of shift + scale x."""
+    if scale != 1:
+        x = x * scale
+    if shift != 0:
+        x = x + shift
+    return x.log() if outer == 1 else x.log() * outer
 
 
 @register_layer("Log", param="log_param")
 class Log(Layer):
     """log(shift + scale x) to a base; the default base -1 stands for e."""
+
+    function = staticmethod(log)
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Read scale and shift and turn the base into a factor of the result."""
@@ -164,44 +209,49 @@ class Log(Layer):
             raise self.error("base 1", expected="a base whose logarithm is not 0")
         self.outer = 1 / log_base
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the logarithm of shift + scale x."""
-        if self.scale != 1:
-            x = x * self.scale
-        if self.shift != 0:
-            x = x + self.shift
-        return x.log() if self.outer == 1 else x.log() * self.outer
+
+def threshold(x: Tensor, *, threshold: float) -> Tensor:
+    """Return x > threshold as numbers."""
+    return (x > threshold).to(x.dtype)
 
 
 @register_layer("Threshold", param="threshold_param")
 class Threshold(Layer):
     """1 where x > threshold, 0 elsewhere. Not differentiable."""
 
+    function = staticmethod(threshold)
+
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Read the threshold."""
         self.threshold = self.options.threshold
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x > threshold as numbers."""
-        return (x > self.threshold).to(x.dtype)
+
+def swish(x: Tensor, *, beta: float) -> Tensor:
+    """Return x sigmoid(beta x)."""
+    return F.silu(x) if beta == 1 else x * torch.sigmoid(beta * x)
 
 
 @register_layer("Swish", param="swish_param")
 class Swish(Layer):
     """x / (1 + e^(-beta x))."""
 
+    function = staticmethod(swish)
+
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Read beta."""
         self.beta = self.options.beta
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x sigmoid(beta x)."""
-        return F.silu(x) if self.beta == 1 else x * torch.sigmoid(self.beta * x)
+
+def clip(x: Tensor, *, min: float, max: float) -> Tensor:
+    """Return x limited to min ... max."""
+    return x.clamp(min, max)
 
 
 @register_layer("Clip", param="clip_param")
 class Clip(Layer):
     """x limited to min ... max; the gradient passes within, the limits included."""
+
+    function = staticmethod(clip)
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Read the limits."""
@@ -211,7 +261,3 @@ class Clip(Layer):
         self.min, self.max = options.min, options.max
         if self.min > self.max:
             raise self.error(f"min {self.min:g}, max {self.max:g}", expected="min at most max")
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x limited to min ... max."""
-        return x.clamp(self.min, self.max)

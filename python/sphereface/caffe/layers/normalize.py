@@ -14,9 +14,23 @@ from sphereface.caffe.graph import Arity
 from sphereface.caffe.layer import Layer, Shape
 from sphereface.caffe.registry import register_layer
 
-__all__ = ["Normalize"]
+__all__ = ["EPSILON", "Normalize", "normalize"]
 
-_EPSILON = 1e-6
+EPSILON = 1e-6
+"""Added to the sum below the root of L2, and to L1."""
+
+
+def normalize(
+    x: Tensor, *, normalize_type: str, bp_norm: bool, top_count: int
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Return x over the norm of its channels, and with two tops the norm."""
+    if normalize_type == "L2":
+        norm = (x.square().sum(1, keepdim=True) + EPSILON).sqrt()
+    else:
+        norm = x.abs().sum(1, keepdim=True) + EPSILON
+    if top_count == 1:
+        return x / norm
+    return x / norm, norm if bp_norm else norm.detach()
 
 
 @register_layer("Normalize", param="normalize_param")
@@ -28,6 +42,7 @@ class Normalize(Layer):
     """
 
     tops = Arity(1, 2)
+    function = staticmethod(normalize)
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Check the type of norm."""
@@ -41,13 +56,3 @@ class Normalize(Layer):
         """Return the bottom's shape, and that of the norm."""
         shape = bottom_shapes[0]
         return [shape, (shape[0], 1, *shape[2:])][: self.top_count]
-
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Return the quotient, and the norm where the file asks for it."""
-        if self.normalize_type == "L2":
-            norm = (x.square().sum(1, keepdim=True) + _EPSILON).sqrt()
-        else:
-            norm = x.abs().sum(1, keepdim=True) + _EPSILON
-        if self.top_count == 1:
-            return x / norm
-        return x / norm, norm if self.bp_norm else norm.detach()

@@ -14,7 +14,12 @@ from sphereface.caffe.graph import exactly
 from sphereface.caffe.layer import Layer, Shape
 from sphereface.caffe.registry import register_layer
 
-__all__ = ["Parameter"]
+__all__ = ["Parameter", "parameter"]
+
+
+def parameter(*, weight: Tensor) -> Tensor:
+    """Return the blob."""
+    return weight
 
 
 @register_layer("Parameter", param="parameter_param")
@@ -22,6 +27,7 @@ class Parameter(Layer):
     """The learnable blob ``weight`` of ``parameter_param.shape``."""
 
     bottoms = exactly(0)
+    function = staticmethod(parameter)
     weight: Tensor
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
@@ -31,7 +37,3 @@ class Parameter(Layer):
     def reshape(self, bottom_shapes: Sequence[Shape]) -> Sequence[Shape]:
         """Return the blob's shape."""
         return [tuple(self.weight.shape)]
-
-    def forward(self) -> Tensor:
-        """Return the blob."""
-        return self.weight

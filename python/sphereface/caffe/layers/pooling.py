@@ -19,9 +19,144 @@ from sphereface.caffe.graph import Arity
 from sphereface.caffe.layer import Layer, Shape
 from sphereface.caffe.registry import register_layer
 
-__all__ = ["Pooling"]
+__all__ = [
+    "LOWEST",
+    "Pooling",
+    "average_pool",
+    "keep_outside",
+    "max_pool",
+    "pooled_size",
+    "pooling",
+    "stochastic_pool",
+    "wide_pad",
+    "windows_outside",
+]
 
-_LOWEST = torch.finfo(torch.float32).min
+LOWEST = torch.finfo(torch.float32).min
+"""What MAX gives a window outside of the input."""
+
+
+def pooled_size(
+    sizes: Sequence[int], kernel: tuple[int, int], stride: tuple[int, int], pad: tuple[int, int]
+) -> tuple[int, int]:
+    """Return the pooled height and width."""
+    height, width = (
+        # -(-a // b) is the quotient rounded up.
+        -(-(size + 2 * p - k) // s)
+        + 1
+        - (max(pad) > 0 and -(-(size + 2 * p - k) // s) * s >= size + p)
+        for size, k, s, p in zip(sizes, kernel, stride, pad, strict=True)
+    )
+    return height, width
+
+
+def wide_pad(kernel: tuple[int, int], pad: tuple[int, int]) -> bool:
+    """Tell whether the padding is one that torch refuses, beyond half of the kernel."""
+    return any(2 * p > k for p, k in zip(pad, kernel, strict=True))
+
+
+def windows_outside(kernel: tuple[int, int], stride: tuple[int, int], pad: tuple[int, int]) -> bool:
+    """Tell whether windows can lie outside the input, which torch drops and Caffe keeps."""
+    return max(pad) == 0 and any(k < s for k, s in zip(kernel, stride, strict=True))
+
+
+def keep_outside(
+    x: Tensor,
+    top: Tensor,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    pad: tuple[int, int],
+    value: float,
+) -> Tensor:
+    """Append the windows outside the input, with `value`."""
+    if not windows_outside(kernel, stride, pad):
+        return top
+    height, width = pooled_size(x.shape[2:], kernel, stride, pad)
+    return F.pad(top, (0, width - top.shape[3], 0, height - top.shape[2]), value=value)
+
+
+def max_pool(
+    x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], pad: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Return the maxima, and the index of each in its image."""
+    if not wide_pad(kernel, pad):
+        top, index = F.max_pool2d(x, kernel, stride, pad, ceil_mode=True, return_indices=True)
+        top = keep_outside(x, top, kernel, stride, pad, LOWEST)
+        return top, keep_outside(x, index.to(x.dtype), kernel, stride, pad, -1)
+    padded = F.pad(x, (pad[1], pad[1], pad[0], pad[0]), value=LOWEST)
+    height, width = pooled_size(x.shape[2:], kernel, stride, pad)
+    top, index = F.max_pool2d(padded, kernel, stride, ceil_mode=True, return_indices=True)
+    top, index = top[:, :, :height, :width], index[:, :, :height, :width]
+    row, column = index // padded.shape[3] - pad[0], index % padded.shape[3] - pad[1]
+    return top, (row * x.shape[3] + column).to(x.dtype)
+
+
+def average_pool(
+    x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], pad: tuple[int, int]
+) -> Tensor:
+    """Return the averages over windows that are clipped to the padded input."""
+    if wide_pad(kernel, pad):
+        height, width = pooled_size(x.shape[2:], kernel, stride, pad)
+        padded = F.pad(x, (pad[1], pad[1], pad[0], pad[0]))
+        return F.avg_pool2d(padded, kernel, stride, ceil_mode=True)[:, :, :height, :width]
+    top = F.avg_pool2d(x, kernel, stride, pad, ceil_mode=True)
+    top = keep_outside(x, top, kernel, stride, pad, 0)
+    for axis in (2, 3):
+        # The average of a window that begins right at the far edge is NaN: 0 divided by 0.
+        last = top.shape[axis] - 1
+        if max(pad) == 0 and last * stride[axis - 2] == x.shape[axis]:
+            mark = torch.zeros(last + 1, dtype=top.dtype, device=top.device)
+            mark[last] = torch.nan
+            top = top + mark.view([last + 1 if i == axis else 1 for i in range(4)])
+    return top
+
+
+def stochastic_pool(
+    x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], training: bool
+) -> Tensor:
+    """Return a value of each window, chosen by its size; in testing their weighted mean."""
+    height, width = pooled_size(x.shape[2:], kernel, stride, (0, 0))
+    far = [
+        (out - 1) * s + k - size
+        for out, s, k, size in zip((height, width), stride, kernel, x.shape[2:], strict=True)
+    ]
+    # Zeros beyond the edge are never chosen and change no sum.
+    padded = F.pad(x, (0, max(far[1], 0), 0, max(far[0], 0)))
+    windows = padded.unfold(2, kernel[0], stride[0]).unfold(3, kernel[1], stride[1])
+    windows = windows[:, :, :height, :width].flatten(4)  # (N, C, oh, ow, kh * kw)
+    if not training:
+        total = windows.sum(-1)
+        return torch.where(total > 0, windows.square().sum(-1) / total, 0)
+    with torch.no_grad():
+        cumulative = windows.cumsum(-1)
+        # In (0, 1], so that the choice always has a positive activation if there is one.
+        share = 1 - torch.rand_like(cumulative[..., :1])
+        reached = cumulative >= share * cumulative[..., -1:]
+        chosen = reached.to(torch.uint8).argmax(-1, keepdim=True)
+    return windows.gather(-1, chosen)[..., 0]
+
+
+def pooling(
+    x: Tensor,
+    *,
+    method: str,
+    kernel: tuple[int, int] | None,
+    stride: tuple[int, int],
+    pad: tuple[int, int],
+    top_count: int,
+    training: bool,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Return x pooled, over whole images without `kernel`; with two tops the maxima's indices."""
+    kernel = kernel or (x.shape[2], x.shape[3])
+    if method == "AVE":
+        return average_pool(x, kernel, stride, pad)
+    if method == "STOCHASTIC":
+        return stochastic_pool(x, kernel, stride, training)
+    if top_count == 2 or wide_pad(kernel, pad):
+        tops = max_pool(x, kernel, stride, pad)
+        return tops if top_count == 2 else tops[0]
+    top = F.max_pool2d(x, kernel, stride, pad, ceil_mode=True)
+    return keep_outside(x, top, kernel, stride, pad, LOWEST)
 
 
 @register_layer("Pooling", param="pooling_param")
@@ -34,6 +169,7 @@ class Pooling(Layer):
     """
 
     tops = Arity(1, 2)
+    function = staticmethod(pooling)
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Read kernel, stride and pad."""
@@ -41,9 +177,7 @@ class Pooling(Layer):
         self.global_pooling = options.global_pooling
         self.stride = self._pair("stride", "stride")
         self.pad = self._pair("pad", "pad")
-        self.method = (
-            options.DESCRIPTOR.enum_types_by_name["PoolMethod"].values_by_number[options.pool].name
-        )
+        self.method = self.option_name("pool")
         if self.global_pooling:
             if any(options.HasField(f) for f in ("kernel_size", "kernel_h", "kernel_w")):
                 raise self.error("kernel size with global_pooling", expected="one of them")
@@ -95,100 +229,4 @@ class Pooling(Layer):
         """Return the pooled height and width."""
         if self.kernel is None:
             return 1, 1
-        height, width = (
-            # -(-a // b) is the quotient rounded up.
-            -(-(size + 2 * pad - kernel) // stride)
-            + 1
-            - (max(self.pad) > 0 and -(-(size + 2 * pad - kernel) // stride) * stride >= size + pad)
-            for size, pad, kernel, stride in zip(
-                sizes, self.pad, self.kernel, self.stride, strict=True
-            )
-        )
-        return height, width
-
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Return the pooled bottom, and the index of each maximum where the file asks for it."""
-        kernel = self.kernel or (x.shape[2], x.shape[3])
-        if self.method == "MAX":
-            return self._max(x, kernel)
-        if self.method == "AVE":
-            return self._average(x, kernel)
-        return self._stochastic(x, kernel)
-
-    def _max(self, x: Tensor, kernel: tuple[int, int]) -> Tensor | tuple[Tensor, ...]:
-        if any(2 * p > k for p, k in zip(self.pad, kernel, strict=True)):
-            top, index = self._max_explicit(x, kernel)
-        elif self.top_count == 1:
-            top = F.max_pool2d(x, kernel, self.stride, self.pad, ceil_mode=True)
-            return self._keep_outside(x, top, kernel, _LOWEST)
-        else:
-            top, index = F.max_pool2d(
-                x, kernel, self.stride, self.pad, ceil_mode=True, return_indices=True
-            )
-        top = self._keep_outside(x, top, kernel, _LOWEST)
-        if self.top_count == 1:
-            return top
-        return top, self._keep_outside(x, index.to(x.dtype), kernel, -1)
-
-    def _max_explicit(self, x: Tensor, kernel: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Pool a copy padded by hand, for the pads beyond kernel / 2 that torch refuses."""
-        (pad_h, pad_w), width = self.pad, x.shape[3]
-        padded = F.pad(x, (pad_w, pad_w, pad_h, pad_h), value=_LOWEST)
-        height_out, width_out = self.output_size(x.shape[2:])
-        top, index = F.max_pool2d(padded, kernel, self.stride, ceil_mode=True, return_indices=True)
-        top, index = top[:, :, :height_out, :width_out], index[:, :, :height_out, :width_out]
-        row, column = index // padded.shape[3] - pad_h, index % padded.shape[3] - pad_w
-        return top, row * width + column
-
-    def _average(self, x: Tensor, kernel: tuple[int, int]) -> Tensor:
-        if all(2 * p <= k for p, k in zip(self.pad, kernel, strict=True)):
-            top = F.avg_pool2d(x, kernel, self.stride, self.pad, ceil_mode=True)
-            return self._mark_empty(x, self._keep_outside(x, top, kernel, 0))
-        pad_h, pad_w = self.pad
-        height_out, width_out = self.output_size(x.shape[2:])
-        padded = F.pad(x, (pad_w, pad_w, pad_h, pad_h))
-        top = F.avg_pool2d(padded, kernel, self.stride, ceil_mode=True)
-        return top[:, :, :height_out, :width_out]
-
-    def _keep_outside(
-        self, x: Tensor, top: Tensor, kernel: tuple[int, int], value: float
-    ) -> Tensor:
-        """Append the windows that lie outside the input, which torch drops and Caffe keeps."""
-        if max(self.pad) > 0 or all(k >= s for k, s in zip(kernel, self.stride, strict=True)):
-            return top
-        height, width = self.output_size(x.shape[2:])
-        return F.pad(top, (0, width - top.shape[3], 0, height - top.shape[2]), value=value)
-
-    def _mark_empty(self, x: Tensor, top: Tensor) -> Tensor:
-        """Make the averages NaN whose window begins right at the far edge: 0 divided by 0."""
-        for axis, stride in zip((2, 3), self.stride, strict=True):
-            last = top.shape[axis] - 1
-            if max(self.pad) == 0 and last * stride == x.shape[axis]:
-                shape = [last + 1 if i == axis else 1 for i in range(4)]
-                mark = torch.zeros(last + 1, dtype=top.dtype, device=top.device)
-                mark[last] = torch.nan
-                top = top + mark.view(shape)
-        return top
-
-    def _stochastic(self, x: Tensor, kernel: tuple[int, int]) -> Tensor:
-        height, width = self.output_size(x.shape[2:])
-        far = [
-            (out - 1) * s + k - size
-            for out, s, k, size in zip(
-                (height, width), self.stride, kernel, x.shape[2:], strict=True
-            )
-        ]
-        # Zeros beyond the edge are never chosen and change no sum.
-        padded = F.pad(x, (0, max(far[1], 0), 0, max(far[0], 0)))
-        windows = padded.unfold(2, kernel[0], self.stride[0]).unfold(3, kernel[1], self.stride[1])
-        windows = windows[:, :, :height, :width].flatten(4)  # (N, C, oh, ow, kh * kw)
-        if not self.training:
-            total = windows.sum(-1)
-            return torch.where(total > 0, windows.square().sum(-1) / total, 0)
-        with torch.no_grad():
-            cumulative = windows.cumsum(-1)
-            # In (0, 1], so that the choice always has a positive activation if there is one.
-            share = 1 - torch.rand_like(cumulative[..., :1])
-            reached = cumulative >= share * cumulative[..., -1:]
-            chosen = reached.to(torch.uint8).argmax(-1, keepdim=True)
-        return windows.gather(-1, chosen)[..., 0]
+        return pooled_size(sizes, self.kernel, self.stride, self.pad)

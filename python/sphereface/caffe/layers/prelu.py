@@ -15,7 +15,12 @@ from sphereface.caffe.layer import Layer, Shape
 from sphereface.caffe.registry import register_layer
 from sphereface.proto import schema
 
-__all__ = ["PReLU"]
+__all__ = ["PReLU", "prelu"]
+
+
+def prelu(x: Tensor, *, weight: Tensor) -> Tensor:
+    """Return x where positive, slope * x elsewhere."""
+    return torch.prelu(x, weight)
 
 
 @register_layer("PReLU", param="prelu_param")
@@ -25,6 +30,8 @@ class PReLU(Layer):
     Blobs: ``weight`` (C,), or a scalar with ``channel_shared: true``; 0.25 at the start unless
     ``filler`` says otherwise. With no ``param`` in the file it learns and decays (multipliers 1).
     """
+
+    function = staticmethod(prelu)
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Create the slopes."""
@@ -44,7 +51,3 @@ class PReLU(Layer):
                 expected=f"{self.weight.shape[0]} channels on axis 1",
             )
         return bottom_shapes
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x where positive, slope * x elsewhere."""
-        return torch.prelu(x, self.weight)

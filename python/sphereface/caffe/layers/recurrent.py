@@ -43,6 +43,7 @@ class Recurrent(Layer):
     #: Rows of the weights, in units of num_output.
     gates: ClassVar[int] = 1
 
+    bias: Tensor
     weight_static: Tensor
     weight_hidden: Tensor
 

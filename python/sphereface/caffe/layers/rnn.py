@@ -15,7 +15,27 @@ from sphereface.caffe.layer import Shape
 from sphereface.caffe.layers.recurrent import Recurrent
 from sphereface.caffe.registry import register_layer
 
-__all__ = ["RNN"]
+__all__ = ["RNN", "rnn"]
+
+
+def rnn(
+    inputs: Tensor,
+    cont: Tensor,
+    h: Tensor,
+    *,
+    weight_hidden: Tensor,
+    weight_output: Tensor,
+    bias_output: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Return the output of every timestep and the last hidden state.
+
+    `inputs` (T, N, D) hold what the hidden units get from outside, `cont` is (T, N, 1), h (N, D).
+    """
+    hidden = []
+    for step, mark in zip(inputs.unbind(), cont.unbind(), strict=True):
+        h = (step + F.linear(mark * h, weight_hidden)).tanh()
+        hidden.append(h)
+    return F.linear(torch.stack(hidden), weight_output, bias_output).tanh(), h
 
 
 @register_layer("RNN", param="recurrent_param")
@@ -41,10 +61,12 @@ class RNN(Recurrent):
         self, inputs: Tensor, cont: Tensor, before: Sequence[Tensor]
     ) -> tuple[Tensor, Sequence[Tensor]]:
         """Run the recurrence, then the output of all timesteps at once."""
-        (h,) = before
-        hidden = []
-        for step, mark in zip(inputs.unbind(), cont.unbind(), strict=True):
-            h = (step + F.linear(mark * h, self.weight_hidden)).tanh()
-            hidden.append(h)
-        outputs = F.linear(torch.stack(hidden), self.weight_output, self.bias_output).tanh()
-        return outputs, [h]
+        outputs, *after = rnn(
+            inputs,
+            cont,
+            *before,
+            weight_hidden=self.weight_hidden,
+            weight_output=self.weight_output,
+            bias_output=self.bias_output,
+        )
+        return outputs, after

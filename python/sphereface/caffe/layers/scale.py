@@ -12,11 +12,34 @@ import torch
 from torch import Tensor
 
 from sphereface.caffe.layer import Shape
-from sphereface.caffe.layers.bias import Bias
+from sphereface.caffe.layers.bias import Bias, spread
 from sphereface.caffe.registry import register_layer
 from sphereface.proto import schema
 
-__all__ = ["Scale"]
+__all__ = ["Scale", "scale"]
+
+
+def scale(
+    x: Tensor,
+    factor: Tensor | None = None,
+    *,
+    weight: Tensor,
+    bias: Tensor | None,
+    axis: int,
+    min_value: float | None,
+    training: bool,
+) -> Tensor:
+    """Return x * the second bottom, or the blob, at least `min_value`, + bias if there is one."""
+    if factor is None:
+        factor = weight
+        if min_value is not None and training:
+            with torch.no_grad():
+                factor.clamp_(min=min_value)
+    if min_value is not None:
+        factor = factor + (min_value - factor).clamp(min=0).detach()
+    y = x * spread(factor, x, axis)
+    # Not addcmul, which is slow where a factor is repeated along the last axis.
+    return y if bias is None else y.add_(spread(bias, x, axis))
 
 
 @register_layer("Scale", param="scale_param")
@@ -29,6 +52,8 @@ class Scale(Bias):
     factor's shape (zeros, or ``bias_filler``). ``min_value`` limits the factor from below.
     """
 
+    function = staticmethod(scale)
+
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Create the factor, unless the second bottom is it, and the bias."""
         options = self.options
@@ -36,25 +61,14 @@ class Scale(Bias):
         self.axis = options.axis
         if len(bottom_shapes) == 2:
             shape = bottom_shapes[1]
+            self.weight = None  # type: ignore[assignment] # a bottom is it
         else:
             shape = self.blob_shape(bottom_shapes[0])
             filler = options.filler
             if not options.HasField("filler"):
                 filler = schema.message("FillerParameter")(type="constant", value=1)
             self.add_blob("weight", shape, filler)
-        self.bias_term = options.bias_term
-        if self.bias_term:
+        if options.bias_term:
             self.add_blob("bias", shape, options.bias_filler)
-
-    def forward(self, x: Tensor, factor: Tensor | None = None) -> Tensor:
-        """Return x * factor, plus the bias if there is one."""
-        if factor is None:
-            factor = self.weight
-            if self.min_value is not None and self.training:
-                with torch.no_grad():
-                    factor.clamp_(min=self.min_value)
-        if self.min_value is not None:
-            factor = factor + (self.min_value - factor).clamp(min=0).detach()
-        y = x * self.spread(factor, x)
-        # Not addcmul, which is slow where a factor is repeated along the last axis.
-        return y.add_(self.spread(self.bias, x)) if self.bias_term else y
+        else:
+            self.bias = None  # type: ignore[assignment]

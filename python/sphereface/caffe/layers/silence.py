@@ -11,7 +11,12 @@ from sphereface.caffe.graph import at_least, exactly
 from sphereface.caffe.layer import Layer
 from sphereface.caffe.registry import register_layer
 
-__all__ = ["Silence"]
+__all__ = ["Silence", "silence"]
+
+
+def silence(*bottoms: Tensor) -> tuple[Tensor, ...]:
+    """Return nothing."""
+    return ()
 
 
 @register_layer("Silence")
@@ -20,7 +25,4 @@ class Silence(Layer):
 
     bottoms = at_least(1)
     tops = exactly(0)
-
-    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        """Return nothing."""
-        return ()
+    function = staticmethod(silence)

@@ -15,7 +15,22 @@ from sphereface.caffe.graph import at_least
 from sphereface.caffe.layer import Layer, Shape
 from sphereface.caffe.registry import register_layer
 
-__all__ = ["Slice"]
+__all__ = ["Slice", "cut", "piece_sizes"]
+
+
+def piece_sizes(size: int, points: tuple[int, ...], count: int) -> list[int]:
+    """Return the sizes of the `count` pieces of an axis of `size`: even, or cut at `points`."""
+    if not points:
+        return [size // count] * count
+    return [end - start for start, end in pairwise((0, *points, size))]
+
+
+def cut(
+    x: Tensor, *, points: tuple[int, ...], axis: int, top_count: int
+) -> Tensor | tuple[Tensor, ...]:
+    """Return the pieces of x along `axis`."""
+    pieces = x.split(piece_sizes(x.shape[axis], points, top_count), axis)
+    return pieces[0] if top_count == 1 else pieces
 
 
 @register_layer("Slice", param="slice_param")
@@ -23,6 +38,7 @@ class Slice(Layer):
     """Cut ``axis`` (default 1) at each ``slice_point``, or into equal pieces if there is none."""
 
     tops = at_least(1)
+    function = staticmethod(cut)
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Read the axis under either name and check the points."""
@@ -54,15 +70,5 @@ class Slice(Layer):
                 f"{self.top_count} tops for an axis of size {size} (bottom {shape})",
                 expected="a number of tops that divides it, or slice_point",
             )
-        return [(*shape[:axis], piece, *shape[axis + 1 :]) for piece in self._pieces(size)]
-
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Return the pieces."""
-        pieces = x.split(self._pieces(x.shape[self.axis]), self.axis)
-        return pieces[0] if self.top_count == 1 else pieces
-
-    def _pieces(self, size: int) -> list[int]:
-        if not self.points:
-            return [size // self.top_count] * self.top_count
-        edges = (0, *self.points, size)
-        return [end - start for start, end in pairwise(edges)]
+        sizes = piece_sizes(size, self.points, self.top_count)
+        return [(*shape[:axis], piece, *shape[axis + 1 :]) for piece in sizes]

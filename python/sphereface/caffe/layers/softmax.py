@@ -12,12 +12,19 @@ from torch import Tensor
 from sphereface.caffe.layer import Layer, Shape
 from sphereface.caffe.registry import register_layer
 
-__all__ = ["Softmax"]
+__all__ = ["Softmax", "softmax"]
+
+
+def softmax(x: Tensor, *, axis: int) -> Tensor:
+    """Return the probabilities."""
+    return x.softmax(axis)
 
 
 @register_layer("Softmax", param="softmax_param")
 class Softmax(Layer):
     """exp(x) / sum exp(x) over ``axis`` (default 1)."""
+
+    function = staticmethod(softmax)
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Read the axis."""
@@ -27,7 +34,3 @@ class Softmax(Layer):
         """Check the axis."""
         self.canonical_axis(self.axis, bottom_shapes[0])
         return [bottom_shapes[0]]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the probabilities."""
-        return x.softmax(self.axis)

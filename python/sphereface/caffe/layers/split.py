@@ -12,7 +12,12 @@ from sphereface.caffe.graph import at_least
 from sphereface.caffe.layer import Layer
 from sphereface.caffe.registry import register_layer
 
-__all__ = ["Split"]
+__all__ = ["Split", "split"]
+
+
+def split(x: Tensor, *, top_count: int) -> Tensor | tuple[Tensor, ...]:
+    """Return the bottom for each top."""
+    return x if top_count == 1 else (x,) * top_count
 
 
 @register_layer("Split")
@@ -20,7 +25,4 @@ class Split(Layer):
     """Every top is the bottom; the bottom's gradient is the sum of the tops'."""
 
     tops = at_least(1)
-
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Return the bottom for each top."""
-        return x if self.top_count == 1 else (x,) * self.top_count
+    function = staticmethod(split)

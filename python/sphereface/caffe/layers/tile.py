@@ -7,17 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from sphereface.caffe.layer import Layer, Shape
 from sphereface.caffe.registry import register_layer
 
-__all__ = ["Tile"]
+__all__ = ["Tile", "tile"]
+
+
+def tile(x: Tensor, *, axis: int, tiles: int) -> Tensor:
+    """Return the copies of x, one after the other on `axis`."""
+    return torch.cat([x] * tiles, axis)
 
 
 @register_layer("Tile", param="tile_param")
 class Tile(Layer):
     """``tiles`` copies of the bottom, one after the other on ``axis`` (default 1)."""
+
+    function = staticmethod(tile)
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Read the axis and the number of copies."""
@@ -31,9 +39,3 @@ class Tile(Layer):
         shape = bottom_shapes[0]
         axis = self.canonical_axis(self.axis, shape)
         return [(*shape[:axis], shape[axis] * self.tiles, *shape[axis + 1 :])]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the copies; their gradients add up."""
-        repeats = [1] * x.dim()
-        repeats[self.axis] = self.tiles
-        return x.repeat(repeats)

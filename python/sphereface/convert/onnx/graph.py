@@ -1,7 +1,7 @@
 """An ONNX graph under construction: nodes, constants and the names of values.
 
-What the functions of `onnx_layers` write into. A function takes the graph, the layer and the values
-of its bottoms, and returns the name of the value that each top has.
+What the files of this folder, one a layer, write into. Their functions take the graph, the layer
+and the values of its bottoms, and return the name of the value that each top has.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class OnnxGraph:
             raise layer.error(
                 f"layer type {layer.type} has no ONNX form",
                 fix="convert a deploy prototxt, without data and losses, or register one with"
-                " sphereface.convert.onnx_graph.onnx_layer",
+                " sphereface.convert.onnx.onnx_layer",
             )
         self._name, self._key, self._first = layer.name, key, len(self.nodes)
         tops = ONNX_LAYERS[layer.type](self, layer, *bottoms)
@@ -120,6 +120,45 @@ class OnnxGraph:
         self.nodes.append(self.onnx.helper.make_node(op, names, results, name=name, **given))
         return results
 
+    def scan(
+        self,
+        body: Callable[[Sequence[str], Sequence[str]], tuple[Sequence[str], str]],
+        states: Sequence[str],
+        sequences: Sequence[str],
+    ) -> tuple[list[str], str]:
+        """Add a loop over axis 0 of `sequences`.
+
+        Parameters
+        ----------
+        body : callable
+            Adds the nodes of one step: takes the names of the states and of the sequences' elements
+            and returns those of the next states and of the step's output.
+        states : sequence of str
+            Names of the states before the first step.
+        sequences : sequence of str
+            Names of values of as many elements each.
+
+        Returns
+        -------
+        states : list of str
+            After the last step.
+        output : str
+            The steps' outputs, stacked on axis 0.
+        """
+        outer, self.nodes = self.nodes, []
+        names = [self._unique(f"{self._name}/step") for _ in (*states, *sequences)]
+        after, output = body(names[: len(states)], names[len(states) :])
+        # A copy, because a name cannot be a state and an output.
+        results = [*after, self.node("Identity", output)]
+        infos = [[self._any_shape(name) for name in group] for group in (names, results)]
+        step = self.onnx.helper.make_graph(self.nodes, f"{self._name}/body", *infos)
+        self.nodes = outer
+        scanned = {"body": step, "num_scan_inputs": len(sequences)}
+        *last, stacked = self.split_node(
+            "Scan", *states, *sequences, outputs=len(results), **scanned
+        )
+        return last, stacked
+
     def constant(self, value: Tensor | npt.ArrayLike, blob: str = "") -> str:
         """Add a float32 constant and return its name, ``layer.blob`` for a parameter blob."""
         array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
@@ -128,6 +167,16 @@ class OnnxGraph:
     def integers(self, values: npt.ArrayLike) -> str:
         """Add an int64 constant, as shapes and axes are given, and return its name."""
         return self._initializer(np.asarray(values, np.int64), "")
+
+    def fixed(self, size: int | None, layer: Layer) -> int:
+        """Return a size that a node must know, or raise an error because it may change."""
+        if size is None:
+            raise layer.error("a size that may change on a moved axis has no ONNX form")
+        return size
+
+    def _any_shape(self, name: str) -> Any:
+        float_type = self.onnx.TensorProto.FLOAT
+        return self.onnx.helper.make_tensor_value_info(name, float_type, None)
 
     def _initializer(self, array: np.ndarray, blob: str) -> str:
         name = self._unique(f"{self._key}.{blob}" if blob else f"{self._name}/constant")

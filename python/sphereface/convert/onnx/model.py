@@ -1,4 +1,4 @@
-"""ONNX: the layers of a net as ONNX nodes, for onnxruntime and for OpenCV's dnn.
+"""The layers of a net as an ONNX model.
 
 Source: the ONNX operators of opset 17. Every blob keeps its name, and every node starts with its
 layer's. What differs from torch.onnx.export: no tracing, so no onnxscript, and average pooling is
@@ -14,9 +14,8 @@ from typing import Any
 
 import sphereface
 from sphereface.caffe import Net
-from sphereface.convert import onnx_blobs, onnx_neuron, onnx_shape, onnx_vision  # noqa: F401
 from sphereface.convert.dynamic import dynamic_shapes
-from sphereface.convert.onnx_graph import OnnxGraph, Value, onnx_package
+from sphereface.convert.onnx.graph import OnnxGraph, Value, onnx_package
 from sphereface.errors import SphereFaceError
 from sphereface.files import atomic_path
 

@@ -1,4 +1,4 @@
-"""`port`: a Caffe net as a PyTorch source file that stands alone, for people who leave Caffe.
+"""A Caffe net as the text of a Python module.
 
 A class with a submodule a layer and a forward in which every blob is a variable of its name. It
 needs torch only and has the numbers of the net; its state_dict keys are ours, so the weights that
@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator
 
 from sphereface.caffe import Layer, Net
-from sphereface.convert import pytorch_source_blobs, pytorch_source_plain  # noqa: F401
-from sphereface.convert.pytorch_source_writer import SOURCE_LAYERS, SourceWriter, quoted
+from sphereface.convert.pytorch_source.text import quoted
+from sphereface.convert.pytorch_source.writer import SOURCE_LAYERS, SourceWriter
 from sphereface.errors import SphereFaceError
 
 __all__ = ["pytorch_source"]
@@ -48,23 +48,28 @@ def pytorch_source(net: Net, class_name: str = "", made_from: str = "") -> str:
     class_name = class_name or _class_name(net.name)
     if not class_name.isidentifier():
         raise SphereFaceError(f'"{class_name}" is no name for a class')
-    writer = SourceWriter(net)
-    for node, layer in zip(net.graph.nodes, net.layers, strict=True):
-        if layer.is_input:
-            continue
-        if layer.type not in SOURCE_LAYERS:
-            raise layer.error(
-                f"layer type {layer.type} has no PyTorch source",
-                fix="port a deploy prototxt, without data and losses, or register one with"
-                " sphereface.convert.pytorch_source_writer.source_layer",
-            )
-        bottoms = [writer.variables[slot] for slot in node.bottoms]
-        expression = SOURCE_LAYERS[layer.type](writer, layer, *bottoms)
-        tops = [writer.variables[slot] for slot in node.tops]
-        if tops and expression != ", ".join(tops):
-            writer.assign(tops, expression)
+    writer = _written(net)
     writer.modules += _sharing(net, writer)
     return _module_text(net, writer, class_name, made_from)
+
+
+def _written(net: Net) -> SourceWriter:
+    """Write all layers, again until no variable has a name that the definitions use."""
+    taken: set[str] = set()
+    while True:
+        writer = SourceWriter(net, taken)
+        for node, layer in zip(net.graph.nodes, net.layers, strict=True):
+            if layer.is_input:
+                continue
+            bottoms = [writer.variables[slot] for slot in node.bottoms]
+            write = SOURCE_LAYERS.get(layer.type, SourceWriter.call)
+            expression = write(writer, layer, *bottoms)
+            tops = [writer.variables[slot] for slot in node.tops]
+            if tops and expression != ", ".join(tops):
+                writer.assign(tops, expression)
+        if writer.definitions.names <= taken:
+            return writer
+        taken |= writer.definitions.names
 
 
 def _class_name(name: str) -> str:
@@ -77,8 +82,11 @@ def _sharing(net: Net, writer: SourceWriter) -> Iterator[str]:
     """Yield the lines that make shared blobs one."""
     owners: dict[int, tuple[Layer, str]] = {}
     for layer in net.layers:
+        own = {
+            name for named in (layer.named_parameters, layer.named_buffers) for name, _ in named()
+        }
         for name, blob in zip(layer.blob_names, layer.blobs, strict=True):
-            if name not in layer._parameters and name not in layer._buffers:
+            if name not in own:
                 raise layer.error(
                     f"blob {name} is shared in another shape (share_mode: PERMISSIVE)",
                     expected="blobs shared in one shape",
@@ -112,8 +120,8 @@ def _module_text(net: Net, writer: SourceWriter, class_name: str, made_from: str
         "",
     ]
     code = []
-    for helper in writer.helper_sources():
-        code += ["", "", helper]
+    for definition in writer.definitions.texts:
+        code += ["", "", definition]
     code += [
         "",
         "",
@@ -130,10 +138,17 @@ def _module_text(net: Net, writer: SourceWriter, class_name: str, made_from: str
         f"        return {returned}",
     ]
     text = "\n".join(code)
-    for name, line in (("torch", "import torch"), ("F", "import torch.nn.functional as F")):
+    return "\n".join([*lines, *_imports(writer.definitions.imports, text), text]) + "\n"
+
+
+def _imports(needed: dict[str, str], text: str) -> list[str]:
+    """Return the lines that import what `text` uses, the standard library's first."""
+    torch = ["from torch import Tensor, nn"]
+    for name, line in (("F", "import torch.nn.functional as F"), ("torch", "import torch")):
         if re.search(rf"\b{name}\.", text):
-            lines.append(line)
-    return "\n".join([*lines, "from torch import Tensor, nn", text]) + "\n"
+            torch.insert(0, line)
+    others = sorted(line for line in needed.values() if "torch" not in line)
+    return [*others, *[""] * bool(others), *torch]
 
 
 def _prose(text: str) -> str:

@@ -1,20 +1,15 @@
-"""ONNX nodes of the layers that compute each element alone, and of Eltwise."""
+"""ReLU to Clip as ONNX nodes."""
 
 from __future__ import annotations
 
-from functools import partial, reduce
 from typing import TYPE_CHECKING, Any
 
-from sphereface.convert.onnx_graph import OnnxGraph, Value, onnx_layer
+from sphereface.convert.onnx.graph import OnnxGraph, Value, onnx_layer
 
 if TYPE_CHECKING:
     from sphereface.caffe.layers import neuron
-    from sphereface.caffe.layers.eltwise import Eltwise
-    from sphereface.caffe.layers.prelu import PReLU
 
-__all__ = [
-    "clip", "eltwise", "elu", "exp", "log", "power", "prelu", "relu", "swish", "threshold", "unary",
-]  # fmt: skip
+__all__ = ["clip", "elu", "exp", "log", "power", "relu", "swish", "threshold", "unary"]
 
 _UNARY = {"Sigmoid": "Sigmoid", "TanH": "Tanh", "AbsVal": "Abs", "BNLL": "Softplus"}
 
@@ -31,13 +26,6 @@ def relu(graph: OnnxGraph, layer: neuron.ReLU, x: Value) -> str:
     if not layer.negative_slope:
         return graph.node("Relu", x)
     return graph.node("LeakyRelu", x, alpha=layer.negative_slope)
-
-
-@onnx_layer("PReLU")
-def prelu(graph: OnnxGraph, layer: PReLU, x: Value) -> str:
-    """Write PRelu, the slopes with axes of size 1 for those behind the channels."""
-    slopes = layer.weight if layer.shared else layer.weight.reshape(-1, *[1] * (len(x.shape) - 2))
-    return graph.node("PRelu", x, graph.constant(slopes.reshape(slopes.shape or (1,)), "weight"))
 
 
 @onnx_layer("ELU")
@@ -85,18 +73,6 @@ def log(graph: OnnxGraph, layer: neuron.Log, x: Value) -> str:
     """Write Log, with the base in the factor of the result."""
     y = graph.node("Log", _affine(graph, x.name, layer.scale, layer.shift))
     return _affine(graph, y, layer.outer, 0)
-
-
-@onnx_layer("Eltwise")
-def eltwise(graph: OnnxGraph, layer: Eltwise, *bottoms: Value) -> str:
-    """Write Mul, Add or Max of all bottoms, multiplied by their coefficients."""
-    names = [bottom.name for bottom in bottoms]
-    if layer.coeff:
-        names = [_affine(graph, n, c, 0) for n, c in zip(names, layer.coeff, strict=True)]
-    operation = layer.options.DESCRIPTOR.enum_types_by_name["EltwiseOp"]
-    op = {"PROD": "Mul", "SUM": "Add", "MAX": "Max"}
-    name = operation.values_by_number[layer.options.operation].name
-    return reduce(partial(graph.node, op[name]), names)
 
 
 def _affine(graph: OnnxGraph, name: str, scale: float, shift: float) -> str:
