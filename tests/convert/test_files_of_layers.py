@@ -11,8 +11,8 @@ import sphereface.convert.onnx
 from sphereface.caffe import layer_types
 from sphereface.caffe.registry import layer_class
 from sphereface.convert.onnx import ONNX_LAYERS
-from sphereface.convert.pytorch_source import SOURCE_LAYERS
-from sphereface.convert.pytorch_source.definitions import Definitions
+from sphereface.convert.port import SOURCE_LAYERS
+from sphereface.convert.port.definitions import Definitions
 
 LAYERS = "sphereface.caffe.layers."
 FUNCTIONS = {
@@ -22,9 +22,7 @@ FUNCTIONS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("registry", "package"), [(ONNX_LAYERS, "onnx"), (SOURCE_LAYERS, "pytorch_source")]
-)
+@pytest.mark.parametrize(("registry", "package"), [(ONNX_LAYERS, "onnx"), (SOURCE_LAYERS, "port")])
 def test_each_stands_in_the_file_of_its_layer(registry, package):
     assert len(registry) > 5
     for name, function in registry.items():

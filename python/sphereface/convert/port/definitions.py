@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from types import CodeType, ModuleType
 from typing import Any
 
-from sphereface.convert.pytorch_source.text import literal
+from sphereface.convert.port.text import literal
 
 __all__ = ["Definitions", "global_names"]
 

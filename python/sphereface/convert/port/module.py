@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator
 
 from sphereface.caffe import Layer, Net
-from sphereface.convert.pytorch_source.text import quoted
-from sphereface.convert.pytorch_source.writer import SOURCE_LAYERS, SourceWriter
+from sphereface.convert.port.text import quoted
+from sphereface.convert.port.writer import SOURCE_LAYERS, SourceWriter
 from sphereface.errors import SphereFaceError
 
 __all__ = ["pytorch_source"]

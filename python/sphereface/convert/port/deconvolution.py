@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sphereface.convert.pytorch_source.convolution import torch_module
-from sphereface.convert.pytorch_source.writer import SourceWriter, source_layer
+from sphereface.convert.port.convolution import torch_module
+from sphereface.convert.port.writer import SourceWriter, source_layer
 
 if TYPE_CHECKING:
     from sphereface.caffe.layers.deconvolution import Deconvolution

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sphereface.convert.pytorch_source.writer import SourceWriter, source_layer
+from sphereface.convert.port.writer import SourceWriter, source_layer
 
 if TYPE_CHECKING:
     from sphereface.caffe.layers.prelu import PReLU

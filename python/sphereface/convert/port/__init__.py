@@ -9,9 +9,9 @@ from __future__ import annotations
 from importlib import import_module
 from pkgutil import iter_modules
 
-from sphereface.convert.pytorch_source.module import pytorch_source
-from sphereface.convert.pytorch_source.text import argument_list, number
-from sphereface.convert.pytorch_source.writer import SOURCE_LAYERS, SourceWriter, source_layer
+from sphereface.convert.port.module import pytorch_source
+from sphereface.convert.port.text import argument_list, number
+from sphereface.convert.port.writer import SOURCE_LAYERS, SourceWriter, source_layer
 
 __all__ = [
     "SOURCE_LAYERS",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sphereface.caffe.layers.pooling import wide_pad, windows_outside
-from sphereface.convert.pytorch_source.text import argument_list
-from sphereface.convert.pytorch_source.writer import SourceWriter, source_layer
+from sphereface.convert.port.text import argument_list
+from sphereface.convert.port.writer import SourceWriter, source_layer
 
 if TYPE_CHECKING:
     from sphereface.caffe.layers.pooling import Pooling

@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sphereface.convert.pytorch_source.definitions import Definitions
+from sphereface.convert.port.definitions import Definitions
 
 __all__ = ["call_text"]
 

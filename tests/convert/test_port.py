@@ -16,7 +16,7 @@ from sphereface.caffe import load, register_layer
 from sphereface.caffe.layer import Layer
 from sphereface.checkpoints import write_state_dict
 from sphereface.convert import pytorch_source
-from sphereface.convert.pytorch_source import SOURCE_LAYERS, number, source_layer
+from sphereface.convert.port import SOURCE_LAYERS, number, source_layer
 from sphereface.convert.state_dict import net_state
 from sphereface.errors import SphereFaceError
 from sphereface.resources import prototxt_path

@@ -13,10 +13,10 @@ from typing import TypeAlias, TypeVar
 from torch import Tensor, nn
 
 from sphereface.caffe import Layer, Net
-from sphereface.convert.pytorch_source.blobs import Blobs
-from sphereface.convert.pytorch_source.call import call_text
-from sphereface.convert.pytorch_source.definitions import Definitions
-from sphereface.convert.pytorch_source.text import identifier, literal, number, quoted, wrapped
+from sphereface.convert.port.blobs import Blobs
+from sphereface.convert.port.call import call_text
+from sphereface.convert.port.definitions import Definitions
+from sphereface.convert.port.text import identifier, literal, number, quoted, wrapped
 
 __all__ = ["SOURCE_LAYERS", "SourceEmitter", "SourceWriter", "source_layer"]
 
@@ -97,7 +97,7 @@ class SourceWriter:
             raise layer.error(
                 f"layer type {layer.type} has no PyTorch source",
                 fix="port a deploy prototxt, without data and losses; a layer of your own needs a"
-                " `function`, or sphereface.convert.pytorch_source.source_layer",
+                " `function`, or sphereface.convert.port.source_layer",
             )
         try:
             keywords = {name: self._keyword(layer, name) for name in layer.function_keywords}
