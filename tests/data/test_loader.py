@@ -19,7 +19,7 @@ class Numbers:
         return Job(result, [lambda part=part: self.work(result, number, part) for part in range(3)])
 
     def work(self, result, number, part):
-        self.threads.add(threading.current_thread().name)
+        self.threads.add(threading.current_thread())
         time.sleep(0.002 / (1 + number))
         if number in self.broken:
             raise ArithmeticError(number)
@@ -33,7 +33,7 @@ def test_results_come_complete_and_in_order(workers):
     for number in range(20):
         assert loader.next() == [(number, part) for part in range(3)]
     loader.close()
-    ours = {name for name in numbers.threads if name.startswith("sphereface-data")}
+    ours = {t for t in numbers.threads if t.name.startswith("sphereface-data")}
     assert len(ours) <= workers
     assert (numbers.threads == ours) == (workers > 0)
 
@@ -65,7 +65,6 @@ def test_closing_waits_for_the_threads_and_ends_them():
     loader = Loader(numbers.plan, 2, ahead=4)
     loader.next()
     loader.close()
-    alive = [t.name for t in threading.enumerate() if t.name in numbers.threads]
-    assert not alive
+    assert numbers.threads.isdisjoint(threading.enumerate())
     assert loader.next()[0][0] == numbers.planned - 5  # anew, with what is planned next
     loader.close()
