@@ -5,12 +5,10 @@ import pytest
 
 from sphereface.errors import SphereFaceError
 from sphereface.evaluation.identification import (
-    Search,
     centroids,
     cmc,
     search,
     search_scores,
-    search_tables,
     tpir_at_fpir,
 )
 
@@ -89,19 +87,6 @@ def test_an_empty_set_of_distractors_is_always_found() -> None:
     found = search_scores([[0.1], [0.2]], [3, 3], [3])
     assert found.rank.tolist() == [1, 1]
     assert (found.other == -np.inf).all()
-
-
-def test_mean_of_two_galleries() -> None:
-    one = Search(np.array([1, 2, 0]), np.array([0.9, 0.8, -np.inf]), np.array([0.1, 0.85, 0.3]))
-    two = Search(np.array([1, 1, 0]), np.array([0.9, 0.8, -np.inf]), np.array([0.1, 0.2, 0.3]))
-    points = [tpir_at_fpir(found, [1.0, 0.1]) for found in (one, two)]
-    [table] = search_tables([one, two], points)
-    rows = {row[0]: row[1:] for row in table.rows}
-    assert rows["rank 1"] == ["50.00%", "100.00%", "75.00%"]
-    assert rows["rank 5"] == ["100.00%", "100.00%", "100.00%"]
-    assert rows["TPIR@FPIR 0.1"] == ["-", "-", "-"]
-    assert table.notes[0] == "gallery 1: 2 mated, 1 non-mated probes"
-    assert one.to_dict()["cmc"]["1"] == 0.5
 
 
 def test_bad_arguments() -> None:

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
-from sphereface.cli.evaluation_options import add_evaluation_options, check
-from sphereface.errors import SphereFaceError
-
-if TYPE_CHECKING:
-    from sphereface.evaluation.pair_features import PairFeatures
+from sphereface.cli.evaluation_options import add_evaluation_options, check_evaluation_options
 
 __all__ = ["add_parser", "run"]
 
-_NOT_OPTIONS = ("command", "run")
+_NOT_OPTIONS = ("command", "run", "overwrite")
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
     """Add the options of ``sphereface evaluate``."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "evaluate",
-        help="judge features: LFW's folds, ROC, TAR@FAR",
+        help="judge features: LFW's folds, ROC, TAR@FAR, identification",
         description="Judges features that `sphereface extract` wrote, with a list of pairs; or"
-        " pairs with their features (pairs.npz, the original's pairs.mat).",
+        " pairs with their features (pairs.npz, the original's pairs.mat); or by other protocols."
+        " docs/evaluation.md defines every figure.",
     )
     add_evaluation_options(parser)
     return parser
@@ -30,34 +28,36 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 
 def run(args: argparse.Namespace) -> int:
     """Judge, print the tables, write what was asked for."""
+    from sphereface.cli.evaluation_results import judged
     from sphereface.evaluation.run_record import run_record, write_json
-    from sphereface.evaluation.verification import verify
 
-    inputs = check(args)
-    pairs = _pairs(args)
-    result = verify(pairs, args.protocol, args.far, args.far_rule, args.pca)
-    print("\n\n".join(table.text() for table in result.tables()))
+    inputs = check_evaluation_options(args)
+    results = []
+    for one in judged(args):
+        print("\n\n".join(table.text() for table in one.result.tables()), end="\n\n")
+        results.append(one)
+    options = {name: value for name, value in vars(args).items() if name not in _NOT_OPTIONS}
+    record = run_record(args.command, options, inputs)
     if args.json:
-        options = {name: value for name, value in vars(args).items() if name not in _NOT_OPTIONS}
-        write_json(args.json, {**run_record(args.command, options, inputs), **result.to_dict()})
+        found: dict[str, Any] = {}
+        for one in results:
+            own = one.result.to_dict()
+            found.update({one.key: own} if one.key else own)
+        write_json(args.json, {**record, **found})
+    if args.html or args.plots:
+        plots = [one.plots() for one in results]
+        if args.plots:
+            from sphereface.evaluation.plots import save_png
+
+            Path(args.plots).mkdir(exist_ok=True)
+            for name, figure in (item for own in plots for item in own.items()):
+                save_png(figure, Path(args.plots) / name)
+        if args.html:
+            from sphereface.evaluation.report import Section, write_report
+
+            sections = [
+                Section(one.title, one.result.tables(), own)
+                for one, own in zip(results, plots, strict=True)
+            ]
+            write_report(args.html, "Evaluation", sections, record)
     return 0
-
-
-def _pairs(args: argparse.Namespace) -> PairFeatures:
-    from sphereface.evaluation.features import read_features
-    from sphereface.evaluation.pair_features import look_up, read_pair_features
-    from sphereface.evaluation.pair_lists import read_pairs
-
-    if not args.pairs:
-        return read_pair_features(args.features)
-    fallback = read_features(args.centre_crop) if args.centre_crop else None
-    pairs = look_up(read_pairs(args.pairs), read_features(args.features), fallback)
-    names = pairs.missing_names
-    if names and args.missing == "error":
-        raise SphereFaceError(
-            f"{len(names)} images of the list have no features, the first {names[0]}",
-            where=args.features,
-            fix="--missing wrong counts their pairs as wrong; --centre-crop FILE takes their"
-            " features from there",
-        )
-    return pairs

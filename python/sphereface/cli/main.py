@@ -41,6 +41,7 @@ COMMANDS = (
     "check_dataset",
     "plot_log",
     "evaluate",
+    "unpack",
     "demo",
 )
 

@@ -58,6 +58,14 @@ class AllPairs:
         """The ROC curve at the bins' edges."""
         return _binned_curve(self.genuine, self.impostors)
 
+    def histogram(
+        self, bins: int = 128
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+        """Return edges, genuine and impostor counts, of `bins` bins (a power of two)."""
+        mates = np.bincount(score_bin(self.genuine), minlength=BINS)
+        counts = [one.reshape(bins, -1).sum(axis=1) for one in (mates, self.impostors.histogram)]
+        return bin_edge(np.arange(bins + 1) * (BINS // bins)), counts[0], counts[1]
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything for JSON."""
         return {

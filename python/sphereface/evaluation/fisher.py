@@ -8,12 +8,46 @@ first, which leaves the lengths of the features no say.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sphereface.errors import SphereFaceError
+from sphereface.evaluation.tables import Table
 
-__all__ = ["angular_fisher_score"]
+__all__ = ["FisherScore", "angular_fisher_score", "fisher_scores"]
+
+
+@dataclass(frozen=True)
+class FisherScore:
+    """The score both ways.
+
+    Attributes
+    ----------
+    raw, unit : float
+        Means of the features as they are, as the paper writes it, and of unit features.
+    """
+
+    raw: float
+    unit: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return both for JSON."""
+        return vars(self)
+
+    def tables(self) -> list[Table]:
+        """Return both."""
+        rows = [["raw features", f"{self.raw:.4f}"], ["unit features", f"{self.unit:.4f}"]]
+        return [Table("Angular Fisher score (lower is better)", ["", "score"], rows)]
+
+
+def fisher_scores(features: ArrayLike, label: ArrayLike) -> FisherScore:
+    """Return `angular_fisher_score` both ways."""
+    return FisherScore(
+        *(angular_fisher_score(features, label, normalize=unit) for unit in (False, True))
+    )
 
 
 def angular_fisher_score(

@@ -21,7 +21,6 @@ from numpy.typing import ArrayLike, NDArray
 from sphereface.errors import SphereFaceError
 from sphereface.evaluation.all_pairs import Scorer, inner_products, unit_rows
 from sphereface.evaluation.far import OperatingPoint, tar_at_far
-from sphereface.evaluation.tables import Table, percent
 
 __all__ = [
     "FPIR_TARGETS",
@@ -30,13 +29,11 @@ __all__ = [
     "cmc",
     "search",
     "search_scores",
-    "search_tables",
     "tpir_at_fpir",
 ]
 
 FPIR_TARGETS = (0.1, 0.01)
 _ROWS = 512
-_RANKS = (1, 5, 10)
 
 
 @dataclass(frozen=True)
@@ -61,15 +58,6 @@ class Search:
     def mated(self) -> NDArray[np.bool_]:
         """Which probes have a mate."""
         return self.rank > 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return counts and the CMC for JSON."""
-        curve = cmc(self, max(_RANKS)) if self.mated.any() else None
-        return {
-            "mated_probes": int(self.mated.sum()),
-            "non_mated_probes": int((~self.mated).sum()),
-            "cmc": {str(r): float(curve[r - 1]) for r in _RANKS} if curve is not None else None,
-        }
 
 
 def search_scores(scores: ArrayLike, probe: ArrayLike, gallery: ArrayLike) -> Search:
@@ -181,26 +169,3 @@ def tpir_at_fpir(
         )
     scores = np.where(found.rank[mated] <= rank, found.mate[mated], -np.inf)
     return tar_at_far(scores, found.other[~mated], targets, rule)
-
-
-def search_tables(
-    searches: Sequence[Search], points: Sequence[Sequence[OperatingPoint]]
-) -> list[Table]:
-    """Return CMC and TPIR, a column a gallery, and their mean."""
-    names = [f"gallery {i}" for i in range(1, len(searches) + 1)]
-    curves = [cmc(found, max(_RANKS)) for found in searches]
-    lines: list[tuple[str, list[float | None]]] = [
-        (f"rank {rank}", [float(curve[rank - 1]) for curve in curves]) for rank in _RANKS
-    ]
-    for at in zip(*points, strict=True):
-        lines.append((f"TPIR@FPIR {at[0].target:g}", [point.tar for point in at]))
-    rows = []
-    for name, shares in lines:
-        measured = [share for share in shares if share is not None]
-        mean = sum(measured) / len(shares) if len(measured) == len(shares) else None
-        rows.append([name, *(percent(share) for share in shares), percent(mean)])
-    notes = [
-        f"{name}: {found.mated.sum()} mated, {(~found.mated).sum()} non-mated probes"
-        for name, found in zip(names, searches, strict=True)
-    ]
-    return [Table("Identification", ["", *names, "mean"], rows, notes=notes)]

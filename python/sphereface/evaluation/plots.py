@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Embedding", "embedding_figure", "save_png"]
+__all__ = ["COLOURS", "Embedding", "embedding_figure", "new_figure", "save_png"]
 
 # Okabe and Ito's colours, told apart with colour-blind eyes too; more classes start again.
-_COLOURS = (
+COLOURS = (
     "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#000000", "#F0E442",
 )  # fmt: skip
 
@@ -67,9 +67,7 @@ def embedding_figure(panels: Sequence[Embedding]) -> Figure:
     -------
     matplotlib.figure.Figure
     """
-    size = (5 * len(panels), 10)
-    figure: Figure = require("matplotlib.figure", "demo").Figure(figsize=size, layout="constrained")
-    require("matplotlib.backends.backend_agg", "demo").FigureCanvasAgg(figure)
+    figure = new_figure((5 * len(panels), 10))
     axes = figure.subplots(2, len(panels), squeeze=False)
     for column, panel in enumerate(panels):
         radius = float(np.linalg.norm(panel.features, axis=1).max())
@@ -83,6 +81,16 @@ def embedding_figure(panels: Sequence[Embedding]) -> Figure:
     return figure
 
 
+def new_figure(size: tuple[float, float]) -> Figure:
+    """Return an empty figure of (width, height) inches that is drawn without a display."""
+    canvas = require("matplotlib.backends.backend_agg", "evaluation").FigureCanvasAgg
+    figure: Figure = require("matplotlib.figure", "evaluation").Figure(
+        figsize=size, layout="constrained"
+    )
+    canvas(figure)
+    return figure
+
+
 def save_png(figure: Figure, path: str | os.PathLike[str], dpi: int = 120) -> None:
     """Write `figure` as PNG; an existing file is replaced when the new one is complete."""
     with atomic_path(Path(path)) as temporary:
@@ -92,7 +100,7 @@ def save_png(figure: Figure, path: str | os.PathLike[str], dpi: int = 120) -> No
 def _scatter(axes: Axes, panel: Embedding, points: NDArray[np.floating], radius: float) -> None:
     rays = radius * panel.weight / np.linalg.norm(panel.weight, axis=1, keepdims=True)
     for index, (ray, name) in enumerate(zip(rays, panel.names, strict=True)):
-        colour = _COLOURS[index % len(_COLOURS)]
+        colour = COLOURS[index % len(COLOURS)]
         own = points[panel.label == index]
         axes.plot([0, ray[0]], [0, ray[1]], color=colour, linewidth=1)
         axes.scatter(own[:, 0], own[:, 1], s=6, color=colour, alpha=0.6, linewidths=0, label=name)
