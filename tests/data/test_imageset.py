@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from reference.datum_wire import decode_datum
-from sphereface.data import ImagesetOptions, convert_imageset, imageset, open_source
+from sphereface.data import ImagesetOptions, convert_imageset, open_source, record_writer
 from sphereface.errors import ExistsError, SphereFaceError
 
 
@@ -91,8 +91,8 @@ def test_shuffled_by_seed(faces):
 
 
 def test_many_records_outgrow_the_map(faces, monkeypatch):
-    monkeypatch.setattr(imageset, "_MAP_SIZE", 1 << 16)
-    monkeypatch.setattr(imageset, "_COMMIT", 7)
+    monkeypatch.setattr(record_writer, "_MAP_SIZE", 1 << 16)
+    monkeypatch.setattr(record_writer, "_COMMIT", 7)
     faces.list.write_text("".join(f"{i % 10}.png {i}\n" for i in range(600)))
     report, found = convert(faces, resize_height=20, resize_width=20)
     assert report.written == len(found) == 600

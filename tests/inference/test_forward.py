@@ -8,15 +8,15 @@ import pytest
 
 from sphereface.caffe import load
 from sphereface.errors import SphereFaceError
-from sphereface.images import Preprocessing, list_images
-from sphereface.inference import Predictor
-from sphereface.inference.forward import (
-    blob_text,
+from sphereface.images import ImageFile, Preprocessing, list_images
+from sphereface.inference import (
+    ArrayRecords,
+    ImageRecords,
+    Predictor,
     image_input,
     read_arrays,
     run_arrays,
-    run_images,
-    save_blobs,
+    run_records,
 )
 
 ORL = Path(__file__).parents[1] / "golden" / "orl_sphereface4"
@@ -27,6 +27,14 @@ layer { name: "pool" type: "Pooling" bottom: "data" top: "pool"
   pooling_param { pool: AVE global_pooling: true } }
 layer { name: "double" type: "Power" bottom: "pool" top: "double" power_param { scale: 2 } }
 """
+
+
+def run_images(predictor, paths, form, blobs=(), batch=16, with_mirror=False):
+    files = [ImageFile("", path) for path in paths]
+    records = ImageRecords(files, predictor.net.inputs[0], form, with_mirror=with_mirror)
+    names, found = run_records(predictor, records, blobs, batch=batch)
+    assert names == paths
+    return found
 
 
 @pytest.fixture
@@ -115,7 +123,7 @@ def test_a_net_with_other_inputs(rng):
     x, y = rng.normal(size=(2, 5, 3)).astype(np.float32)
     for batch in (2, 16):
         np.testing.assert_array_equal(
-            run_arrays(Predictor(net), {"x": x, "y": y}, [], batch)["s"], x + y
+            run_records(Predictor(net), ArrayRecords({"x": x, "y": y}), batch=batch)[1]["s"], x + y
         )
 
 
@@ -124,7 +132,7 @@ def test_arrays_from_files(predictor, tmp_path, rng):
     np.save(tmp_path / "one.npy", image)
     arrays = read_arrays(tmp_path / "one.npy", predictor)
     assert arrays["data"].shape == (1, 3, 4, 6)
-    result = run_arrays(predictor, arrays, [], 16)["double"]
+    result = run_arrays(predictor, arrays)["double"]
     np.testing.assert_allclose(result[0, :, 0, 0], 2 * image.mean((1, 2)), rtol=1e-4, atol=1e-6)
     np.savez(tmp_path / "named.npz", data=image[None])
     np.testing.assert_array_equal(
@@ -142,28 +150,7 @@ def test_a_number_for_a_whole_batch_cannot_be_joined():
     net = load("""
       input: "data" input_shape { dim: 4 dim: 2 }
       layer { name: "r" type: "Reduction" bottom: "data" top: "r" }""")
-    data = np.ones((4, 2), np.float32)
-    assert run_arrays(Predictor(net), {"data": data}, [], 4)["r"] == 8
-    with pytest.raises(SphereFaceError, match='blob "r" is one number'):
-        run_arrays(Predictor(net), {"data": data}, [], 2)
-
-
-def test_files(tmp_path, rng):
-    blobs = {"fc5": rng.normal(size=(2, 3)).astype(np.float32)}
-    save_blobs(tmp_path / "a.npy", blobs)
-    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), blobs["fc5"])
-    save_blobs(tmp_path / "a.npz", {**blobs, "x/y": np.ones(2)}, ["p.png", "ä.png"])
-    with np.load(tmp_path / "a.npz", allow_pickle=False) as stored:
-        assert sorted(stored) == ["fc5", "paths", "x/y"]
-        assert list(stored["paths"]) == ["p.png", "ä.png"]
-    with pytest.raises(SphereFaceError, match=r"for 2 blobs"):
-        save_blobs(tmp_path / "b.npy", {**blobs, "y": blobs["fc5"]})
-    assert {path.name for path in tmp_path.iterdir()} == {"a.npy", "a.npz"}
-
-
-def test_text():
-    assert blob_text("x", np.array([[1.0, 3.0]], np.float32)) == (
-        "x (1, 2) min 1 max 3 mean 2 std 1: 1 3"
-    )
-    assert blob_text("x", np.arange(9.0)).endswith(": 0 1 2 3 4 5 6 7 ...")
-    assert blob_text("x", np.empty((0, 3))) == "x (0, 3)"
+    records = ArrayRecords({"data": np.ones((4, 2), np.float32)})
+    assert run_records(Predictor(net), records, batch=4)[1]["r"] == 8
+    with pytest.raises(SphereFaceError, match=r'blob "r" of shape \(\) has no row for each'):
+        run_records(Predictor(net), records, batch=2)

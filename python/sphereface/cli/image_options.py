@@ -11,7 +11,13 @@ if TYPE_CHECKING:
     from sphereface.images import Preprocessing
     from sphereface.inference import Predictor
 
-__all__ = ["add_exif_option", "add_image_options", "preprocessing", "refuse_image_options"]
+__all__ = [
+    "add_exif_option",
+    "add_image_options",
+    "preprocessing",
+    "preprocessing_text",
+    "refuse_image_options",
+]
 
 
 def add_image_options(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +62,7 @@ def refuse_image_options(args: argparse.Namespace, where: str, *, exif: bool = F
 def preprocessing(args: argparse.Namespace, predictor: Predictor) -> Preprocessing:
     """Return the preprocessing of the options, for a net's input size unless --size is given."""
     from sphereface.images import Preprocessing, read_mean
-    from sphereface.inference.forward import image_input
+    from sphereface.inference import image_input
 
     _, size = image_input(predictor)
     height_width: tuple[int, int] | None = size[::-1] if args.transpose else size
@@ -73,6 +79,11 @@ def preprocessing(args: argparse.Namespace, predictor: Predictor) -> Preprocessi
         transpose=args.transpose,
         exif=args.exif == "apply",
     )
+
+
+def preprocessing_text(form: Preprocessing, with_mirror: bool = False) -> str:
+    """Return the line that tells what is done to each image, the defaults too."""
+    return f"preprocessing: {form}" + (", and mirror images" if with_mirror else "")
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -25,6 +25,7 @@ COMMANDS = (
     "train",
     "test",
     "run",
+    "extract",
     "convert",
     "convert_imageset",
     "compute_mean",

@@ -15,7 +15,7 @@ from sphereface.errors import SphereFaceError
 from sphereface.images import Color, decode_image
 from sphereface.proto import schema
 
-__all__ = ["datum_image", "encoded_datum", "raw_datum", "read_datum"]
+__all__ = ["datum_image", "encoded_datum", "float_datum", "raw_datum", "read_datum"]
 
 _COLORS: dict[bool | None, Color] = {True: "bgr", False: "gray", None: "unchanged"}
 
@@ -94,6 +94,12 @@ def raw_datum(image: NDArray[np.uint8], label: int) -> bytes:
 def encoded_datum(data: bytes, label: int) -> bytes:
     """Return the record of a compressed image."""
     return _record(data=data, label=label, encoded=True)
+
+
+def float_datum(values: NDArray[np.float32]) -> bytes:
+    """Return the record of a blob of one sample (C, H, W), as Caffe's extract_features."""
+    channels, height, width = values.shape
+    return _record(channels=channels, height=height, width=width, float_data=values.ravel())
 
 
 def _record(**fields: Any) -> bytes:

@@ -120,6 +120,10 @@ class ImageData(ImageSource):
             f"{name} {label}" for name, label in zip(self.list.names, labels, strict=True)
         )
 
+    def record_name(self, index: int) -> str:
+        """Return the name in the list."""
+        return self.list.names[index]
+
     def _read(self, key: Any) -> tuple[NDArray[np.uint8], int]:
         try:
             image = read_image(

@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from sphereface.data.datum import encoded_datum, raw_datum
 from sphereface.data.order import shuffled
 from sphereface.data.record_file import LMDB_FILES, lmdb_module
+from sphereface.data.record_writer import RecordWriter
 from sphereface.errors import SphereFaceError
 from sphereface.files import atomic_folder, check_output
 from sphereface.images import (
@@ -32,8 +33,6 @@ from sphereface.images import (
 
 __all__ = ["ImagesetOptions", "ImagesetReport", "convert_imageset"]
 
-_COMMIT = 1000  # records a transaction, as in Caffe
-_MAP_SIZE = 1 << 28
 _AHEAD = 64
 
 
@@ -137,10 +136,8 @@ def convert_imageset(
     entries = read_image_list(list_file)
     lmdb_module()
     with atomic_folder(lmdb_path) as folder:
-        report = _write(folder, _records(root_folder, entries, options, workers), on_image,
-                        len(entries), options)  # fmt: skip
-        (folder / "lock.mdb").unlink(missing_ok=True)
-    return report
+        return _write(folder, _records(root_folder, entries, options, workers), on_image,
+                      len(entries), options)  # fmt: skip
 
 
 def _records(
@@ -201,7 +198,7 @@ def _write(
 ) -> ImagesetReport:
     written, skipped = 0, []
     first: tuple[int, int] | None = None
-    with _Writer(folder) as writer:
+    with RecordWriter(folder) as writer:
         for key, place, record in records:
             if isinstance(record, SphereFaceError):
                 error = record.at(place)
@@ -223,47 +220,3 @@ def _write(
     if not written:
         raise SphereFaceError("no image could be read", fix=skipped[0])
     return ImagesetReport(written, tuple(skipped))
-
-
-class _Writer:
-    """Appends records to a new LMDB and lets it grow."""
-
-    def __init__(self, folder: Path) -> None:
-        self._lmdb = lmdb_module()
-        self._env: Any = self._lmdb.open(str(folder), map_size=_MAP_SIZE, lock=False)
-        self._waiting: list[tuple[bytes, bytes]] = []
-        self._longest_key = self._env.max_key_size()
-
-    def put(self, key: bytes, record: bytes) -> None:
-        if len(key) > self._longest_key:
-            raise SphereFaceError(
-                f'a key of {len(key)} bytes ("{key[:60].decode("utf-8", "replace")}...")',
-                expected=f"at most {self._longest_key}",
-                fix="move the common part of the names to the root folder",
-            )
-        self._waiting.append((key, record))
-        if len(self._waiting) >= _COMMIT:
-            self._commit()
-
-    def _commit(self) -> None:
-        while self._waiting:
-            try:
-                with self._env.begin(write=True) as transaction:
-                    for key, record in self._waiting:
-                        transaction.put(key, record)
-            except self._lmdb.MapFullError:
-                self._env.set_mapsize(2 * self._env.info()["map_size"])
-                continue
-            except self._lmdb.Error as error:
-                raise SphereFaceError(f"LMDB cannot be written ({error})") from None
-            self._waiting.clear()
-
-    def __enter__(self) -> _Writer:
-        return self
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        try:
-            if error is None:
-                self._commit()
-        finally:
-            self._env.close()

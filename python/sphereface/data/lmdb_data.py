@@ -58,6 +58,7 @@ class Data(ImageSource):
                 else "make an LMDB of the images: sphereface convert-imageset",
             )
         self.records = RecordFile(param.source, self.where)
+        self._names: RecordFile | None = None
         self._start(self.records.size, param.batch_size, shuffle=False, rand_skip=param.rand_skip)
 
     def labels(self) -> Iterator[tuple[int, str]]:
@@ -65,9 +66,18 @@ class Data(ImageSource):
         for key, datum in self.records:
             yield datum.label, self.records.place(key)
 
+    def record_name(self, index: int) -> str:
+        """Return the key."""
+        if self._names is None:
+            # With a cursor of its own: the reader's is further on.
+            self._names = RecordFile(self.records.path, self.where)
+        return self._names.key(index).decode("utf-8", "surrogateescape")
+
     def close(self) -> None:
         """End the threads and close the LMDB."""
         super().close()
+        if self._names is not None:
+            self._names.close()
         self.records.close()
 
     def _keys(self, samples: Samples) -> list[bytes]:

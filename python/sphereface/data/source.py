@@ -220,6 +220,10 @@ class SampleSource(Source):
         self._position = position
         return batch
 
+    def record_name(self, index: int) -> str:
+        """Return what a user knows a sample by; called by one thread."""
+        return str(index)
+
     def state(self) -> dict[str, Any]:
         """Return seed, size, epoch and position of the next batch, and `content`."""
         content = {"content": self.content} if self.content else {}

@@ -53,6 +53,20 @@ class Preprocessing:
     exif: bool = True
     max_pixels: int = MAX_PIXELS
 
+    def __str__(self) -> str:
+        size = "native" if self.size is None else "{}x{}".format(*self.size)
+        steps = [f"color {self.color}", f"size {size}", f"mean {self._mean_text()}"]
+        steps += [f"scale {self.scale:g}", f"mirror {'yes' if self.mirror else 'no'}"]
+        steps += ["transposed"] * self.transpose
+        return ", ".join([*steps, f"exif {'apply' if self.exif else 'ignore'}"])
+
+    def _mean_text(self) -> str:
+        if self.mean is None:
+            return "none"
+        if np.ndim(self.mean) == 3:
+            return f"image {np.shape(self.mean)} around {np.mean(self.mean):g}"
+        return ",".join(f"{value:g}" for value in np.ravel(self.mean))
+
     def read(self, path: str | os.PathLike[str]) -> np.ndarray:
         """Return an image file as a float32 blob of shape (C, H, W), or (C, W, H).
 

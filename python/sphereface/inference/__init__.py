@@ -1,5 +1,36 @@
 """Nets in use: run fast over arrays and images, and features streamed into files."""
 
+from sphereface.inference.extract import Extracted, extract
+from sphereface.inference.forward import (
+    image_input,
+    read_arrays,
+    run_arrays,
+    run_batches,
+    run_records,
+)
 from sphereface.inference.predictor import Predictor
+from sphereface.inference.records import (
+    ArrayRecords,
+    Batch,
+    DataRecords,
+    ImageRecords,
+    LmdbRecords,
+    Records,
+)
 
-__all__ = ["Predictor"]
+__all__ = [
+    "ArrayRecords",
+    "Batch",
+    "DataRecords",
+    "Extracted",
+    "ImageRecords",
+    "LmdbRecords",
+    "Predictor",
+    "Records",
+    "extract",
+    "image_input",
+    "read_arrays",
+    "run_arrays",
+    "run_batches",
+    "run_records",
+]

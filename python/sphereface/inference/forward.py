@@ -1,4 +1,4 @@
-"""Running a net over many images or arrays, and telling what came out."""
+"""A net over all batches of records; the blobs of each with the names of its records."""
 
 from __future__ import annotations
 
@@ -6,30 +6,35 @@ import os
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from sphereface.errors import SphereFaceError
-from sphereface.files import atomic_path, open_regular
-from sphereface.images import Preprocessing
+from sphereface.files import open_regular
 from sphereface.inference.predictor import Predictor
+from sphereface.inference.records import Batch, Records
 from sphereface.progress import Progress
 
 __all__ = [
-    "blob_text",
+    "Arrays",
+    "Result",
     "image_input",
     "read_arrays",
+    "results",
     "run_arrays",
     "run_batches",
-    "run_images",
-    "save_blobs",
+    "run_records",
 ]
 
 Arrays = dict[str, np.ndarray]
-_FIRST_VALUES = 8
+
+
+class Result(NamedTuple):
+    """Blobs of one batch by name, a row for each of its records."""
+
+    names: list[str]
+    blobs: Arrays
 
 
 def image_input(predictor: Predictor) -> tuple[str, tuple[int, int]]:
@@ -53,73 +58,86 @@ def image_input(predictor: Predictor) -> tuple[str, tuple[int, int]]:
     return name, (height, width)
 
 
-def run_images(
-    predictor: Predictor,
-    paths: Sequence[str],
-    preprocessing: Preprocessing,
-    blobs: Sequence[str] = (),
-    *,
-    batch: int = 16,
-    with_mirror: bool = False,
-) -> Arrays:
-    """Return blobs of a net for image files.
+def read_arrays(path: str | os.PathLike[str], predictor: Predictor) -> Arrays:
+    """Return a net's inputs from ``.npy`` (its only input) or ``.npz`` (by name).
 
-    Parameters
-    ----------
-    predictor : Predictor
-        The net; its only input takes the images.
-    paths : sequence of str
-        Image files.
-    preprocessing : Preprocessing
-        What is done to each.
-    blobs : sequence of str
-        Blobs wanted; without any, the net's outputs.
-    batch : int
-        Images at a time.
-    with_mirror : bool
-        Run the mirror of each image too and join each blob's values of both, image first, on the
-        second axis: SphereFace's feature of an image.
-
-    Returns
-    -------
-    dict of str to ndarray
-        One row an image.
+    An array without the batch axis gets one; that of an ``.npy`` is a memory map.
 
     Raises
     ------
     SphereFaceError
-        An image cannot be read, or several of different sizes share a batch.
+        The file is no numpy file, or its arrays are not the inputs.
     """
-    name, _ = image_input(predictor)
-    forms = [preprocessing]
-    if with_mirror:
-        forms.append(replace(preprocessing, mirror=not preprocessing.mirror))
+    net = predictor.net
+    open_regular(path, "numpy file").close()
+    try:
+        loaded = np.load(path, allow_pickle=False, mmap_mode="r")
+        arrays = {net.inputs[0]: loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise SphereFaceError(f"not a numpy file ({error})", where=os.fspath(path)) from None
+    if set(arrays) != set(net.inputs):
+        raise SphereFaceError(
+            f"arrays {', '.join(sorted(arrays))}",
+            where=os.fspath(path),
+            expected=f"the inputs of the net: {', '.join(net.inputs)}",
+        )
+    for name, array in arrays.items():
+        if array.dtype.kind not in "fiub":
+            raise SphereFaceError(
+                f'array "{name}" of {array.dtype}', where=os.fspath(path), expected="numbers"
+            )
+        if len(net.blob_shapes[name]) - array.ndim == 1:
+            arrays[name] = array[None]
+    return arrays
 
-    def load(start: int) -> list[Arrays]:
-        files = paths[start : start + batch]
-        return [{name: _stack(files, form)} for form in forms]
 
-    return _run(predictor, load, len(paths), batch, blobs)
+def results(
+    predictor: Predictor, records: Records, blobs: Sequence[str] = (), *, batch: int = 16
+) -> Iterator[Result]:
+    """Yield the blobs of each batch of `records`.
 
+    Parameters
+    ----------
+    predictor : Predictor
+        The net.
+    records : Records
+        What it is run over.
+    blobs : sequence of str
+        Blobs wanted; without any, the net's outputs.
+    batch : int
+        Records at a time.
 
-def run_arrays(
-    predictor: Predictor, arrays: Mapping[str, np.ndarray], blobs: Sequence[str], batch: int
-) -> Arrays:
-    """Return blobs of a net for arrays that are its inputs as they are.
-
-    Inputs that have equally many rows are cut into batches; others are run at once.
+    Raises
+    ------
+    SphereFaceError
+        A record is bad, or a blob has no row for each record.
     """
-    rows = {len(array) if array.ndim else 0 for array in arrays.values()}
-    total = rows.pop() if len(rows) == 1 else 0
-    if total <= batch:
-        return _run(predictor, lambda start: [dict(arrays)], total or 1, total or 1, blobs)
-    return _run(
-        predictor,
-        lambda start: [{name: array[start : start + batch] for name, array in arrays.items()}],
-        total,
-        batch,
-        blobs,
-    )
+    wanted = tuple(blobs) or predictor.net.outputs
+    many = records.count > batch
+    with Progress(records.count, "running") if many else nullcontext() as progress:
+        for part in records.batches(batch):
+            yield Result(part.names, _blobs(predictor, part, blobs, wanted, many))
+            if progress is not None:
+                progress.update(len(part.names))
+
+
+def run_records(
+    predictor: Predictor, records: Records, blobs: Sequence[str] = (), *, batch: int = 16
+) -> tuple[list[str], Arrays]:
+    """Return the names of all records, and each blob with a row for each; see `results`.
+
+    Raises
+    ------
+    SphereFaceError
+        As `results`; or rows have different shapes.
+    """
+    names: list[str] = []
+    parts: dict[str, list[np.ndarray]] = {}
+    for result in results(predictor, records, blobs, batch=batch):
+        names += result.names
+        for name, array in result.blobs.items():
+            parts.setdefault(name, []).append(array)
+    return names, {name: _rows(name, part) for name, part in parts.items()}
 
 
 def run_batches(
@@ -146,33 +164,46 @@ def run_batches(
     SphereFaceError
         As `next_batch`; or a blob is one number for a whole batch, and there are several.
     """
-    return _run(predictor, lambda _: [dict(next_batch())], count, 1, blobs)
-
-
-def _run(
-    predictor: Predictor,
-    load: Callable[[int], list[Arrays]],
-    total: int,
-    batch: int,
-    blobs: Sequence[str],
-) -> Arrays:
     wanted = tuple(blobs) or predictor.net.outputs
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in wanted}
-    with Progress(total, "running") if total > batch else nullcontext() as progress:
-        for start in range(0, total, batch):
-            results = [predictor(inputs, blobs) for inputs in load(start)]
-            for name in wanted:
-                found = [result[name].numpy() for result in results]
-                if (len(results) > 1 or total > batch) and not found[0].ndim:
-                    raise SphereFaceError(
-                        f'blob "{name}" is one number for the whole batch',
-                        expected="a blob with a row for each input",
-                        fix="run one batch, without mirror images",
-                    )
-                parts[name].append(found[0] if len(found) == 1 else _joined(found))
+    parts: dict[str, list[np.ndarray]] = {}
+    with Progress(count, "running") if count > 1 else nullcontext() as progress:
+        for _ in range(count):
+            inputs = next_batch()
+            part = Batch([""] * len(next(iter(inputs.values()))), [inputs])
+            for name, array in _blobs(predictor, part, blobs, wanted, count > 1).items():
+                parts.setdefault(name, []).append(array)
             if progress is not None:
-                progress.update(min(batch, total - start))
-    return {name: part[0] if len(part) == 1 else _rows(name, part) for name, part in parts.items()}
+                progress.update()
+    return {name: _rows(name, part) for name, part in parts.items()}
+
+
+def run_arrays(
+    predictor: Predictor, arrays: Mapping[str, np.ndarray], blobs: Sequence[str] = ()
+) -> Arrays:
+    """Return blobs of a net for arrays in one pass; inputs may have different numbers of rows."""
+    given = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
+    found = predictor(given, blobs)
+    return {name: found[name].numpy() for name in tuple(blobs) or predictor.net.outputs}
+
+
+def _blobs(
+    predictor: Predictor, part: Batch, blobs: Sequence[str], wanted: Sequence[str], many: bool
+) -> Arrays:
+    found = [predictor(inputs, blobs) for inputs in part.forms]
+    joined = {}
+    for name in wanted:
+        arrays = [result[name].numpy() for result in found]
+        rows = len(next(iter(part.forms[0].values())))
+        if arrays[0].ndim and len(arrays[0]) == rows:
+            arrays = [array[: len(part.names)] for array in arrays]
+        elif many or len(arrays) > 1 or rows > len(part.names):
+            raise SphereFaceError(
+                f'blob "{name}" of shape {arrays[0].shape} has no row for each of {rows} records',
+                expected="a blob with a row for each input",
+                fix="run one batch, without mirror images",
+            )
+        joined[name] = arrays[0] if len(arrays) == 1 else _joined(arrays)
+    return joined
 
 
 def _joined(found: Sequence[np.ndarray]) -> np.ndarray:
@@ -180,6 +211,8 @@ def _joined(found: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _rows(name: str, parts: Sequence[np.ndarray]) -> np.ndarray:
+    if len(parts) == 1:
+        return parts[0]
     if len({part.shape[1:] for part in parts}) > 1:
         shapes = ", ".join(str(shape) for shape in sorted({part.shape[1:] for part in parts}))
         raise SphereFaceError(
@@ -187,91 +220,3 @@ def _rows(name: str, parts: Sequence[np.ndarray]) -> np.ndarray:
             fix="resize the images to one size, or run them one by one",
         )
     return np.concatenate(parts)
-
-
-def _stack(files: Sequence[str], form: Preprocessing) -> np.ndarray:
-    images = [form.read(path) for path in files]
-    for path, image in zip(files, images, strict=True):
-        if image.shape != images[0].shape:
-            raise SphereFaceError(
-                f"shape {image.shape} in a batch with shape {images[0].shape}",
-                where=path,
-                fix="resize the images to one size, or run them with batch 1",
-            )
-    return np.stack(images)
-
-
-def read_arrays(path: str | os.PathLike[str], predictor: Predictor) -> Arrays:
-    """Return a net's inputs from ``.npy`` (its only input) or ``.npz`` (by name), as float32.
-
-    An array without the batch axis gets one.
-
-    Raises
-    ------
-    SphereFaceError
-        The file is no numpy file, or its arrays are not the inputs.
-    """
-    net = predictor.net
-    try:
-        with open_regular(path, "numpy file") as stream:
-            loaded = np.load(stream, allow_pickle=False)
-            arrays = {net.inputs[0]: loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
-    except SphereFaceError:
-        raise
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise SphereFaceError(f"not a numpy file ({error})", where=os.fspath(path)) from None
-    if set(arrays) != set(net.inputs):
-        raise SphereFaceError(
-            f"arrays {', '.join(sorted(arrays))}",
-            where=os.fspath(path),
-            expected=f"the inputs of the net: {', '.join(net.inputs)}",
-        )
-    for name, array in arrays.items():
-        lacking = len(net.blob_shapes[name]) - array.ndim
-        arrays[name] = np.asarray(array[None] if lacking == 1 else array, np.float32)
-    return arrays
-
-
-def check_format(path: str | os.PathLike[str], count: int) -> None:
-    """Raise unless `count` blobs can be saved as `path`; for asking before a long run.
-
-    Raises
-    ------
-    SphereFaceError
-        Another suffix, or several blobs for ``.npy``.
-    """
-    suffix = Path(path).suffix
-    if suffix not in (".npy", ".npz") or (suffix == ".npy" and count != 1):
-        raise SphereFaceError(
-            f"an output for {count} blobs", where=os.fspath(path), expected=".npy for one, or .npz"
-        )
-
-
-def save_blobs(path: str | os.PathLike[str], blobs: Arrays, paths: Sequence[str] = ()) -> None:
-    """Write blobs, atomically: one as ``.npy``, or any number by name as ``.npz``.
-
-    An ``.npz`` of images also gets their `paths`, as ``paths``.
-    """
-    check_format(path, len(blobs))
-    with atomic_path(path) as temporary:
-        if Path(path).suffix == ".npy":
-            np.save(temporary, next(iter(blobs.values())))
-        else:
-            arrays: dict[str, Any] = {"paths": np.array(paths)} if paths else {}
-            arrays.update(blobs)
-            np.savez(temporary, **arrays)
-
-
-def blob_text(name: str, blob: np.ndarray) -> str:
-    """Return shape, statistics and first values of a blob in one line."""
-    return " ".join(_words(name, blob))
-
-
-def _words(name: str, blob: np.ndarray) -> Iterator[str]:
-    yield f"{name} {blob.shape}"
-    if blob.size:
-        yield f"min {blob.min():.6g} max {blob.max():.6g}"
-        yield f"mean {blob.mean(dtype=np.float64):.6g} std {blob.std(dtype=np.float64):.6g}:"
-        yield from (f"{value:.6g}" for value in blob.ravel()[:_FIRST_VALUES])
-        if blob.size > _FIRST_VALUES:
-            yield "..."
