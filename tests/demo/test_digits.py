@@ -66,7 +66,9 @@ def test_whole_run(
 
 def split(seed: int, first: list[float], second: list[float]) -> demo.Split:
     results = {
-        margin: FoldResult(np.arange(2), np.array(values), np.zeros(2))
+        margin: FoldResult(
+            np.arange(2), np.array(values), np.zeros(2), np.zeros(4), np.ones(4, bool)
+        )
         for margin, values in ((1, first), (4, second))
     }
     return demo.Split(seed, range(6), range(6, 10), results)

@@ -1,5 +1,6 @@
 """Rules of the repository that no linter checks."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -68,3 +69,48 @@ def test_readme_names_only_what_exists():
 
 def test_ci_runs_the_readmes_test_command():
     assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+def private_names(path):
+    """Yield (line, text) of underscore names of our own modules and classes used elsewhere."""
+    tree = ast.parse(path.read_text())
+    ours = {
+        node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+    } | {
+        name.id if isinstance(name, ast.Name) else name.attr
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Assign, ast.AnnAssign))
+        for name in ast.walk(node)
+        if isinstance(name, (ast.Name, ast.Attribute)) and isinstance(name.ctx, ast.Store)
+    }
+    package = path.parent.relative_to(ROOT / "python").as_posix().replace("/", ".")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sphereface"):
+            names = [*node.module.split("."), *(alias.name for alias in node.names)]
+            inside = node.module.startswith(package)  # a package may have modules of its own
+            if any(name.startswith("_") for name in names if name not in COMPILED) and not inside:
+                yield node.lineno, ast.unparse(node)
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
+            if node.attr.startswith("__") or node.attr in ours | FOREIGN:
+                continue
+            if ast.unparse(node.value).split(".")[0] not in FREE:
+                yield node.lineno, ast.unparse(node)
+
+
+# What Python and torch call so and mean for others.
+FOREIGN = {
+    "_SubParsersAction", "_asdict", "_replace", "_exit", "_fields", "_version",
+    "_parameters", "_buffers", "_modules", "_non_persistent_buffers_set",
+}  # fmt: skip
+# Its own or inherited, or of a library that has no public name for it.
+FREE = {"self", "cls", "super()", "torch", "operators"}
+COMPILED = {"_C", "_numpy_ops"}
+
+
+def test_private_names_stay_in_their_modules():
+    found = {
+        f"{path.relative_to(ROOT)}:{line}: {text}"
+        for path in (ROOT / "python").rglob("*.py")
+        for line, text in private_names(path)
+    }
+    assert found == set()

@@ -47,6 +47,13 @@ class Net(NetStructure):
         Further parts of the net state.
     weights : path, optional
         A caffemodel, or weights in any other format, told by content.
+
+    Attributes
+    ----------
+    module : sphereface.caffe.Net
+        The torch module behind it.
+    execution : Execution
+        Its blobs, and what runs it on them.
     """
 
     def __init__(self, network_file: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
@@ -75,8 +82,8 @@ class Net(NetStructure):
         return net
 
     def _adopt(self, opened: OpenNet) -> None:
-        self._net = opened.net
-        self._execution = Execution(opened)
+        self.module = opened.net
+        self.execution = Execution(opened)
 
     # ---- passes
 
@@ -105,7 +112,7 @@ class Net(NetStructure):
             forward overwrites.
         """
         first = 0 if start is None else self._layer_index(start)
-        last = len(self._net.layers) - 1 if end is None else self._layer_index(end)
+        last = len(self.module.layers) - 1 if end is None else self._layer_index(end)
         tops = self.outputs if end is None else self.top_names[end]
         names = self._known({*tops, *(blobs or ())})
         self._assign("data", kwargs, self.inputs, "Input blob arguments do not match net inputs")
@@ -138,7 +145,7 @@ class Net(NetStructure):
         dict of str to ndarray
             Diffs of the inputs (with `end`, the bottoms of that layer) and of `diffs`: views.
         """
-        first = len(self._net.layers) - 1 if start is None else self._layer_index(start)
+        first = len(self.module.layers) - 1 if start is None else self._layer_index(start)
         last = 0 if end is None else self._layer_index(end)
         bottoms = self.inputs if end is None else self.bottom_names[end]
         names = self._known({*bottoms, *(diffs or ())})
@@ -190,32 +197,32 @@ class Net(NetStructure):
 
     def reshape(self) -> None:
         """Give every blob the shape that follows from the inputs' shapes now."""
-        self._execution.reshape()
+        self.execution.reshape()
 
     def clear_param_diffs(self) -> None:
         """Set the diffs of all parameter blobs to zero."""
-        for blobs in self._execution.params:
+        for blobs in self.execution.params:
             for blob in blobs:
                 blob.diff[...] = 0
 
     def _forward(self, start: int, end: int) -> float:
-        return self._execution.forward(start, end)
+        return self.execution.forward(start, end)
 
     def _backward(self, start: int, end: int) -> None:
-        if not any(self._execution.plan.layers):
+        if not any(self.execution.plan.layers):
             warnings.warn(
-                f'net "{self._net.name}" has no loss, so backward computes nothing; put '
+                f'net "{self.module.name}" has no loss, so backward computes nothing; put '
                 '"force_backward: true" into its prototxt for gradients',
                 stacklevel=3,
             )
-        self._execution.backward(start, end)
+        self.execution.backward(start, end)
 
     # ---- weights
 
     def copy_from(self, filename: str | os.PathLike[str]) -> None:
         """Copy trained weights, of any format, into the layers of the same names."""
-        self._execution.to_host()
-        self._net.copy_from(filename)
+        self.execution.to_host()
+        self.module.copy_from(filename)
 
     def load_hdf5(self, filename: str | os.PathLike[str]) -> None:
         """Copy trained weights of an HDF5 file into the layers of the same names."""
@@ -251,11 +258,11 @@ class Net(NetStructure):
 
     def _write(self, filename: str | os.PathLike[str], suffix: str) -> None:
         # The suffix decides the format below, and pycaffe's callers name files as they like.
-        self._execution.to_host()
+        self.execution.to_host()
         target = Path(filename)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             written = Path(folder) / f"weights{suffix}"
-            self._net.save(written)
+            self.module.save(written)
             written.replace(target)
 
     # ---- inputs
@@ -275,13 +282,13 @@ class Net(NetStructure):
         self._set_input_arrays(data, labels)
 
     def _set_input_arrays(self, data: Any, labels: Any) -> None:
-        source = self._execution.sources.get(0)
+        source = self.execution.sources.get(0)
         if not isinstance(source, MemoryData):
             raise SphereFaceError(
                 "set_input_arrays may only be called if the first layer is a MemoryData layer",
-                where=f'net "{self._net.name}"',
+                where=f'net "{self.module.name}"',
             )
-        set_arrays(source, self._net.layers[0], data, labels)
+        set_arrays(source, self.module.layers[0], data, labels)
 
     def _assign(
         self, which: str, arrays: Mapping[str, Any], expected: list[str], problem: str
@@ -315,7 +322,7 @@ class Net(NetStructure):
     def _layer_index(self, name: str) -> int:
         if name not in self._layer_names:
             raise SphereFaceError(
-                f'net "{self._net.name}" has no layer "{name}"',
+                f'net "{self.module.name}" has no layer "{name}"',
                 fix=nearest(name, self._layer_names),
             )
         return self._layer_names.index(name)
@@ -325,7 +332,7 @@ class Net(NetStructure):
         for name in names:
             if name not in self.blobs:
                 raise SphereFaceError(
-                    f'net "{self._net.name}" has no blob "{name}"', fix=nearest(name, self.blobs)
+                    f'net "{self.module.name}" has no blob "{name}"', fix=nearest(name, self.blobs)
                 )
         return names
 

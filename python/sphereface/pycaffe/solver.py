@@ -51,25 +51,25 @@ class _BlobPasses(Passes):
     """Runs a ``caffe.Net`` on its blobs, which stay for the program to see."""
 
     def __init__(self, net: Net) -> None:
-        super().__init__(net._net)
-        self.blobs, self._execution = net, net._execution
+        super().__init__(net.module)
+        self.blobs, self.execution = net, net.execution
         self._last = len(self.net.layers) - 1
         self._blob_of = {
             id(tensor): blob
-            for layer, blobs in zip(self.net.layers, self._execution.params, strict=True)
+            for layer, blobs in zip(self.net.layers, self.execution.params, strict=True)
             for tensor, blob in zip(layer.blobs, blobs, strict=True)
         }
 
     def clear(self, parameters: Sequence[Tensor]) -> None:
         """Set the diffs of all blobs to zero."""
         device = current_device()
-        self._execution.place(device)
+        self.execution.place(device)
         for blob in self._blob_of.values():
             blob.diff_tensor(device, write=True).zero_()
 
     def forward(self, batch: Mapping[str, Tensor]) -> Pass:
         """Run a forward."""
-        loss = self._execution.forward(0, self._last)
+        loss = self.execution.forward(0, self._last)
         outputs = {
             name: torch.from_numpy(self.blobs.blobs[name].data.copy()) for name in self.net.outputs
         }
@@ -78,12 +78,12 @@ class _BlobPasses(Passes):
     def forward_backward(self, batch: Mapping[str, Tensor]) -> Pass:
         """Run a forward and a backward, which adds to the diffs."""
         result = self.forward(batch)
-        self._execution.backward(self._last, 0)
+        self.execution.backward(self._last, 0)
         return result
 
     def gradients(self, parameters: Sequence[Tensor]) -> list[Tensor]:
         """Return the diffs of the parameter blobs themselves."""
-        self._execution.place(current_device())
+        self.execution.place(current_device())
         for parameter in parameters:
             parameter.grad = self._blob_of[id(parameter)].diff_tensor(parameter.device, write=True)
         return [parameter.grad for parameter in parameters if parameter.grad is not None]
@@ -168,12 +168,12 @@ class SGDSolver:
 
     def snapshot(self) -> None:
         """Write a snapshot under ``snapshot_prefix``."""
-        self.net._execution.to_host()
+        self.net.execution.to_host()
         self._solver.snapshot()
 
     def restore(self, state_file: str | os.PathLike[str]) -> None:
         """Go on from a solverstate."""
-        self.net._execution.to_host()
+        self.net.execution.to_host()
         self._solver.restore(state_file)
 
     def share_weights(self, net: Net) -> None:

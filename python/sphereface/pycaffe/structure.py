@@ -26,8 +26,8 @@ class NetLayer:
 class NetStructure:
     """The part of a net that is looked at, not run."""
 
-    _net: caffe.Net
-    _execution: Execution
+    module: caffe.Net
+    execution: Execution
 
     @cached_property
     def blobs(self) -> OrderedDict[str, Blob]:
@@ -37,7 +37,7 @@ class NetStructure:
     @cached_property
     def params(self) -> OrderedDict[str, list[Blob]]:
         """The parameter blobs of each layer that has some."""
-        pairs = zip(self._layer_names, self._execution.params, strict=True)
+        pairs = zip(self._layer_names, self.execution.params, strict=True)
         return OrderedDict((name, blobs) for name, blobs in pairs if blobs)
 
     @cached_property
@@ -45,7 +45,7 @@ class NetStructure:
         """The layers, Splits included; of a Python layer the object of its class."""
         return [
             layer.instance if layer.type == "Python" else NetLayer(layer.type, blobs)
-            for layer, blobs in zip(self._net.layers, self._execution.params, strict=True)
+            for layer, blobs in zip(self.module.layers, self.execution.params, strict=True)
         ]
 
     @cached_property
@@ -66,48 +66,48 @@ class NetStructure:
     @cached_property
     def top_names(self) -> OrderedDict[str, list[str]]:
         """Names of the tops of each layer."""
-        return self._names_by_layer(self._execution.top_ids)
+        return self._names_by_layer(self.execution.top_ids)
 
     @cached_property
     def bottom_names(self) -> OrderedDict[str, list[str]]:
         """Names of the bottoms of each layer."""
-        return self._names_by_layer(self._execution.bottom_ids)
+        return self._names_by_layer(self.execution.bottom_ids)
 
     @cached_property
     def blob_loss_weights(self) -> OrderedDict[str, float]:
         """The loss weight of each blob."""
         weights = dict.fromkeys(self._blob_names, 0.0)
-        for ids, layer in zip(self._execution.top_ids, self._net.layers, strict=True):
+        for ids, layer in zip(self.execution.top_ids, self.module.layers, strict=True):
             for index, weight in zip(ids, layer.loss_weight, strict=True):
                 weights[self._blob_names[index]] = weight or weights[self._blob_names[index]]
         return OrderedDict(weights)
 
     @cached_property
     def _layer_names(self) -> list[str]:
-        return [layer.name for layer in self._net.layers]
+        return [layer.name for layer in self.module.layers]
 
     @property
     def _blob_names(self) -> list[str]:
-        return self._execution.blob_names
+        return self.execution.blob_names
 
     @property
     def _blobs(self) -> list[Blob]:
-        return self._execution.blobs
+        return self.execution.blobs
 
     @cached_property
     def _inputs(self) -> list[int]:
-        pairs = zip(self._net.layers, self._execution.top_ids, strict=True)
+        pairs = zip(self.module.layers, self.execution.top_ids, strict=True)
         return [index for layer, ids in pairs if layer.type == "Input" for index in ids]
 
     @cached_property
     def _outputs(self) -> list[int]:
-        return [self._blob_names.index(name) for name in self._net.outputs]
+        return [self._blob_names.index(name) for name in self.module.outputs]
 
     def _top_ids(self, layer: int) -> list[int]:
-        return self._execution.top_ids[layer]
+        return self.execution.top_ids[layer]
 
     def _bottom_ids(self, layer: int) -> list[int]:
-        return self._execution.bottom_ids[layer]
+        return self.execution.bottom_ids[layer]
 
     def _names_by_layer(self, ids: list[list[int]]) -> OrderedDict[str, list[str]]:
         names = ([self._blob_names[index] for index in layer] for layer in ids)
