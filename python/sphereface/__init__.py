@@ -11,21 +11,43 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sphereface import caffe as caffe
+    from sphereface import checkpoints as checkpoints
+    from sphereface import convert as convert
+    from sphereface import data as data
+    from sphereface import evaluation as evaluation
+    from sphereface import faces as faces
+    from sphereface import images as images
     from sphereface import inference as inference
+    from sphereface import inspection as inspection
     from sphereface import nn as nn
     from sphereface import numpy_ops as numpy_ops
     from sphereface import ops as ops
+    from sphereface import proto as proto
+    from sphereface import pycaffe as pycaffe
+    from sphereface import solver as solver
+    from sphereface import weights as weights
     from sphereface.errors import SphereFaceError as SphereFaceError
     from sphereface.ops import margin_inner_product as margin_inner_product
 
 __all__ = [
     "SphereFaceError",
     "caffe",
+    "checkpoints",
+    "convert",
+    "data",
+    "evaluation",
+    "faces",
+    "images",
     "inference",
+    "inspection",
     "margin_inner_product",
     "nn",
     "numpy_ops",
     "ops",
+    "proto",
+    "pycaffe",
+    "solver",
+    "weights",
 ]
 
 __version__ = metadata.version("sphereface")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sphereface.caffe import Layer, layer_types, load, registry
+from sphereface.caffe import Layer, list_layers, load, registry
 from sphereface.caffe.assemble import module_names
 from sphereface.errors import SphereFaceError
 
@@ -86,7 +86,7 @@ class Counter(Layer):
 
 
 def test_shared_buffers_stay_one_when_the_net_moves(monkeypatch):
-    layer_types()
+    list_layers()
     counter = registry.LayerType(Counter, "")
     monkeypatch.setattr(registry, "LAYERS", {**registry.LAYERS, "Counter": counter})
     counter = 'layer {{ name: "{0}" type: "Counter" bottom: "x" top: "{0}" param {{ name: "n" }} }}'

@@ -11,7 +11,7 @@ import torch
 
 import sphereface.caffe.layers as catalogue
 from sphereface import pycaffe
-from sphereface.caffe import layer_types
+from sphereface.caffe import list_layers
 from sphereface.caffe.registry import layer_class
 from sphereface.proto.upgrade_v1 import V1_TYPES
 
@@ -43,7 +43,7 @@ OTHERS = words(
 UNTRACEABLE = {"HDF5Output", "Python"}
 
 TYPES = [
-    name for name in layer_types() if layer_class(name).__module__.startswith(catalogue.__name__)
+    name for name in list_layers() if layer_class(name).__module__.startswith(catalogue.__name__)
 ]
 INPUTS = {name for name in TYPES if layer_class(name).is_input}
 TEST_TEXT = "".join(

@@ -6,7 +6,7 @@ import textwrap
 import pytest
 import torch
 
-from sphereface.caffe import Layer, layer_types, list_layers, load, register_layer, registry
+from sphereface.caffe import Layer, list_layers, load, register_layer, registry
 from sphereface.errors import SphereFaceError
 
 GAIN = """message TestGainParameter {
@@ -19,7 +19,7 @@ INPUT = 'layer { name: "i" type: "Input" top: "x" input_param { shape { dim: 2 d
 @pytest.fixture
 def clean_registry(monkeypatch):
     """Let a test register layers and forget them."""
-    layer_types()
+    list_layers()
     monkeypatch.setattr(registry, "LAYERS", dict(registry.LAYERS))
 
 
@@ -34,7 +34,7 @@ def test_a_layer_from_outside_with_its_own_message():
         def forward(self, x):
             return self.gain * x + self.offset
 
-    assert "TestGain" in layer_types()
+    assert "TestGain" in list_layers()
     net = load(
         INPUT + 'layer { name: "g" type: "TestGain" bottom: "x" top: "y" '
         "param { lr_mult: 3 } test_gain_param { gain: 5 filler { value: 7 } } }"

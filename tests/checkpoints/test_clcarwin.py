@@ -8,7 +8,7 @@ from torch import nn
 
 from sphereface.caffe import load
 from sphereface.checkpoints import from_clcarwin, is_clcarwin, to_clcarwin
-from sphereface.convert.formats import load_weights, save_net
+from sphereface.convert.formats import load_net, save_net
 from sphereface.convert.state_dict import net_state
 from sphereface.errors import SphereFaceError
 from sphereface.resources import prototxt_path
@@ -92,7 +92,7 @@ def test_checkpoint_to_caffemodel_and_its_features(port, images, tmp_path):
     state = {f"module.{key}": value for key, value in port.state_dict().items()}
     torch.save(state, tmp_path / "sphere20a.pth")
     net = load(prototxt_path("sphereface_20_deploy"))
-    left = load_weights(net, tmp_path / "sphere20a.pth")
+    left = load_net(net, tmp_path / "sphere20a.pth")
     assert left == ["fc6: the classifier of 10574 classes; no such layer in the net"]
     save_net(net, tmp_path / "sphere20a.caffemodel")
     again = load(prototxt_path("sphereface_20_deploy"), tmp_path / "sphere20a.caffemodel")
@@ -103,7 +103,7 @@ def test_checkpoint_to_caffemodel_and_its_features(port, images, tmp_path):
 def test_the_classifier_has_its_rows(port, images, train_net, tmp_path):
     """The logits of MarginInnerProduct in TEST with lambda infinite are AngleLinear's cosines."""
     torch.save(port.state_dict(), tmp_path / "sphere20a.pth")
-    assert load_weights(train_net, tmp_path / "sphere20a.pth", "clcarwin") == []
+    assert load_net(train_net, tmp_path / "sphere20a.pth", "clcarwin") == []
     weight = train_net.layer("fc6").weight.detach()
     assert weight.shape == (CLASSES, 512)
     with torch.no_grad():
@@ -174,4 +174,4 @@ def test_another_number_of_classes_is_told(port, tmp_path):
     shapes = {"data": (1, 3, 112, 96), "label": (1,)}
     net = load(prototxt_path("sphereface_20_train"), phase="TRAIN", input_shapes=shapes)
     with pytest.raises(SphereFaceError, match=r"\(10574, 512\) in the file and \(10572, 512\)"):
-        load_weights(net, tmp_path / "sphere20a.pth")
+        load_net(net, tmp_path / "sphere20a.pth")

@@ -8,7 +8,7 @@ import pytest
 
 import sphereface.caffe.layers
 import sphereface.convert.onnx
-from sphereface.caffe import layer_types
+from sphereface.caffe import list_layers
 from sphereface.caffe.registry import layer_class
 from sphereface.convert.onnx import ONNX_LAYERS
 from sphereface.convert.port import SOURCE_LAYERS
@@ -17,7 +17,7 @@ from sphereface.convert.port.definitions import Definitions
 LAYERS = "sphereface.caffe.layers."
 FUNCTIONS = {
     name: layer_class(name).function
-    for name in layer_types()
+    for name in list_layers()
     if layer_class(name).__module__.startswith(LAYERS) and layer_class(name).function
 }
 

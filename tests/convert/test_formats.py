@@ -10,7 +10,7 @@ import torch
 
 from sphereface.caffe import load
 from sphereface.cli import convert as command
-from sphereface.convert.formats import TARGETS, check_target, load_weights, save_net
+from sphereface.convert.formats import TARGETS, check_target, load_net, save_net
 from sphereface.errors import SphereFaceError
 from sphereface.weights import load_weights as read_blobs
 
@@ -21,11 +21,11 @@ DEPLOY, WEIGHTS = ORL / "deploy.prototxt", ORL / "orl_iter_300.caffemodel"
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors", ".caffemodel.h5", ".caffemodel"])
 def test_there_and_back_keeps_every_bit(suffix, tmp_path):
     net = load(DEPLOY)
-    left = load_weights(net, WEIGHTS)
+    left = load_net(net, WEIGHTS)
     assert [line.split(":")[0] for line in left] == ["fc6"]
     save_net(net, tmp_path / f"net{suffix}")
     other = load(DEPLOY)
-    assert load_weights(other, tmp_path / f"net{suffix}") == []
+    assert load_net(other, tmp_path / f"net{suffix}") == []
     save_net(other, tmp_path / "again.caffemodel")
     original, again = read_blobs(WEIGHTS), read_blobs(tmp_path / "again.caffemodel")
     compared = 0
@@ -44,7 +44,7 @@ def test_weights_that_are_missing_are_told(tmp_path):
         " inner_product_param { num_output: 2 } }"
     )
     with pytest.raises(SphereFaceError, match=r"orl_iter_300\.caffemodel: no weights for fc9"):
-        load_weights(load(text), WEIGHTS)
+        load_net(load(text), WEIGHTS)
 
 
 def test_a_file_that_exists_is_kept(tmp_path):

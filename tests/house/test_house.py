@@ -48,9 +48,15 @@ def test_import_does_not_load_torch(module):
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
+# What is run, not imported.
+PROGRAMS = {"cli", "demo", "web"}
+
+
 def test_public_names_resolve():
     import sphereface
 
+    packages = {path.parent.name for path in (ROOT / "python/sphereface").glob("*/__init__.py")}
+    assert packages - PROGRAMS <= set(sphereface.__all__)
     for name in sphereface.__all__:
         assert getattr(sphereface, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'margin'"):

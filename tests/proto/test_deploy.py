@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sphereface.caffe import layer_types
+from sphereface.caffe import list_layers
 from sphereface.errors import SphereFaceError
 from sphereface.proto.deploy import deploy_net
 from sphereface.proto.text import parse, write
@@ -53,7 +53,7 @@ layer { name: "fc5" type: "InnerProduct" bottom: "res" top: "fc5"
 
 @pytest.fixture(autouse=True)
 def _layers():
-    layer_types()
+    list_layers()
 
 
 def deployed(text, shapes=None):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from sphereface.caffe import layer_types
+from sphereface.caffe import list_layers
 from sphereface.errors import SphereFaceError
 from sphereface.proto import schema
 from sphereface.proto.text import parse
@@ -43,7 +43,7 @@ layers { layer { name: "ip" type: "innerproduct" num_output: 2 biasterm: false
 
 @pytest.fixture(autouse=True)
 def _layers():
-    layer_types()
+    list_layers()
 
 
 def binary(text, path):

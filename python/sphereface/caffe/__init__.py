@@ -8,8 +8,8 @@ from sphereface.caffe.layer import Layer
 from sphereface.caffe.load import load
 from sphereface.caffe.net import Net
 from sphereface.caffe.open_net import DataOptions, OpenNet, open_net
-from sphereface.caffe.python_class import as_caffe
-from sphereface.caffe.registry import layer_types, list_layers, register_layer
+from sphereface.caffe.registry import list_layers, register_layer
+from sphereface.caffe.user_layer import as_caffe
 from sphereface.resources import list_nets
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "as_caffe",
     "at_least",
     "exactly",
-    "layer_types",
     "list_layers",
     "list_nets",
     "load",

@@ -12,8 +12,8 @@ import torch
 from sphereface.caffe.graph import NetGraph, build_graph
 from sphereface.caffe.layer import Phase, Shape
 from sphereface.caffe.net import Net
-from sphereface.caffe.python_class import importing_allowed
-from sphereface.caffe.registry import layer_class, layer_types
+from sphereface.caffe.registry import layer_class, list_layers
+from sphereface.caffe.user_layer import importing_allowed
 from sphereface.errors import SphereFaceError
 from sphereface.proto.net_file import NetFile, net_of_message
 from sphereface.weights import is_weights, read_definition
@@ -148,7 +148,7 @@ def load_file(prototxt: str | os.PathLike[str] | Any) -> NetFile:
     SphereFaceError
         The text is wrong, with its place; or the net cannot be upgraded.
     """
-    layer_types()  # layers bring their parameter messages; the text is read with all of them
+    list_layers()  # layers bring their parameter messages; the text is read with all of them
     if hasattr(prototxt, "DESCRIPTOR"):
         return net_of_message(prototxt)
     return read_definition(prototxt)

@@ -20,7 +20,6 @@ __all__ = [
     "LAYERS",
     "LayerType",
     "layer_class",
-    "layer_types",
     "list_layers",
     "param_field",
     "register_layer",
@@ -129,13 +128,8 @@ def list_layers(pattern: str = "*") -> list[str]:
     >>> list_layers("*Pool*")
     ['Pooling']
     """
-    return [name for name in layer_types() if fnmatchcase(name, pattern)]
-
-
-def layer_types() -> list[str]:
-    """Return all registered layer types, sorted."""
     _load_layers()
-    return sorted(LAYERS)
+    return sorted(name for name in LAYERS if fnmatchcase(name, pattern))
 
 
 def _load_layers(wanted: str | None = None) -> None:

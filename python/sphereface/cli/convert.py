@@ -47,14 +47,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 
 def run(args: argparse.Namespace) -> int:
     """Convert and print what was left out."""
-    from sphereface.convert.formats import check_target, load_weights, save_net
+    from sphereface.convert.formats import check_target, load_net, save_net
     from sphereface.weights import definition_text
 
     target = required_output(args, args.prototxt, args.source)
     check_target(target, args.target_format, overwrite=args.overwrite)
     path = prototxt_file(args.prototxt)
     net = opened_net(args, fill=False).net
-    left = load_weights(net, args.source, args.source_format)
+    left = load_net(net, args.source, args.source_format)
     save_net(
         net,
         target,

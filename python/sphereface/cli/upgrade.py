@@ -30,7 +30,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 
 def run(args: argparse.Namespace) -> int:
     """Print the changes and write the file."""
-    from sphereface.caffe import layer_types
+    from sphereface.caffe import list_layers
     from sphereface.files import atomic_path
     from sphereface.proto.upgrade_file import upgrade_file
     from sphereface.weights import definition_text, is_weights
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         output = args.input
     else:
         output = output_path(args, args.input)
-    layer_types()  # layers bring their parameter messages
+    list_layers()  # layers bring their parameter messages
     if output is not None and output.suffix == ".prototxt" and is_weights(args.input):
         text = definition_text(args.input)
         with atomic_path(output) as temporary:

@@ -1,6 +1,6 @@
 """Nets to and from other formats: torch, safetensors, ONNX, TorchExport, source code."""
 
-from sphereface.convert.formats import load_weights, save_net
+from sphereface.convert.formats import load_net, save_net
 from sphereface.convert.port import pytorch_source
 
-__all__ = ["load_weights", "pytorch_source", "save_net"]
+__all__ = ["load_net", "pytorch_source", "save_net"]

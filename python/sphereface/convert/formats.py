@@ -19,7 +19,7 @@ from sphereface.errors import SphereFaceError, nearest
 from sphereface.files import check_output
 from sphereface.weights import weight_format
 
-__all__ = ["TARGETS", "check_target", "load_weights", "save_net"]
+__all__ = ["TARGETS", "check_target", "load_net", "save_net"]
 
 TARGETS = ("pt", "safetensors", "onnx", "pt2", "caffemodel", "caffemodel.h5", "clcarwin")
 
@@ -49,7 +49,7 @@ def check_target(path: str | os.PathLike[str], name: str = "", *, overwrite: boo
     return name
 
 
-def load_weights(net: Net, path: str | os.PathLike[str], name: str = "") -> list[str]:
+def load_net(net: Net, path: str | os.PathLike[str], name: str = "") -> list[str]:
     """Load all weights of `net` from a file.
 
     Parameters

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sphereface.caffe import layer_types
+from sphereface.caffe import list_layers
 from sphereface.caffe.weight_files import read_weights
 from sphereface.inspection.fields import written_fields
 from sphereface.proto.net_file import NetFile
@@ -89,7 +89,7 @@ def diff_nets(
     SphereFaceError
         A net cannot be read.
     """
-    layer_types()  # layers bring their parameter messages
+    list_layers()  # layers bring their parameter messages
     files = [read_definition(file) for file in (old, new)]
     nets = [file.kept(phase) if phase else file for file in files]
     before, after = (_keyed_layers(net) for net in nets)

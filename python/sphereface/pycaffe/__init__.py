@@ -6,8 +6,8 @@ what differs from pycaffe.
 
 from __future__ import annotations
 
-from sphereface.caffe import layer_types as layer_type_list
-from sphereface.caffe.python_class import PythonLayer as Layer
+from sphereface.caffe import list_layers as layer_type_list
+from sphereface.caffe.user_layer import PythonLayer as Layer
 from sphereface.pycaffe import io, proto
 from sphereface.pycaffe.classifier import Classifier
 from sphereface.pycaffe.detector import Detector

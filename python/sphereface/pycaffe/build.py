@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from sphereface.caffe import OpenNet, open_net
 from sphereface.caffe.graph import NetGraph, build_graph
 from sphereface.caffe.load import load_file
-from sphereface.caffe.python_class import as_caffe
 from sphereface.caffe.registry import layer_class
+from sphereface.caffe.user_layer import as_caffe
 from sphereface.proto.net_file import NetFile
 from sphereface.proto.state_rules import phase_number
 from sphereface.pycaffe.sources import lazy_sources

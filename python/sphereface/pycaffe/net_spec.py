@@ -11,7 +11,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sphereface.caffe.registry import layer_types, param_field
+from sphereface.caffe.registry import list_layers, param_field
 from sphereface.errors import SphereFaceError, nearest
 from sphereface.pycaffe.proto import caffe_pb2
 
@@ -218,7 +218,7 @@ def _set_option(layer: Any, option: str, value: Any) -> None:
 
 def _options_field(type_name: str) -> str:
     """Return the field of LayerParameter for the options of a type."""
-    if type_name in layer_types():
+    if type_name in list_layers():
         return param_field(type_name)
     wanted = f"{type_name}Parameter"
     fields = caffe_pb2.LayerParameter.DESCRIPTOR.fields

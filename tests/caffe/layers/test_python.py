@@ -12,7 +12,7 @@ import torch
 import sphereface.python_layer  # noqa: F401 - imported modules need no permission
 from reference.margin_goldens import FILES, read
 from sphereface.caffe import load
-from sphereface.caffe.python_class import PythonLayer
+from sphereface.caffe.user_layer import PythonLayer
 from sphereface.errors import SphereFaceError
 
 

@@ -21,8 +21,8 @@ from torch.autograd.function import once_differentiable
 from sphereface.caffe.graph import at_least
 from sphereface.caffe.layer import Layer, Shape
 from sphereface.caffe.numpy_blob import BlobVec, NumpyBlob
-from sphereface.caffe.python_class import make_python_layer
 from sphereface.caffe.registry import register_layer
+from sphereface.caffe.user_layer import make_python_layer
 
 __all__ = ["Python"]
 

@@ -10,14 +10,14 @@ from typing import Any
 
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 
-from sphereface.caffe import layer_types
+from sphereface.caffe import list_layers
 from sphereface.errors import SphereFaceError
 from sphereface.proto import schema
 from sphereface.proto.schema import TEST, TRAIN
 
 __all__ = ["TEST", "TRAIN"]
 
-layer_types()  # layers bring their parameter messages
+list_layers()  # layers bring their parameter messages
 
 
 def __getattr__(name: str) -> Any:

@@ -6,7 +6,7 @@ from types import ModuleType
 import pytest
 
 from sphereface.caffe import as_caffe, load
-from sphereface.caffe.python_class import PythonLayer
+from sphereface.caffe.user_layer import PythonLayer
 from sphereface.errors import SphereFaceError
 
 LAYER = """
