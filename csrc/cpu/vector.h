@@ -46,10 +46,10 @@ SPHEREFACE_INLINE double dot(const T* a, const T* b, int64_t count) {
   return sum_lanes(lanes);
 }
 
-template <typename T>
-SPHEREFACE_INLINE LabelGeometry label_geometry(const MarginProblem<T>& p, int64_t i) {
+template <typename T, typename Margin>
+SPHEREFACE_INLINE LabelGeometry label_geometry(const MarginProblem<T, Margin>& p, int64_t i) {
   const T* x = p.x.row(i);
-  const T* w = p.weight.row(p.label[i]);
+  const T* w = p.weight.row(p.label_column(i));
   const int64_t count = p.x.cols;
   return {row_norm<T>(dot(x, x, count)), row_norm<T>(dot(w, w, count)), dot(x, w, count)};
 }

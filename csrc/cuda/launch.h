@@ -17,19 +17,49 @@ namespace sphereface::cuda {
 template <typename T>
 void normalize_rows(Matrix<const T> from, Matrix<T> to, cudaStream_t stream);
 
-template <typename T>
-void margin_forward(const MarginProblem<T>& problem, Matrix<T> y, cudaStream_t stream);
+template <typename T, typename Margin>
+void margin_forward(const MarginProblem<T, Margin>& problem, Matrix<T> y, cudaStream_t stream);
 
-template <typename T>
-void margin_input_gradient(const MarginProblem<T>& problem, Matrix<const T> grad, Matrix<T> dx,
-                           cudaStream_t stream);
+template <typename T, typename Margin>
+void margin_input_gradient(const MarginProblem<T, Margin>& problem, Matrix<const T> grad,
+                           Matrix<T> dx, cudaStream_t stream);
 
-template <typename T>
-void margin_weight_gradient(const MarginProblem<T>& problem, Matrix<const T> grad,
-                            int64_t first_class, Matrix<T> dweight_rows, cudaStream_t stream);
+template <typename T, typename Margin>
+void margin_weight_gradient(const MarginProblem<T, Margin>& problem, Matrix<const T> grad,
+                            Matrix<T> dweight_rows, cudaStream_t stream);
 
 // *lambda = annealed_lambda(annealing, *iteration), both on the device.
 void anneal(const Annealing& annealing, const int64_t* iteration, float* lambda,
             cudaStream_t stream);
+
+// A backend of sphereface/margin_inner_product.h out of these kernels and the caller's product.
+template <typename T, typename Gemm>
+struct Backend {
+  Gemm gemm;  // (Matrix<const T> a, Matrix<const T> b, Matrix<T> c, bool accumulate), on stream
+  cudaStream_t stream;
+
+  void normalize_rows(Matrix<const T> from, Matrix<T> to) {
+    cuda::normalize_rows(from, to, stream);
+  }
+  template <typename Margin>
+  void margin_forward(const MarginProblem<T, Margin>& p, Matrix<T> y) {
+    cuda::margin_forward(p, y, stream);
+  }
+  template <typename Margin>
+  void margin_input_gradient(const MarginProblem<T, Margin>& p, Matrix<const T> grad,
+                             Matrix<T> dx) {
+    cuda::margin_input_gradient(p, grad, dx, stream);
+  }
+  template <typename Margin>
+  void margin_weight_gradient(const MarginProblem<T, Margin>& p, Matrix<const T> grad,
+                              Matrix<T> dweight_rows) {
+    cuda::margin_weight_gradient(p, grad, dweight_rows, stream);
+  }
+};
+
+template <typename T, typename Gemm>
+Backend<T, Gemm> backend(Gemm gemm, cudaStream_t stream) {
+  return {gemm, stream};
+}
 
 }  // namespace sphereface::cuda

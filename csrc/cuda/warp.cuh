@@ -42,10 +42,10 @@ __device__ double warp_dot(const T* a, const T* b, int64_t count) {
   return warp_sum(sum);
 }
 
-template <typename T>
-__device__ LabelGeometry label_geometry(const MarginProblem<T>& p, int64_t i) {
+template <typename T, typename Margin>
+__device__ LabelGeometry label_geometry(const MarginProblem<T, Margin>& p, int64_t i) {
   const T* x = p.x.row(i);
-  const T* w = p.weight.row(p.label[i]);
+  const T* w = p.weight.row(p.label_column(i));
   double xx = 0, ww = 0, xw = 0;
 #pragma unroll 4
   for (int64_t k = lane_id(); k < p.x.cols; k += kWarpSize) {

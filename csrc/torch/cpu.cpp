@@ -46,7 +46,7 @@ struct Cpu {
 
   template <typename T>
   static void check_values(const Context&, const MarginProblem<T>& p) {
-    const int64_t bad = cpu::first_bad_label(p.label, p.x.rows, p.weight.rows, p.ignore_index);
+    const int64_t bad = cpu::first_bad_label(p.label, p.x.rows, p.all_classes(), p.ignore_index);
     if (bad >= 0) {
       fail(kBadValue, "label[", bad, "] is ", p.label[bad], "; expected 0 to ", p.weight.rows - 1,
            " (", p.weight.rows, " classes, counted from 0)",

@@ -13,26 +13,6 @@ namespace sphereface::torch_ops {
 
 namespace {
 
-template <typename T, typename Gemm>
-struct CudaBackend {
-  Gemm gemm;
-  cudaStream_t stream;
-
-  void normalize_rows(Matrix<const T> from, Matrix<T> to) {
-    cuda::normalize_rows(from, to, stream);
-  }
-  void margin_forward(const MarginProblem<T>& p, Matrix<T> y) {
-    cuda::margin_forward(p, y, stream);
-  }
-  void margin_input_gradient(const MarginProblem<T>& p, Matrix<const T> grad, Matrix<T> dx) {
-    cuda::margin_input_gradient(p, grad, dx, stream);
-  }
-  void margin_weight_gradient(const MarginProblem<T>& p, Matrix<const T> grad, int64_t first_class,
-                              Matrix<T> dweight_rows) {
-    cuda::margin_weight_gradient(p, grad, first_class, dweight_rows, stream);
-  }
-};
-
 struct Cuda {
   static constexpr auto mm_out = &aoti_torch_cuda_mm_out;
   static constexpr auto addmm_out = &aoti_torch_cuda_addmm_out;
@@ -78,8 +58,8 @@ struct Cuda {
   static void check_values(const Context&, const MarginProblem<T>&) {}
 
   template <typename T>
-  static CudaBackend<T, Gemm<Cuda, T>> backend(const Context& context, const Gemm<Cuda, T>& gemm) {
-    return {gemm, context.stream};
+  static auto backend(const Context& context, const Gemm<Cuda, T>& gemm) {
+    return cuda::backend<T>(gemm, context.stream);
   }
 
   template <typename Backend, typename T>

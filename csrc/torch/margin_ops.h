@@ -52,7 +52,7 @@ struct Arguments {
     p.weight = matrix<const T>(weight);
     p.label = static_cast<const int64_t*>(label.const_data_ptr());
     p.lambda = static_cast<const MathOf<T>*>(lambda.const_data_ptr());
-    p.margin = static_cast<int>(margin);
+    p.margin = ASoftmax(static_cast<int>(margin));
     p.gradient = exact ? Gradient::kExact : Gradient::kCaffe;
     p.unit_rows = unit_rows;
     p.ignore_index = ignore_index.value_or(kNoIgnoreIndex);

@@ -19,11 +19,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
 from sphereface import numpy_ops
+from sphereface.annealing import Annealing
 from sphereface.errors import SphereFaceError, nearest
 from sphereface.margin_type import margin_of
 
@@ -35,20 +37,17 @@ except ImportError:
 __all__ = ["MarginInnerProductLayer"]
 
 _WHERE = "MarginInnerProductLayer param_str"
-_LARGEST = float(np.finfo(np.float32).max)
+_ANNEALING = tuple(field.name for field in fields(Annealing))
 _DEFAULTS: dict[str, Any] = {
     "type": "SINGLE",
     "axis": 1,
-    "base": 1.0,
-    "gamma": 0.0,
-    "power": 1.0,
+    **dict(zip(_ANNEALING, Annealing(), strict=True)),
     "iteration": 0,
-    "lambda_min": 0.0,
     "ignore_label": None,
     "seed": None,
 }
 _COUNT = ((int,), lambda value: value >= 0, "an integer >= 0")
-_FACTOR = ((int, float), lambda value: 0 <= value <= _LARGEST, "a float32 number >= 0")
+_FACTOR = ((int, float), lambda value: True, "a float32 number >= 0")  # Annealing checks more
 # What an option may be: types, further condition, and both in words.
 _KINDS: dict[str, tuple[tuple[type, ...], Callable[[Any], bool], str]] = {
     "num_output": ((int,), lambda value: value > 0, "the number of classes"),
@@ -56,7 +55,7 @@ _KINDS: dict[str, tuple[tuple[type, ...], Callable[[Any], bool], str]] = {
     "axis": ((int,), lambda value: value >= 1, "an integer >= 1"),
     "ignore_label": ((int,), lambda value: True, "an integer"),
     **dict.fromkeys(("iteration", "seed"), _COUNT),
-    **dict.fromkeys(("base", "gamma", "power", "lambda_min"), _FACTOR),
+    **dict.fromkeys(_ANNEALING, _FACTOR),
 }
 
 
@@ -85,7 +84,7 @@ class MarginInnerProductLayer(_Layer):
         self.classes = options["num_output"]
         self.axis = options["axis"]
         self.margin = margin_of(options["type"])
-        self.annealing = tuple(options[k] for k in ("base", "gamma", "power", "lambda_min"))
+        self.annealing = Annealing(**{name: options[name] for name in _ANNEALING})
         self.iteration = options["iteration"]
         self.ignore_label = options["ignore_label"]
         self.lambda_ = 0.0
@@ -113,7 +112,7 @@ class MarginInnerProductLayer(_Layer):
     def forward(self, bottom: Any, top: Any) -> None:
         """Count, anneal, normalise the weight in place and fill the tops."""
         self.iteration += 1
-        self.lambda_ = numpy_ops.annealed_lambda(self.iteration, *self.annealing)
+        self.lambda_ = self.annealing.at(self.iteration)
         y = numpy_ops.forward(*self._arguments(bottom))
         top[0].data[...] = y.reshape(top[0].data.shape)
         if len(top) > 1:

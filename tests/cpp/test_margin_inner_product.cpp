@@ -213,6 +213,64 @@ void check_non_finite() {
   }
 }
 
+// Classes 4 to 8 of 12, as a range and as a part of a range: their columns of the whole's logits,
+// their share of its dx, their rows of its dweight.
+void check_class_range(Gradient gradient) {
+  std::mt19937 random(8);
+  constexpr int64_t kFirst = 4, kCount = 5, kClasses = 12, kBatch = 9, kFeatures = 6;
+  Rows<double> x(kBatch, kFeatures), weight(kClasses, kFeatures), grad(kBatch, kClasses);
+  x.fill(random);
+  weight.fill(random);
+  grad.fill(random);
+  for (int64_t i = 0; i < kBatch; ++i) {  // the other classes' share of dx is taken away
+    for (int64_t j = 0; j < kClasses; ++j) {
+      if (j < kFirst || j >= kFirst + kCount) grad.matrix().at(i, j) = 0;
+    }
+  }
+  const int64_t label[kBatch] = {4, 8, 3, 9, 6, 6, 0, 11, 5};
+  const double lambda = 2;
+  MarginProblem<double> p;
+  p.x = x.matrix().as_const();
+  p.weight = weight.matrix().as_const();
+  p.label = label;
+  p.lambda = &lambda;
+  p.gradient = gradient;
+  MarginProblem<double> range = p;
+  range.weight = p.weight.row_range(kFirst, kCount);
+  range.first_class = kFirst;
+  range.total_classes = kClasses;
+  CHECK_EQUAL(range.all_classes(), kClasses);
+  CHECK_EQUAL(p.all_classes(), kClasses);
+
+  Rows<double> unit(3, kFeatures), y(kBatch, kClasses), dx(kBatch, kFeatures);
+  Rows<double> dweight(kClasses, kFeatures);
+  auto backend = cpu::backend<double>(Gemm<double>{});
+  const Matrix<const double> g = grad.matrix().as_const();
+  margin_inner_product(p, y.matrix(), 3, unit.matrix(), backend);
+  margin_inner_product_input_gradient(p, g, dx.matrix(), 3, unit.matrix(), backend);
+  margin_inner_product_weight_gradient(p, g, dweight.matrix(), 3, backend);
+  for (const MarginProblem<double>& part : {range, p.part(2, 9).part(2, kCount)}) {
+    const Matrix<const double> columns = g.col_range(kFirst, kCount);
+    Rows<double> y_part(kBatch, kCount), dx_part(kBatch, kFeatures), dw_part(kCount, kFeatures);
+    margin_inner_product(part, y_part.matrix(), 3, unit.matrix(), backend);
+    margin_inner_product_input_gradient(part, columns, dx_part.matrix(), 3, unit.matrix(), backend);
+    margin_inner_product_weight_gradient(part, columns, dw_part.matrix(), 3, backend);
+    for (int64_t i = 0; i < kBatch; ++i) {
+      for (int64_t j = 0; j < kCount; ++j) {
+        CHECK_EQUAL(y_part.matrix().at(i, j), y.matrix().at(i, kFirst + j));
+      }
+      for (int64_t k = 0; k < kFeatures; ++k) {
+        CHECK_NEAR(dx_part.matrix().at(i, k), dx.matrix().at(i, k), 1e-14);
+      }
+    }
+    for (int64_t j = 0; j < kCount; ++j) {
+      for (int64_t k = 0; k < kFeatures; ++k) {
+        CHECK_NEAR(dw_part.matrix().at(j, k), dweight.matrix().at(kFirst + j, k), 1e-14);
+      }
+    }
+  }
+}
+
 void check_first_bad_label() {
   const int64_t label[] = {0, 4, -100, 5, -1};
   CHECK_EQUAL(cpu::first_bad_label(label, 5, 5, kNoIgnoreIndex), 2);
@@ -231,6 +289,8 @@ int main() {
   check_settings<double>(random);
   check_settings<bfloat16>(random);
   check_non_finite();
+  check_class_range(Gradient::kCaffe);
+  check_class_range(Gradient::kExact);
   check_first_bad_label();
   return summary();
 }

@@ -112,7 +112,7 @@ def test_reset_after_meta_starts_the_count():
     head = MarginInnerProduct(16, 7, **PAPER, iteration=9, device="meta")
     head.to_empty(device="cpu").reset_parameters()
     assert head.iteration.item() == 9
-    assert head.lambda_.item() == 0
+    assert head.lambda_.item() == pytest.approx(1000 / 2.08)
     head(*batch())
     assert head.lambda_.item() == pytest.approx(1000 / 2.2)
 
@@ -227,3 +227,44 @@ def test_amp_training_step(device):
 def test_bad_options_are_named(options, message):
     with pytest.raises(SphereFaceError, match=message):
         MarginInnerProduct(**{"in_features": 16, "out_features": 7, **options})
+
+
+def test_evaluation_without_labels_has_no_margin(device):
+    head = MarginInnerProduct(16, 7, **PAPER, device=device).eval()
+    x, _ = batch(device=device)
+    torch.testing.assert_close(head(x), F.linear(x, F.normalize(head.weight)))
+    with pytest.raises(SphereFaceError, match=r"no label in training mode.*head.eval\(\)"):
+        head.train()(x)
+    assert head.iteration.item() == 0
+
+
+def test_one_hot_labels_are_told_as_such():
+    head = MarginInnerProduct(16, 7)
+    x, label = batch()
+    with pytest.raises(SphereFaceError, match=r"label has shape \(6, 7\); expected \(6,\).*argmax"):
+        head(x, F.one_hot(label, 7))
+    with pytest.raises(SphereFaceError, match=r"label has shape \(5,\); expected \(6,\)"):
+        head(x, label[:5])
+
+
+def test_what_a_forward_leaves_for_logs(device):
+    head = MarginInnerProduct(16, 7, **PAPER, ignore_index=-1, device=device)
+    x, label = batch(device=device)
+    label[2] = -1
+    head(x, label)
+    kept = label >= 0
+    double, weight = x.double(), head.weight.detach().double()
+    cosine = (double[kept] * weight[label[kept]]).sum(1) / double[kept].norm(dim=1)
+    assert head.target_cosine.item() == pytest.approx(cosine.mean().item(), rel=1e-5, abs=1e-6)
+    assert head.x_norm.item() == pytest.approx(double.norm(dim=1).mean().item(), rel=1e-5)
+    assert set(head.state_dict()) == {"weight", "iteration"}
+
+
+def test_lambda_is_that_of_the_loaded_count():
+    head = MarginInnerProduct(16, 7, **PAPER)
+    for _ in range(3):
+        head(*batch())
+    resumed = MarginInnerProduct(16, 7, **PAPER)
+    assert resumed.lambda_.item() == 1000
+    resumed.load_state_dict(head.state_dict())
+    assert resumed.lambda_.item() == head.lambda_.item() == pytest.approx(1000 / 1.36)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 import sphereface
 from margin_samples import op_arguments, sample
@@ -110,3 +111,33 @@ def test_no_memory_is_told_as_such():
         match=r"^no memory on cpu for a tensor of shape \(2097152, 16777216\) and dtype float32$",
     ):
         sphereface.margin_inner_product(x, weight, label, 5.0, gradient="exact")
+
+
+@pytest.mark.parametrize("name", ["x", "weight"])
+@pytest.mark.parametrize("transform", ["dual", "jvp", "jacfwd"])
+def test_forward_mode_is_refused(transform, name, rng):
+    arguments = dict(zip(("x", "weight", "label"), sample(rng)[:3], strict=True))
+    value = arguments[name]
+
+    def loss(changed):
+        given = {**arguments, name: changed}
+        return sphereface.margin_inner_product(**given, lambda_=5.0, gradient="exact").sum()
+
+    def dual():
+        with forward_ad.dual_level():
+            loss(forward_ad.make_dual(value, torch.ones_like(value)))
+
+    runs = {
+        "dual": dual,
+        "jvp": lambda: torch.func.jvp(loss, (value,), (value,)),
+        "jacfwd": lambda: torch.func.jacfwd(loss)(value),
+    }
+    with pytest.raises(RuntimeError, match="margin_inner_product has no forward-mode derivative"):
+        runs[transform]()
+
+
+@pytest.mark.parametrize("transform", [torch.func.grad, torch.func.jacrev, torch.func.hessian])
+def test_torch_func_is_refused(transform, rng):
+    x, weight, label, _ = sample(rng)
+    with pytest.raises(RuntimeError, match=r"margin_inner_product (does not work|has no)"):
+        transform(lambda x: sphereface.margin_inner_product(x, weight, label, 5.0).sum())(x)

@@ -5,8 +5,17 @@ from types import SimpleNamespace
 
 import torch
 
+from sphereface.caffe import load
 from sphereface.solver.live import LiveLine
 from sphereface.solver.records import IterationRecord
+
+NET = """
+layer { name: "data" type: "Input" top: "data" top: "label"
+        input_param { shape { dim: 4 dim: 3 } shape { dim: 4 } } }
+layer { name: "fc6" type: "MarginInnerProduct" bottom: "data" bottom: "label"
+        top: "fc6" top: "lambda"
+        margin_inner_product_param { num_output: 7 } }
+"""
 
 
 class Terminal(io.StringIO):
@@ -22,9 +31,8 @@ class Clock:
 
 
 def solver(display=10):
-    margin = SimpleNamespace(annealing=(), layer_param=SimpleNamespace(top=["fc6", "lambda"]))
     param = SimpleNamespace(max_iter=200, display=display)
-    return SimpleNamespace(iter=100, param=param, net=SimpleNamespace(layers=[margin]))
+    return SimpleNamespace(iter=100, param=param, net=load(NET, phase="TRAIN"))
 
 
 def run(stream, display=10, ranks=1):

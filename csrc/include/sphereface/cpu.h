@@ -20,21 +20,21 @@ int64_t first_bad_label(const int64_t* label, int64_t count, int64_t classes, in
 template <typename T>
 int64_t normalize_rows(Matrix<const T> from, Matrix<T> to, ParallelFor parallel_for);
 
-// y(i, label[i]) = (|x| psi + lambda x.w) / (1 + lambda) for the rows that have a margin.
-template <typename T>
-void margin_forward(const MarginProblem<T>& problem, Matrix<T> y, ParallelFor parallel_for);
+// the label's entry of y = (|x| h + lambda x.w) / (1 + lambda) for the rows that have a margin.
+template <typename T, typename Margin>
+void margin_forward(const MarginProblem<T, Margin>& problem, Matrix<T> y, ParallelFor parallel_for);
 
 // dx, holding grad (w/|w|), becomes the gradient: the label column's direction is replaced.
-template <typename T>
-void margin_input_gradient(const MarginProblem<T>& problem, Matrix<const T> grad, Matrix<T> dx,
-                           ParallelFor parallel_for);
+template <typename T, typename Margin>
+void margin_input_gradient(const MarginProblem<T, Margin>& problem, Matrix<const T> grad,
+                           Matrix<T> dx, ParallelFor parallel_for);
 
-// dweight_rows, holding grad^T x for the classes from first_class on, becomes the exact gradient
-// with respect to the raw weight: the margin of the label columns is put in and the result taken
+// dweight_rows, holding grad^T x for the classes of the problem, becomes the exact gradient with
+// respect to the raw weight: the margin of the label columns is put in and the result taken
 // through the normalisation. Rows of zero norm get a zero gradient.
-template <typename T>
-void margin_weight_gradient(const MarginProblem<T>& problem, Matrix<const T> grad,
-                            int64_t first_class, Matrix<T> dweight_rows, ParallelFor parallel_for);
+template <typename T, typename Margin>
+void margin_weight_gradient(const MarginProblem<T, Margin>& problem, Matrix<const T> grad,
+                            Matrix<T> dweight_rows, ParallelFor parallel_for);
 
 // A backend of margin_inner_product.h out of these kernels and the caller's product.
 template <typename T, typename Gemm>
@@ -47,15 +47,19 @@ struct Backend {
     const int64_t bad = cpu::normalize_rows(from, to, parallel_for);
     if (bad >= 0 && non_finite_row == nullptr) non_finite_row = from.row(bad);
   }
-  void margin_forward(const MarginProblem<T>& p, Matrix<T> y) {
+  template <typename Margin>
+  void margin_forward(const MarginProblem<T, Margin>& p, Matrix<T> y) {
     cpu::margin_forward(p, y, parallel_for);
   }
-  void margin_input_gradient(const MarginProblem<T>& p, Matrix<const T> grad, Matrix<T> dx) {
+  template <typename Margin>
+  void margin_input_gradient(const MarginProblem<T, Margin>& p, Matrix<const T> grad,
+                             Matrix<T> dx) {
     cpu::margin_input_gradient(p, grad, dx, parallel_for);
   }
-  void margin_weight_gradient(const MarginProblem<T>& p, Matrix<const T> grad, int64_t first_class,
+  template <typename Margin>
+  void margin_weight_gradient(const MarginProblem<T, Margin>& p, Matrix<const T> grad,
                               Matrix<T> dweight_rows) {
-    cpu::margin_weight_gradient(p, grad, first_class, dweight_rows, parallel_for);
+    cpu::margin_weight_gradient(p, grad, dweight_rows, parallel_for);
   }
 };
 

@@ -1,12 +1,13 @@
-// The label's entry of A-Softmax, y = (|x| psi(theta) + lambda x.w) / (1 + lambda) with |w| = 1,
-// and its two gradients: the original layer's and the true one. All of it is in double, whatever
-// the tensors hold: it is done for M numbers only, and no norm over- or underflows on the way.
+// The label's entry, y = (|x| h(c) + lambda x.w) / (1 + lambda) with |w| = 1 and h the margin's
+// policy, and its two gradients: the original layer's and the true one. All of it is in double,
+// whatever the tensors hold: it is done for M numbers only, and no norm over- or underflows on the
+// way.
 #pragma once
 
 #include <cmath>
 
 #include "sphereface/host_device.h"
-#include "sphereface/psi.h"
+#include "sphereface/margin.h"
 
 namespace sphereface {
 
@@ -24,9 +25,10 @@ struct LabelGeometry {
   SPHEREFACE_HD double cosine() const { return dot / w_norm / x_norm; }
 };
 
-SPHEREFACE_HD inline double label_logit(int margin, double lambda, const LabelGeometry& row) {
+template <typename Margin>
+SPHEREFACE_HD double label_logit(const Margin& margin, double lambda, const LabelGeometry& row) {
   if (!row.has_angle()) return 0;
-  const double length = row.x_norm * psi(margin, row.cosine()).value;
+  const double length = row.x_norm * margin(row.cosine()).value;
   return (length + lambda * row.dot / row.w_norm) / (1 + lambda);
 }
 
@@ -36,13 +38,14 @@ struct LabelGradient {
   double input;
 };
 
-SPHEREFACE_HD inline LabelGradient label_gradient(Gradient gradient, int margin, double lambda,
-                                                  const LabelGeometry& row) {
+template <typename Margin>
+SPHEREFACE_HD LabelGradient label_gradient(Gradient gradient, const Margin& margin, double lambda,
+                                           const LabelGeometry& row) {
   if (!row.has_angle()) return {1, 0};
   const double c = row.cosine();
-  const Psi<double> p = psi(margin, c);
-  double weight = p.slope;                              // of |x| psi on w/|w|
-  double input = (p.value - c * p.slope) / row.x_norm;  // and on x
+  const Bend h = margin(c);
+  double weight = h.slope;                              // of |x| h on w/|w|
+  double input = (h.value - c * h.slope) / row.x_norm;  // and on x
   if (gradient == Gradient::kCaffe) {
     // The original divides by sqrt(c_w^2 + c_x^2); both are scaled by |x| first so that a tiny |x|
     // does not overflow.

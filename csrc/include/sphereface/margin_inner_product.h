@@ -6,10 +6,11 @@
 //   normalize_rows(Matrix<const T> from, Matrix<T> to)                         unit L2 rows
 //   margin_forward(problem, Matrix<T> y)                    replaces y(i, label[i])
 //   margin_input_gradient(problem, grad, Matrix<T> dx)      what the label column adds to dx
-//   margin_weight_gradient(problem, grad, first_class, Matrix<T> dweight_rows)
+//   margin_weight_gradient(part, grad, Matrix<T> dweight_rows)    for a part of the classes
 //
-// sphereface/cpu.h has all but gemm for the CPU, csrc/cuda/launch.h for CUDA. Transposed operands
-// are Matrix views with swapped strides, so a gemm reads its transpose flags off the strides.
+// sphereface/cpu.h has all but gemm for the CPU, sphereface/cuda/launch.h for CUDA. Transposed
+// operands are Matrix views with swapped strides, so a gemm reads its transpose flags off the
+// strides.
 //
 // The classes are walked in chunks of `chunk` rows, which bounds the workspace and keeps a CPU's
 // products in cache (chunk >= 1); no M x N memory but y itself is touched outside gemm.
@@ -26,9 +27,9 @@ namespace detail {
 // Calls body(first_class, unit_rows) for every chunk of classes; rows that are not known to have
 // unit norm are normalised into the workspace (chunk x K) first. Without classes there is one empty
 // chunk, so that a gemm still clears what it writes to.
-template <typename T, typename Backend, typename Body>
-void for_unit_rows(const MarginProblem<T>& p, int64_t chunk, Matrix<T> workspace, Backend& backend,
-                   const Body& body) {
+template <typename T, typename Margin, typename Backend, typename Body>
+void for_unit_rows(const MarginProblem<T, Margin>& p, int64_t chunk, Matrix<T> workspace,
+                   Backend& backend, const Body& body) {
   int64_t begin = 0;
   do {
     const int64_t count = std::min(chunk, p.weight.rows - begin);
@@ -47,18 +48,18 @@ void for_unit_rows(const MarginProblem<T>& p, int64_t chunk, Matrix<T> workspace
 
 // y (M x N) = x (w/|w|)^T with the margin in the label's column. `workspace` (chunk x K) is used
 // only when problem.unit_rows is false.
-template <typename T, typename Backend>
-void margin_inner_product(const MarginProblem<T>& p, Matrix<T> y, int64_t chunk,
+template <typename T, typename Margin, typename Backend>
+void margin_inner_product(const MarginProblem<T, Margin>& p, Matrix<T> y, int64_t chunk,
                           Matrix<T> workspace, Backend& backend) {
   detail::for_unit_rows(p, chunk, workspace, backend, [&](int64_t begin, Matrix<const T> rows) {
     backend.gemm(p.x, rows.transposed(), y.col_range(begin, rows.rows), false);
   });
-  if (p.margin > 1) backend.margin_forward(p, y);
+  if (!p.margin.is_plain()) backend.margin_forward(p, y);
 }
 
 // dx (M x K) for the gradient kind of the problem.
-template <typename T, typename Backend>
-void margin_inner_product_input_gradient(const MarginProblem<T>& p, Matrix<const T> grad,
+template <typename T, typename Margin, typename Backend>
+void margin_inner_product_input_gradient(const MarginProblem<T, Margin>& p, Matrix<const T> grad,
                                          Matrix<T> dx, int64_t chunk, Matrix<T> workspace,
                                          Backend& backend) {
   // dx is small and written once per chunk, so known unit rows are taken in one product.
@@ -66,13 +67,13 @@ void margin_inner_product_input_gradient(const MarginProblem<T>& p, Matrix<const
   detail::for_unit_rows(p, step, workspace, backend, [&](int64_t begin, Matrix<const T> rows) {
     backend.gemm(grad.col_range(begin, rows.rows), rows, dx, begin > 0);
   });
-  if (p.margin > 1) backend.margin_input_gradient(p, grad, dx);
+  if (!p.margin.is_plain()) backend.margin_input_gradient(p, grad, dx);
 }
 
 // dweight (N x K): grad^T x for kCaffe (the original leaves the margin and the normalisation out);
 // for kExact the gradient with respect to the raw weight.
-template <typename T, typename Backend>
-void margin_inner_product_weight_gradient(const MarginProblem<T>& p, Matrix<const T> grad,
+template <typename T, typename Margin, typename Backend>
+void margin_inner_product_weight_gradient(const MarginProblem<T, Margin>& p, Matrix<const T> grad,
                                           Matrix<T> dweight, int64_t chunk, Backend& backend) {
   if (p.gradient == Gradient::kCaffe) {
     backend.gemm(grad.transposed(), p.x, dweight, false);
@@ -81,8 +82,9 @@ void margin_inner_product_weight_gradient(const MarginProblem<T>& p, Matrix<cons
   for (int64_t begin = 0; begin < p.weight.rows; begin += chunk) {
     const int64_t count = std::min(chunk, p.weight.rows - begin);
     const Matrix<T> rows = dweight.row_range(begin, count);
-    backend.gemm(grad.col_range(begin, count).transposed(), p.x, rows, false);
-    backend.margin_weight_gradient(p, grad, begin, rows);
+    const Matrix<const T> columns = grad.col_range(begin, count);
+    backend.gemm(columns.transposed(), p.x, rows, false);
+    backend.margin_weight_gradient(p.part(begin, count), columns, rows);
   }
 }
 

@@ -34,23 +34,43 @@ struct Matrix {
 
 constexpr int64_t kNoIgnoreIndex = std::numeric_limits<int64_t>::min();
 
-// M rows of K features against N classes. x and weight have unit column stride.
-template <typename T>
+// M rows of K features against the N classes of which the weight has rows: all of them, or the
+// range [first_class, first_class + N) of total_classes. x and weight have unit column stride.
+template <typename T, typename Margin = ASoftmax>
 struct MarginProblem {
+  using Storage = T;
+
   Matrix<const T> x;                  // (M, K)
   Matrix<const T> weight;             // (N, K)
-  const int64_t* label = nullptr;     // (M)
+  const int64_t* label = nullptr;     // (M), counted over all classes
   const MathOf<T>* lambda = nullptr;  // one value, on the device of x
-  int margin = 4;
+  Margin margin;
   Gradient gradient = Gradient::kCaffe;
   bool unit_rows = false;  // the rows of weight have unit norm already
   int64_t ignore_index = kNoIgnoreIndex;
+  int64_t first_class = 0;
+  int64_t total_classes = 0;  // 0: the weight has all of them
 
-  // Whether row i has a margin. A label outside [0, N) has none: its row is a plain product, and
-  // nothing is read or written out of bounds.
-  SPHEREFACE_HD bool has_margin(int64_t i) const {
-    const int64_t j = label[i];
-    return margin > 1 && j != ignore_index && j >= 0 && j < weight.rows;
+  int64_t all_classes() const { return total_classes > 0 ? total_classes : weight.rows; }
+
+  // The row of weight, and column of the logits, of row i's label.
+  SPHEREFACE_HD int64_t label_column(int64_t i) const { return label[i] - first_class; }
+
+  // Whether the label of row i is here. A label that is ignored or outside the range is not: its
+  // row is a plain product, and nothing is read or written out of bounds.
+  SPHEREFACE_HD bool has_label(int64_t i) const {
+    return label[i] != ignore_index && label[i] >= first_class &&
+           label[i] - first_class < weight.rows;
+  }
+  SPHEREFACE_HD bool has_margin(int64_t i) const { return !margin.is_plain() && has_label(i); }
+
+  // The same for the classes from row `begin` of weight on.
+  MarginProblem part(int64_t begin, int64_t count) const {
+    MarginProblem p = *this;
+    p.weight = weight.row_range(begin, count);
+    p.first_class = first_class + begin;
+    p.total_classes = all_classes();
+    return p;
   }
 };
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
-from numbers import Real
 from typing import Any, SupportsIndex
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sphereface.annealing import Annealing
 from sphereface.errors import SphereFaceError
 from sphereface.margin_type import is_exact, margin_of
 from sphereface.ops import annealed_lambda, margin_inner_product
@@ -23,7 +24,8 @@ from sphereface.ops.margin_inner_product import margin_logits
 
 __all__ = ["MarginInnerProduct"]
 
-_LARGEST = torch.finfo(torch.float32).max
+# What a forward leaves behind for logs.
+_SEEN = ("lambda_", "target_cosine", "x_norm")
 
 
 class MarginInnerProduct(nn.Module):
@@ -34,6 +36,8 @@ class MarginInnerProduct(nn.Module):
     normalises the rows of `weight` in place, in this order, as the original layer. In evaluation
     mode the count and the weight stay as they are, and lambda is that of the current count.
 
+    Every micro-batch of accumulated gradients counts as one, so with k of them lambda falls k times
+    as fast in optimiser steps. `sphereface.annealing.Annealing.over` finds values for a run.
     Activation checkpointing runs a forward twice, and would count it twice: leave the head outside.
 
     Parameters
@@ -65,7 +69,12 @@ class MarginInnerProduct(nn.Module):
     iteration : Tensor of shape (), int64
         Buffer: training forwards so far, plus the starting count.
     lambda_ : Tensor of shape (), float32
-        Buffer, not saved: lambda of the last forward.
+        Buffer, not saved: lambda at the current count.
+    target_cosine, x_norm : Tensor of shape (), float32
+        Buffers, not saved: the mean cosine between the rows of the last forward and the weights of
+        their labels (NaN if none has a label), and the mean length of the rows. Both are 0 before.
+    annealing : Annealing
+        base, gamma, power and lambda_min.
 
     Raises
     ------
@@ -82,6 +91,8 @@ class MarginInnerProduct(nn.Module):
 
     iteration: Tensor
     lambda_: Tensor
+    target_cosine: Tensor
+    x_norm: Tensor
 
     def __init__(
         self,
@@ -105,10 +116,7 @@ class MarginInnerProduct(nn.Module):
         self.in_features = _integer("in_features", in_features, 1)
         self.out_features = _integer("out_features", out_features, 1)
         self.margin = margin_of(margin)
-        self.base = _non_negative("base", base)
-        self.gamma = _non_negative("gamma", gamma)
-        self.power = _non_negative("power", power)
-        self.lambda_min = _non_negative("lambda_min", lambda_min)
+        self.annealing = Annealing(base, gamma, power, lambda_min)
         self.gradient = gradient
         self.ignore_index = ignore_index
         self.axis = _integer("axis", axis, 1)
@@ -118,8 +126,9 @@ class MarginInnerProduct(nn.Module):
         self.first_iteration = _integer("iteration", iteration, 0)
         count = torch.empty((), dtype=torch.int64, device=device)
         self.register_buffer("iteration", count)
-        lambda_ = torch.empty((), dtype=torch.float32, device=device)
-        self.register_buffer("lambda_", lambda_, persistent=False)
+        for name in _SEEN:
+            seen = torch.empty((), dtype=torch.float32, device=device)
+            self.register_buffer(name, seen, persistent=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -128,9 +137,11 @@ class MarginInnerProduct(nn.Module):
         nn.init.uniform_(self.weight, -bound, bound)
         with torch.no_grad():
             self.iteration.fill_(self.first_iteration)
-            self.lambda_.zero_()
+            for name in _SEEN:
+                getattr(self, name).zero_()
+        self._anneal()
 
-    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+    def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         """Return the logits.
 
         Parameters
@@ -138,7 +149,8 @@ class MarginInnerProduct(nn.Module):
         x : Tensor of shape (..., K) with `axis` leading dimensions
             Or with K split over several dimensions, as a feature map.
         label : Tensor of integers
-            As many values as x has samples.
+            As many values as x has samples. In evaluation it may be left out, for logits without a
+            margin.
 
         Returns
         -------
@@ -147,43 +159,93 @@ class MarginInnerProduct(nn.Module):
 
         Raises
         ------
+        SphereFaceError
+            There is no label in training, or not one a sample.
         RuntimeError
             See `sphereface.margin_inner_product`.
         """
         samples = x.shape[: self.axis]
         rows = x.flatten(self.axis).flatten(0, self.axis - 1)  # (M, K)
+        margin = self.margin
+        if label is None and not self.training:
+            label, margin = rows.new_zeros(len(rows), dtype=torch.int64), 1
+        label = self._labels(label, samples)
         with torch.no_grad():
             if self.training:
                 self.iteration.add_(1)
-            lambda_ = annealed_lambda(
-                self.iteration, self.base, self.gamma, self.power, self.lambda_min
-            )
-            self.lambda_.copy_(lambda_)
+        lambda_ = self._anneal()
         # Evaluation takes the raw weight through the same logits without normalising it in place.
         product = margin_inner_product if self.training else margin_logits
         logits = product(
             rows,
             self.weight,
-            label.flatten(),
+            label,
             lambda_,
-            self.margin,
+            margin,
             self.gradient,
             self.ignore_index,
         )
+        if margin == self.margin:
+            self._look(rows, label)
         return logits.view(*samples, self.out_features)
+
+    def _labels(self, label: Tensor | None, samples: torch.Size) -> Tensor:
+        """Return the labels as one dimension, checked for their number."""
+        if label is None:
+            raise SphereFaceError(
+                "no label in training mode",
+                where="MarginInnerProduct",
+                expected="head(x, label)",
+                fix="call head.eval() first for logits without a margin",
+            )
+        if label.numel() != math.prod(samples):
+            shape = tuple(label.shape)
+            one_hot = shape == (*samples, self.out_features)
+            raise SphereFaceError(
+                f"label has shape {shape}",
+                where="MarginInnerProduct",
+                expected=f"{tuple(samples)}, one class number a sample",
+                fix="it looks one-hot: pass label.argmax(-1)" if one_hot else "",
+            )
+        return label.flatten()
+
+    @torch.no_grad()
+    def _anneal(self) -> Tensor:
+        lambda_ = annealed_lambda(self.iteration, *self.annealing)
+        self.lambda_.copy_(lambda_)
+        return lambda_
+
+    @torch.no_grad()
+    def _look(self, rows: Tensor, label: Tensor) -> None:
+        """Note the mean cosine of the labels and the mean length, without waiting for a device."""
+        math_dtype = torch.promote_types(rows.dtype, torch.float32)
+        rows = rows.to(math_dtype)
+        index = label.long()
+        valid = (index >= 0) & (index < self.out_features)
+        if self.ignore_index is not None:
+            valid &= index != self.ignore_index
+        target = self.weight[index.where(valid, 0)].to(math_dtype)
+        cosine = F.cosine_similarity(rows, target, dim=1)
+        self.target_cosine.copy_(cosine.where(valid, 0).sum() / valid.sum())
+        self.x_norm.copy_(rows.norm(dim=1).mean())
 
     def extra_repr(self) -> str:
         """Return the options, for ``repr``."""
-        names = ("in_features", "out_features", "margin", "base", "gamma", "power", "lambda_min")
-        options = [f"{name}={getattr(self, name):g}" for name in names]
+        options = [f"{n}={getattr(self, n)}" for n in ("in_features", "out_features", "margin")]
+        options += [f"{name}={value:g}" for name, value in vars(self.annealing).items()]
         rest = f"gradient={self.gradient!r}, ignore_index={self.ignore_index}, axis={self.axis}"
         return ", ".join([*options, rest])
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         # .half() and .bfloat16() convert floating buffers; lambda needs its float32.
         module = super()._apply(fn, recurse)
-        self.lambda_ = self.lambda_.float()
+        for name in _SEEN:
+            setattr(self, name, getattr(self, name).float())
         return module
+
+    def _load_from_state_dict(self, *arguments: Any, **keywords: Any) -> None:
+        super()._load_from_state_dict(*arguments, **keywords)
+        self._anneal()
 
 
 def _integer(name: str, value: SupportsIndex, least: int) -> int:
@@ -192,11 +254,3 @@ def _integer(name: str, value: SupportsIndex, least: int) -> int:
             f"{name} is {value!r}", where="MarginInnerProduct", expected=f"an integer >= {least}"
         )
     return operator.index(value)
-
-
-def _non_negative(name: str, value: float) -> float:
-    if not (isinstance(value, Real) and 0 <= value <= _LARGEST):
-        raise SphereFaceError(
-            f"{name} is {value!r}", where="MarginInnerProduct", expected="a float32 number >= 0"
-        )
-    return float(value)

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.autograd import forward_ad
 
 from sphereface.errors import NonFiniteError, SphereFaceError
 
@@ -22,7 +24,7 @@ except ImportError as error:
         "`pip install --no-build-isolation --force-reinstall --no-deps .` from a checkout"
     ) from error
 
-__all__ = ["call"]
+__all__ = ["call", "refuse_forward_mode"]
 
 _CLASSES: dict[str, type[Exception]] = {
     "[bad value] ": SphereFaceError,
@@ -43,7 +45,29 @@ def call(operator: Callable[..., Any], *arguments: Any) -> Any:
         return operator(*arguments)
     except RuntimeError as error:
         text = str(error)
+        if "functorch transforms" in text:
+            raise RuntimeError(
+                f"{operator} does not work under torch.func's grad, vjp, jacrev and hessian; "
+                "differentiate with torch.autograd"
+            ) from None
         for tag, kind in _CLASSES.items():
             if text.startswith(tag):
                 raise kind(text.removeprefix(tag)) from None
         raise
+
+
+def refuse_forward_mode(name: str, *tensors: Tensor) -> None:
+    """Raise an error if a tensor carries a tangent, which an operator would silently drop.
+
+    Raises
+    ------
+    RuntimeError
+        It does.
+    """
+    if torch.compiler.is_compiling():
+        return
+    if any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors):
+        raise RuntimeError(
+            f"{name} has no forward-mode derivative (torch.func.jvp, jacfwd, dual tensors); "
+            "differentiate with torch.autograd"
+        )

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sphereface.margin_type import is_exact, margin_of
-from sphereface.ops._library import call
+from sphereface.ops._library import call, refuse_forward_mode
 
 __all__ = ["margin_inner_product", "margin_logits", "normalize_rows_"]
 
@@ -149,6 +149,7 @@ def margin_logits(
 
     `unit_rows` says that the rows of `weight` have unit norm already, which saves a pass over them.
     """
+    refuse_forward_mode("margin_inner_product", x, weight)
     if not isinstance(lambda_, Tensor):
         lambda_ = torch.full((), lambda_, dtype=torch.float64, device=x.device)
     if label.dtype in (torch.int32, torch.int16, torch.int8, torch.uint8):

@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from sphereface.caffe import Layer, Net
+from sphereface.caffe import Net
+from sphereface.caffe.layers.margin_inner_product import AnnealedProduct
 from sphereface.errors import NonFiniteError
 
 __all__ = ["DivergedError", "DivergenceMonitor"]
@@ -85,7 +86,11 @@ class DivergenceMonitor:
         relu = sum(layer.type == "ReLU" for layer in self._net.layers)
         if relu:
             lines.append(f"- PReLU in place of ReLU ({relu} layers)")
-        lines += [self._margin_line(layer) for layer in self._net.layers if _is_margin(layer)]
+        lines += [
+            self._margin_line(layer)
+            for layer in self._net.layers
+            if isinstance(layer, AnnealedProduct)
+        ]
         lines += [
             f"- a smaller base_lr (the rate is {rate:g}), or clip_gradients",
             "- weights of a model trained with softmax, or with type: SINGLE, to start from",
@@ -100,18 +105,11 @@ class DivergenceMonitor:
             lines.append(f"the last good snapshot is {self.last_snapshot}")
         return "\n".join(lines)
 
-    def _margin_line(self, layer: Layer) -> str:
-        options = layer.options
-        now = max(
-            options.base * (1 + options.gamma * int(layer.iteration)) ** -options.power,  # type: ignore[arg-type]
-            options.lambda_min,
-        )
+    def _margin_line(self, layer: AnnealedProduct) -> str:
+        annealing = layer.annealing
         return (
-            f'- an easier margin: lambda of layer "{layer.name}" is {now:g} now; a larger '
-            f"lambda_min (it is {options.lambda_min:g}; begin with 5 to 10) or a slower fall (base "
-            f"{options.base:g}, gamma {options.gamma:g}, power {options.power:g})"
+            f'- an easier margin: lambda of layer "{layer.name}" is '
+            f"{annealing.at(int(layer.iteration)):g} now; a larger lambda_min (it is "
+            f"{annealing.lambda_min:g}; begin with 5 to 10) or a slower fall (base "
+            f"{annealing.base:g}, gamma {annealing.gamma:g}, power {annealing.power:g})"
         )
-
-
-def _is_margin(layer: Layer) -> bool:
-    return hasattr(layer.options, "lambda_min") and hasattr(layer, "iteration")

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
+from sphereface.caffe.layers.margin_inner_product import AnnealedProduct
 from sphereface.progress import duration
 from sphereface.solver.records import IterationRecord, SolverCallback
 
@@ -59,8 +60,12 @@ class LiveLine(SolverCallback):
         if self._begun is None:
             self._begun, self._last = (self._clock(), solver.iter), self._clock()
             self._total, self._display = solver.param.max_iter, solver.param.display
-            margins = (layer.layer_param for layer in solver.net.layers if _is_annealed(layer))
-            self._lambdas = [param.top[1] for param in margins if len(param.top) > 1]
+            tops = (
+                layer.layer_param.top
+                for layer in solver.net.layers
+                if isinstance(layer, AnnealedProduct)
+            )
+            self._lambdas = [names[1] for names in tops if len(names) > 1]
 
     def on_iteration(self, record: IterationRecord) -> None:
         """Show the iteration, if it is time."""
@@ -115,7 +120,3 @@ class LiveLine(SolverCallback):
         parts.append(f"{duration((self._total - done) / rate)} left")
         percent = 100 * done // self._total if self._total else 100
         return f"training: {done}/{self._total} ({percent} %), {', '.join(parts)}"
-
-
-def _is_annealed(layer: object) -> bool:
-    return hasattr(layer, "annealing")

@@ -15,6 +15,7 @@ import torch
 
 from sphereface.caffe import Net
 from sphereface.caffe.batch_source import BatchSource
+from sphereface.caffe.layers.margin_inner_product import AnnealedProduct
 from sphereface.errors import SphereFaceError
 from sphereface.solver.passes import Passes
 from sphereface.solver.sidecar import Sidecar, load_buffers, net_buffers
@@ -73,10 +74,9 @@ class RunState:
         """Set the counters of forwards to what they are after `passes`; return what was done."""
         counters = []
         for layer in self.nets[0].layers:
-            counter = layer._buffers.get("iteration")
-            if counter is not None:
-                counter.fill_(layer.options.iteration + passes)
-                counters.append(f"{layer.name} {int(counter)}")
+            if isinstance(layer, AnnealedProduct):
+                layer.count_from_start(passes)
+                counters.append(f"{layer.name} {int(layer.iteration)}")
         told = f"; iteration of {', '.join(counters)} from the solver's" if counters else ""
         return f"No {sidecar.name}: random numbers and the order of the data start anew{told}"
 

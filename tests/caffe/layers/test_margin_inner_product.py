@@ -117,7 +117,7 @@ def test_compile_and_export(strict):
     ("options", "shapes", "message"),
     [
         ("", {}, "num_output 0; expected at least 1"),
-        ("num_output: 3 gamma: -0.5", {}, "gamma -0.5; expected 0 or more"),
+        ("num_output: 3 gamma: -0.5", {}, r'layer "l".*gamma is -0.5; expected a float32 number'),
         ("num_output: 3 iteration: -1", {}, "iteration -1"),
         ("num_output: 3 axis: 2", {}, "axis 2 for a bottom"),
         ("num_output: 3", {"label": (4,)}, r"4 labels \(shape \(4,\)\); expected 2"),

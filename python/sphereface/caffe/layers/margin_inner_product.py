@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from sphereface.annealing import Annealing
 from sphereface.caffe.class_weights import ClassWeights
 from sphereface.caffe.graph import Arity
 from sphereface.caffe.layer import Shape
@@ -33,17 +34,20 @@ class AnnealedProduct(ClassWeights):
     """
 
     tops = Arity(1, 2)
+    annealing: Annealing
     iteration: Tensor
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Read the margin and the annealing, and create the weight."""
         super().setup(bottom_shapes)
         options = self.options
-        for name in ("base", "gamma", "power", "lambda_min", "iteration"):
-            if not getattr(options, name) >= 0:
-                raise self.error(f"{name} {getattr(options, name):g}", expected="0 or more")
+        if options.iteration < 0:
+            raise self.error(f"iteration {options.iteration}", expected="0 or more")
         self.margin = options.type + 1  # SINGLE is 0
-        self.annealing = (options.base, options.gamma, options.power, options.lambda_min)
+        try:
+            self.annealing = Annealing.of(options)
+        except SphereFaceError as error:
+            raise error.at(self.where) from None
         self.register_buffer("iteration", torch.tensor(options.iteration, dtype=torch.int64))
 
     def reshape(self, bottom_shapes: Sequence[Shape]) -> Sequence[Shape]:
@@ -60,6 +64,10 @@ class AnnealedProduct(ClassWeights):
         logits = self.logits(self.rows(x), self.labels(label), lambda_)
         y = logits.reshape(*x.shape[: self.axis], self.num_output)
         return (y, lambda_.reshape(1).to(y.dtype)) if self.top_count == 2 else y
+
+    def count_from_start(self, forwards: int) -> None:
+        """Set the count to that after `forwards` in TRAIN."""
+        self.iteration.fill_(self.options.iteration + forwards)
 
     def logits(self, x: Tensor, label: Tensor, lambda_: Tensor) -> Tensor:
         """Return the logits (M, N) of x (M, K)."""

@@ -1,0 +1,68 @@
+// What the margin adds to a row of the logits, of dx and of dweight. The CPU and the CUDA kernels
+// sum over rows and loop over columns; the formulas are here.
+//
+// Precision, on every device: sums over a row (norms, products) and all that is done for the M
+// label entries is in double. What is done for all N x K entries of dweight is in MathOf<T>, from
+// double sums. Each addition rounds once to the storage type.
+#pragma once
+
+#include "sphereface/problem.h"
+
+namespace sphereface {
+
+template <typename T>
+SPHEREFACE_HD T rounded(double value) {
+  return Scalar<T>::store(static_cast<MathOf<T>>(value));
+}
+
+// out += on_w w + on_x x, for dx of a row with an angle and the gradient g of its label's entry.
+struct InputUpdate {
+  double on_w, on_x;
+
+  template <typename T>
+  SPHEREFACE_HD T operator()(T out, T w, T x) const {
+    using S = Scalar<T>;
+    return rounded<T>(S::load(out) + on_w * S::load(w) + on_x * S::load(x));
+  }
+};
+
+template <typename T, typename Margin>
+SPHEREFACE_HD InputUpdate input_update(const MarginProblem<T, Margin>& p, const LabelGeometry& row,
+                                       double g) {
+  const LabelGradient d = label_gradient(p.gradient, p.margin, *p.lambda, row);
+  return {g * (d.weight - 1) / row.w_norm, g * d.input};
+}
+
+// out += on_x x, for the label's row of dweight before the normalisation.
+struct WeightUpdate {
+  double on_x;
+
+  template <typename T>
+  SPHEREFACE_HD T operator()(T out, T x) const {
+    return rounded<T>(Scalar<T>::load(out) + on_x * Scalar<T>::load(x));
+  }
+};
+
+template <typename T, typename Margin>
+SPHEREFACE_HD WeightUpdate weight_update(const MarginProblem<T, Margin>& p,
+                                         const LabelGeometry& row, double g) {
+  return {g * (label_gradient(p.gradient, p.margin, *p.lambda, row).weight - 1)};
+}
+
+// Through w/|w|: d_raw = (d - w (w.d) / |w|^2) / |w|; 0 for a zero row.
+template <typename T>
+struct Projection {
+  MathOf<T> scale, radial;
+
+  SPHEREFACE_HD Projection(double w_norm, double w_dot_d) {
+    const double inverse = w_norm == 0 ? 0 : 1 / w_norm;
+    scale = static_cast<MathOf<T>>(inverse);
+    radial = static_cast<MathOf<T>>(inverse * inverse * w_dot_d);
+  }
+  SPHEREFACE_HD T operator()(T d, T w) const {
+    using S = Scalar<T>;
+    return S::store(scale * (S::load(d) - radial * S::load(w)));
+  }
+};
+
+}  // namespace sphereface
