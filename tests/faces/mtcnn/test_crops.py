@@ -21,7 +21,7 @@ BOXES = {
 def test_equals_float64(drawing, box, size):
     image = drawing(40, 50)
     got = np.empty((size, size, 3), np.float32)
-    cut(image, np.array(box, float), got)
+    cut(image, box, got)
     expected = reference.cut(image, box, size) * (1 + 1e-6)
     np.testing.assert_allclose(got.swapaxes(0, 1), expected, atol=1e-4)
     assert expected.any() == (box != BOXES["outside"])
@@ -29,7 +29,7 @@ def test_equals_float64(drawing, box, size):
 
 def test_columns_at_a_time(drawing, monkeypatch):
     image = drawing(40, 50)
-    box = np.array([-3.0, 2, 47, 52])
+    box = (-3, 2, 47, 52)
     whole, parts = np.empty((2, 24, 24, 3), np.float32)
     cut(image, box, whole)
     monkeypatch.setattr(crops, "_COLUMNS", 300)

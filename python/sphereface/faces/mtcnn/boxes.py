@@ -17,6 +17,7 @@ __all__ = ["cell_boxes", "regress", "squares", "suppress"]
 
 Boxes = NDArray[np.float64]
 _STRIDE, _CELL = 2, 12
+_BLOCK = 256  # boxes that are compared at a time
 
 
 def cell_boxes(x: NDArray[np.intp], y: NDArray[np.intp], scale: float) -> Boxes:
@@ -82,16 +83,33 @@ def suppress(
         Indices of the kept boxes, best first.
     """
     order = np.argsort(scores, kind="stable")[::-1]
-    x1, y1, x2, y2 = boxes[order].T.copy()
-    area = (x2 - x1 + 1) * (y2 - y1 + 1)
-    kept = []
+    kept: list[NDArray[np.intp]] = []
     while order.size:
-        kept.append(order[0])
-        width = np.minimum(x2, x2[0]) - np.maximum(x1, x1[0]) + 1
-        height = np.minimum(y2, y2[0]) - np.maximum(y1, y1[0]) + 1
-        shared = np.maximum(width, 0) * np.maximum(height, 0)
-        whole = area + area[0] - shared if measure == "union" else np.minimum(area, area[0])
-        left = shared <= threshold * whole
-        left[0] = False
-        order, x1, y1, x2, y2, area = (a[left] for a in (order, x1, y1, x2, y2, area))
-    return np.array(kept, np.intp)
+        best, order = order[:_BLOCK], order[_BLOCK:]
+        best = best[_greedy(_overlaps(boxes[best], boxes[best], measure) > threshold)]
+        kept.append(best)
+        if order.size:
+            covered = _overlaps(boxes[best], boxes[order], measure) > threshold
+            order = order[~covered.any(axis=0)]
+    return np.concatenate([*kept, np.empty(0, np.intp)])
+
+
+def _greedy(conflicts: NDArray[np.bool_]) -> list[int]:
+    """Return the rows that no earlier kept row is in conflict with."""
+    free = np.ones(len(conflicts), bool)
+    kept = []
+    for index in range(len(conflicts)):
+        if free[index]:
+            kept.append(index)
+            free &= ~conflicts[index]
+    return kept
+
+
+def _overlaps(a: Boxes, b: Boxes, measure: Literal["union", "min"]) -> NDArray[np.float64]:
+    low, high = np.maximum(a[:, None, :2], b[:, :2]), np.minimum(a[:, None, 2:], b[:, 2:])
+    sides = np.maximum(high - low + 1, 0)  # (A, B, 2)
+    shared = sides[:, :, 0] * sides[:, :, 1]
+    areas, other = (np.prod(boxes[:, 2:] - boxes[:, :2] + 1, axis=1) for boxes in (a, b))
+    if measure == "min":
+        return shared / np.minimum(areas[:, None], other)
+    return shared / (areas[:, None] + other - shared)

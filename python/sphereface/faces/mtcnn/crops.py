@@ -6,7 +6,9 @@ not the border's pixels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +23,7 @@ _CACHED_SIDE = 1024
 
 def cut(
     image: NDArray[np.uint8 | np.float32],
-    box: NDArray[np.float64],
+    box: Sequence[int],
     out: NDArray[np.float32],
 ) -> None:
     """Resample what a box sees.
@@ -36,21 +38,26 @@ def cut(
         Receives grey levels, transposed: x first.
     """
     size = len(out)
-    x1, y1, x2, y2 = (int(value) for value in box)
+    x1, y1, x2, y2 = box
     left, top = max(x1, 1), max(y1, 1)
     right, bottom = min(x2, image.shape[1]), min(y2, image.shape[0])
-    out[:] = 0
     if left > right or top > bottom:
+        out.fill(0)
         return
-    rows = _matrix(y2 - y1 + 1, size)[:, top - y1 : bottom - y1 + 1]
-    columns = _matrix(x2 - x1 + 1, size)[:, left - x1 : right - x1 + 1]
-    step = max(_COLUMNS // (bottom - top + 1), 1)
-    for begin in range(0, right - left + 1, step):
-        block = image[top - 1 : bottom, left - 1 : right][:, begin : begin + step]
-        height, width, channels = block.shape
-        part = rows @ block.astype(np.float32, copy=False).reshape(height, -1)
-        part = part.reshape(size, width, channels).swapaxes(0, 1).reshape(width, -1)
-        out += (columns[:, begin : begin + width] @ part).reshape(size, size, channels)
+    rows, columns = _matrix(y2 - y1 + 1, size), _matrix(x2 - x1 + 1, size)
+    rows = rows[:, top - y1 : bottom - y1 + 1]
+    columns = columns[:, left - x1 : right - x1 + 1]
+    pixels = image[top - 1 : bottom, left - 1 : right]
+    step = max(_COLUMNS // len(pixels), 1)
+    parts = [_rows_first(rows, pixels[:, at : at + step]) for at in range(0, len(columns.T), step)]
+    part = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    np.matmul(columns, part, out=out.reshape(size, -1))
+
+
+def _rows_first(rows: NDArray[np.float32], block: NDArray[Any]) -> NDArray[np.float32]:
+    height, width, channels = block.shape
+    part = rows @ block.astype(np.float32, copy=False).reshape(height, -1)  # (size, width 3)
+    return part.reshape(-1, width, channels).swapaxes(0, 1).reshape(width, -1)
 
 
 def _matrix(side: int, size: int) -> NDArray[np.float32]:

@@ -167,10 +167,11 @@ class CropNet:
             Show the net the left-right mirrored crops.
         """
         parts = []
+        whole = boxes.astype(int).tolist()
         for start in range(0, len(boxes), self._chunk):
             chunk = slice(start, start + self._chunk)
             crops = np.empty((len(boxes[chunk]), self._size, self._size, 3), np.float32)
-            for out, owner, box in zip(crops, owners[chunk], boxes[chunk], strict=True):
+            for out, owner, box in zip(crops, owners[chunk], whole[chunk], strict=True):
                 cut(images[owner], box, out)
             pixels = normalised(torch.from_numpy(crops))
             parts.append(self._run(pixels.flip(2) if mirrored else pixels))
