@@ -164,3 +164,24 @@ def test_errors_are_one_line(arguments, message, work, capsys):
     assert message in error
     assert Path("x.npy").read_bytes() == before
     assert not Path("f.npz").exists()
+
+
+def test_presets(work, capsys):
+    """A preset is its options; options of the user's win."""
+    command = ["extract", "net.prototxt", "w.caffemodel", "p"]
+    given = {
+        "preset.npz": ["--preset", "sphereface"],
+        "options.npz": ["--mean", "127.5", "--scale", "0.0078125", "--with-mirror"],
+        "other.npz": ["--preset", "sphereface", "--color", "rgb", "--no-with-mirror"],
+        "rgb.npz": ["--mean", "127.5", "--scale", "0.0078125", "--color", "rgb"],
+    }
+    found = {}
+    for name, options in given.items():
+        assert main([*command, *options, "--output", name]) == 0
+        with np.load(name) as file:
+            found[name] = file["features"]
+    np.testing.assert_array_equal(found["preset.npz"], found["options.npz"])
+    np.testing.assert_array_equal(found["other.npz"], found["rgb.npz"])
+    assert found["preset.npz"].shape[1] == 2 * found["rgb.npz"].shape[1]
+    assert main([*command, "--preset", "spherefac", "--output", "x.npz"]) == 2
+    assert 'did you mean "sphereface"' in capsys.readouterr().err

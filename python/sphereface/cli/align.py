@@ -23,7 +23,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         "--template",
         default="112x96",
         help="112x96, 112x112, 128x128, arcface-112x112, arcface-128x128 or arcface-224x224"
-        " (default: %(default)s)",
+        " (default: %(default)s); `extract --preset` tells if a net wants another",
     )
     add(
         "--select",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sphereface.cli.image_options import (
     add_image_options,
+    apply_preset,
     preprocessing,
     preprocessing_text,
     refuse_image_options,
@@ -68,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
             where="extract",
             expected="an INPUT, or --data",
         )
+    apply_preset(args)
     settings = _settings(args)
     name = given_output(args)
     if name and not args.overwrite and is_finished(name, settings):
@@ -110,7 +112,11 @@ def _records(
         refuse_image_options(args, args.input)
         arrays = ArrayRecords(read_arrays(args.input, predictor))
         return arrays, "preprocessing: none, the arrays are the net's input"
-    form, (blob, _) = preprocessing(args, predictor), image_input(predictor)
+    form, (blob, size) = preprocessing(args, predictor), image_input(predictor)
+    if args.preset:
+        from sphereface.faces.presets import check_crops, find_preset
+
+        check_crops(args.input, find_preset(args.preset), *size)
     options: dict[str, Any] = {"with_mirror": args.with_mirror, "workers": args.workers}
     text = preprocessing_text(form, args.with_mirror)
     if _is_lmdb(args.input):

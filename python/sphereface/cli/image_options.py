@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sphereface.errors import SphereFaceError
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = [
     "add_exif_option",
     "add_image_options",
+    "apply_preset",
     "preprocessing",
     "preprocessing_text",
     "refuse_image_options",
@@ -24,12 +25,15 @@ def add_image_options(parser: argparse.ArgumentParser) -> None:
     """Add Caffe's preprocessing and what nets of other origin need."""
     add = parser.add_argument_group("images").add_argument
     add("--mean", metavar="M[,M,M]|FILE", help="mean of the pixels: .binaryproto, .npy or numbers")
-    add("--scale", type=float, default=1.0, help="factor after the mean (default: %(default)s)")
+    add("--scale", type=float, help="factor after the mean (default: 1)")
     add("--size", metavar="HxW|native", help="size to resize to (default: the net's input)")
-    add("--color", choices=("bgr", "rgb", "gray"), default="bgr", help="(default: %(default)s)")
+    add("--color", choices=("bgr", "rgb", "gray"), help="(default: bgr)")
     add("--transpose", action="store_true", help="for nets trained from Matlab, such as MTCNN")
     add("--mirror", action="store_true", help="run the mirror images")
-    add("--with-mirror", action="store_true", help="run images and mirrors, and join their values")
+    add("--with-mirror", action=argparse.BooleanOptionalAction, default=None,
+        help="run images and mirrors, and join their values")  # fmt: skip
+    add("--preset", help="mean, scale, color and mirror of sphereface, mobilefacenet or arcface;"
+        " other options win")  # fmt: skip
     add("--root", default="", help="folder that the paths in lists are relative to")
     add_exif_option(parser)
 
@@ -42,6 +46,19 @@ def add_exif_option(parser: argparse.ArgumentParser) -> None:
         default="apply",
         help="turn pictures as cameras say, or leave them as old OpenCV did (default: apply)",
     )
+
+
+def apply_preset(args: argparse.Namespace) -> None:
+    """Give the options that the user left out the preset's values, or Caffe's defaults."""
+    values: dict[str, Any] = {"color": "bgr", "scale": 1.0, "with_mirror": False}
+    if args.preset:
+        from sphereface.faces.presets import find_preset
+
+        preset = find_preset(args.preset)
+        values = {**preset._asdict(), "mean": f"{preset.mean:g}"}
+    for name in ("color", "mean", "scale", "with_mirror"):
+        if getattr(args, name) is None:
+            setattr(args, name, values.get(name))
 
 
 def refuse_image_options(args: argparse.Namespace, where: str, *, exif: bool = False) -> None:

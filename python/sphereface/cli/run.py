@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sphereface.cli.image_options import (
     add_image_options,
+    apply_preset,
     preprocessing,
     preprocessing_text,
     refuse_image_options,
@@ -58,6 +59,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 def run(args: argparse.Namespace) -> int:
     """Run the net, print or write its blobs."""
     _check_inputs(args)
+    apply_preset(args)
     output = output_path(args, args.prototxt, args.caffemodel, *args.inputs)
     with open_predicted(args, args.caffemodel) as opened:
         return _run(args, opened, output)

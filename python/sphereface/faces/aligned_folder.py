@@ -27,6 +27,7 @@ from sphereface.faces.jobs import (
     Journal,
     Record,
     begun_with,
+    meta_path,
     part_path,
     read_lines,
     run_job,
@@ -37,7 +38,14 @@ from sphereface.faces.selection import select
 from sphereface.faces.templates import Template, find_template
 from sphereface.images import MAX_PIXELS, ImageError, read_image, write_image
 
-__all__ = ["SPHEREFACE_CROPS", "AlignmentSummary", "Crops", "align_folder", "crop_names"]
+__all__ = [
+    "SPHEREFACE_CROPS",
+    "AlignmentSummary",
+    "Crops",
+    "align_folder",
+    "crop_names",
+    "sidecar_meta",
+]
 
 _BATCH = 32
 _SCHEMA = 1
@@ -166,6 +174,11 @@ def align_folder(
     write_failures(failures, "align", read_lines(sidecar))
     several = sum(len(record["faces"]) > 1 for record in file.records)
     return AlignmentSummary(dict(journal.counts), journal.things, several, failures)
+
+
+def sidecar_meta(folder: Path) -> Path:
+    """Return the file that tells how a folder's crops were made; only crops of ours have it."""
+    return meta_path(folder / _SIDECAR)
 
 
 def crop_names(names: Sequence[str]) -> list[str]:
