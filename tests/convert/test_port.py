@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from reference.deployable_nets import ALEXNET, GOOGLENET, LAYERS, LENET, SIAMESE, layer_net
+from reference.deployable_nets import ALEXNET, GOOGLENET, LENET, SIAMESE
+from reference.layer_examples import examples, inputs
 from sphereface.caffe import load, register_layer
 from sphereface.caffe.layer import Layer
+from sphereface.caffe.registry import layer_class
 from sphereface.checkpoints import write_state_dict
 from sphereface.convert import pytorch_source
 from sphereface.convert.port import SOURCE_LAYERS, number, source_layer
@@ -30,12 +32,11 @@ NETS = {
     "AlexNet": (ALEXNET,),
     "GoogLeNet": (GOOGLENET,),
     "siamese": (SIAMESE,),
-    "filter": (
-        'input: "x" input_shape { dim: 9 dim: 3 }\ninput: "s" input_shape { dim: 9 }\n'
-        'layer { name: "r" type: "ReLU" bottom: "s" top: "marks" }'
-        'layer { name: "f" type: "Filter" bottom: "x" bottom: "marks" top: "y" }',
-    ),
-    **{f"layer_{name}": (layer_net(name),) for name in LAYERS},
+    **{
+        name: (given.text(),)
+        for name, given in examples().items()
+        if layer_class(given.type).function or given.type in SOURCE_LAYERS
+    },
 }
 TOLERANCE = 1e-5  # relative, of the norm
 
@@ -72,17 +73,17 @@ def nets():
 
 
 @pytest.fixture
-def ported(nets, build, inputs_of, tmp_path_factory):
+def ported(nets, build, tmp_path_factory):
     """Outputs of every net of `NETS`, and the folder of the ported one, which has run."""
     if nets:
         return nets
     root = tmp_path_factory.mktemp("ported")
     for name, files in NETS.items():
         net = build(*files)
-        inputs = inputs_of(net, 1)
-        write_ported(net, root / name, inputs)
+        given = inputs(net, int(name not in examples() or examples()[name].batch))
+        write_ported(net, root / name, given)
         with torch.no_grad():
-            nets[name] = (net(*inputs), root / name)
+            nets[name] = (net(*given), root / name)
     run_ported(root)
     return nets
 
@@ -175,8 +176,15 @@ def test_names_that_python_does_not_allow_and_long_lines():
     assert all(len(line) <= 100 for line in text.splitlines())
 
 
+BATCH_NORM_SCALE = (
+    'input: "x" input_shape { dim: 1 dim: 4 dim: 5 dim: 6 }'
+    'layer { name: "l" type: "BatchNorm" bottom: "x" top: "y" }'
+    'layer { name: "s" type: "Scale" bottom: "y" top: "y" scale_param { bias_term: true } }'
+)
+
+
 def test_only_the_definitions_that_are_used(build):
-    text = pytorch_source(build(layer_net("batch_norm_scale")))
+    text = pytorch_source(build(BATCH_NORM_SCALE))
     defined = re.findall(r"^(?:class|def) (\w+)", text, re.MULTILINE)
     assert defined == ["Blobs", "batch_statistics", "batch_norm", "spread", "scale", "Net"]
 
@@ -219,7 +227,7 @@ def test_nothing_in_a_prototxt_becomes_code():
 
 
 def test_training_batch_norm_accumulates_as_caffe(build):
-    net = build(layer_net("batch_norm_scale"), phase="TEST")
+    net = build(BATCH_NORM_SCALE, phase="TEST")
     names = {}
     exec(compile(pytorch_source(net, "Ported"), "ported", "exec"), names)
     port = names["Ported"]().train()

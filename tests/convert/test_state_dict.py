@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from reference.layer_examples import inputs
 from sphereface.caffe import load
 from sphereface.checkpoints import read_state_dict, write_state_dict
 from sphereface.convert.state_dict import load_state_dict, net_state
@@ -21,7 +22,7 @@ layer { name: "fc5" type: "InnerProduct" bottom: "conv1" top: "fc5"
 """
 
 
-def test_file_and_back(build, inputs_of, tmp_path):
+def test_file_and_back(build, tmp_path):
     net, other = build(NET), load(NET)
     write_state_dict(net_state(net), tmp_path / "net.pt")
     plain = torch.load(tmp_path / "net.pt", weights_only=True)
@@ -31,7 +32,7 @@ def test_file_and_back(build, inputs_of, tmp_path):
         "fc5.weight", "fc5.bias",
     ]  # fmt: skip
     load_state_dict(other, read_state_dict(tmp_path / "net.pt"))
-    x = inputs_of(net)[0]
+    x = inputs(net)[0]
     assert torch.equal(other(x)["fc5"], net(x)["fc5"])
     assert net(x)["fc5"].abs().max() > 0
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from reference.deployable_nets import GOOGLENET, SIAMESE, layer_net
+from reference.deployable_nets import GOOGLENET, SIAMESE
+from reference.layer_examples import examples, inputs
 from sphereface.caffe import load, register_layer
 from sphereface.caffe.layer import Layer
 from sphereface.convert.torch_export import write_torch_export
@@ -45,21 +46,21 @@ def test_det1_on_images_of_any_size(mtcnn, tmp_path):
 @pytest.mark.parametrize(
     ("text", "batches"),
     # torch's export of a flattened slice refuses a batch of 1.
-    [(GOOGLENET, (1, 2, 5)), (layer_net("reshape"), (1, 2, 5)), (SIAMESE, (2, 5))],
+    [(GOOGLENET, (1, 2, 5)), (examples()["reshape.infer"].text(), (1, 2, 5)), (SIAMESE, (2, 5))],
     ids=["GoogLeNet", "reshape", "siamese"],
 )
-def test_any_batch(text, batches, build, inputs_of, tmp_path):
+def test_any_batch(text, batches, build, tmp_path):
     net = build(text)
     write_torch_export(net, tmp_path / "net.pt2")
     built = net.blob_shapes[net.inputs[0]][0]
     for more in [batch - built for batch in batches]:
-        assert_runs_as(net, tmp_path / "net.pt2", inputs_of(net, more))
+        assert_runs_as(net, tmp_path / "net.pt2", inputs(net, more))
 
 
-def test_sphereface(build, inputs_of, tmp_path):
+def test_sphereface(build, tmp_path):
     net = build(prototxt_path("sphereface_4_deploy"))
     write_torch_export(net, tmp_path / "net.pt2")
-    assert_runs_as(net, tmp_path / "net.pt2", inputs_of(net, 2))
+    assert_runs_as(net, tmp_path / "net.pt2", inputs(net, 2))
 
 
 def test_what_torch_cannot_export_is_told(build, tmp_path):

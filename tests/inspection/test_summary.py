@@ -13,12 +13,23 @@ from sphereface.resources import prototxt_path
 # Parameters and MACs of the deploy nets, and layers without data, as published facts of the nets.
 SPHEREFACE = {
     "4": (12_562_496, 164_290_560, 9),
+    "6": (13_743_168, 362_471_424, 14),
     "10": (15_219_264, 758_833_152, 24),
     "20": (22_670_656, 1_749_737_472, 49),
     "36": (32_778_816, 3_335_184_384, 89),
     "64": (47_905_088, 5_911_535_616, 154),
     "64_paper": (48_200_512, 6_109_716_480, 159),
 }
+# Convolutions, and channels of all of them, of the nets with BatchNorm and Scale before each PReLU.
+NORMALISED = {"4": (4, 960), "6": (6, 960 + 2 * 256), "10": (10, 960 + 2 * 128 + 4 * 256)}
+for _depth, (_convolutions, _channels) in NORMALISED.items():
+    _params, _macs, _layers = SPHEREFACE[_depth]
+    # A mean, a variance, a gain and a bias a channel, and a count of batches a layer.
+    SPHEREFACE[f"{_depth}_bn"] = (
+        _params + 4 * _channels + _convolutions,
+        _macs,
+        _layers + 2 * _convolutions,
+    )
 
 
 def packaged(name: str, **options) -> Net:

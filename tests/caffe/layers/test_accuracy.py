@@ -3,7 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from reference.layer_examples import example
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "all": example("Accuracy", x=(3, 4), label=(3,)),
+}
 
 
 def layer(options: str = "", tops: str = 'top: "y"') -> str:

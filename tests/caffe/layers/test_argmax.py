@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from reference.layer_examples import example
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "axis": example("ArgMax", "axis: 1", images=True, x=(1, 4, 13, 11)),
+    "top": example("ArgMax", "axis: 1 top_k: 2 out_max_val: true", x=(1, 4, 13, 11)),
+    "all": example("ArgMax", "top_k: 2 out_max_val: true", x=(1, 4, 13, 11)),
+}
 
 
 def layer(options: str = "") -> str:

@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from reference.layer_examples import example
 from sphereface.caffe import load
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "stored": example("BatchNorm", images=True, x=(1, 4, 13, 11)),
+    "of_batch": example("BatchNorm", "use_global_stats: false", x=(3, 4, 5, 6)),
+}
 
 EPS = float(np.float32(1e-5))
 SHAPES = [(4, 3, 5, 2), (6, 3), (2, 3, 4), (7,)]

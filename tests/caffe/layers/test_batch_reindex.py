@@ -3,7 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from reference.layer_examples import example
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "samples": example("BatchReindex", x=(6, 3), index=(4,)),
+}
 
 LAYER = 'layer { name: "l" type: "BatchReindex" bottom: "x" bottom: "i" top: "y" }'
 

@@ -3,7 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from reference.layer_examples import example
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "blob": example("Bias", "axis: 1 num_axes: 2", x=(1, 4, 5, 6)),
+    "bottom": example("Bias", "axis: 0", x=(1, 4, 5, 6), z=(1, 4, 5, 6)),
+}
 
 SHAPE = (2, 3, 4, 5)
 

@@ -3,7 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from reference.layer_examples import example
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "stored": example("BN", x=(1, 4, 13, 11)),
+}
 
 SHAPES = [(4, 3, 5, 2), (6, 3), (2, 3, 4)]
 

@@ -3,7 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from reference.layer_examples import example
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "images": example("ChannelScale", x=(1, 4, 5, 6), z=(1, 30)),
+    "rows": example("ChannelScale", x=(3, 4), z=(3, 1)),
+}
 
 TEXT = 'layer { name: "l" type: "ChannelScale" bottom: "x" bottom: "s" top: "y" }'
 

@@ -3,7 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from reference.layer_examples import example
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "last": example("Concat", "axis: -1", images=True, x=(1, 4, 5, 6), z=(1, 4, 5, 6)),
+    "one": example("Concat", x=(1, 4, 5, 6)),
+}
 
 
 def layer(options: str = "", bottoms: str = "abc") -> str:

@@ -5,8 +5,32 @@ import itertools
 import numpy as np
 import pytest
 
+from reference.layer_examples import example
 from sphereface.caffe import load
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "groups": example(
+        "Convolution", "num_output: 6 group: 2 kernel_size: 3 pad: 1", images=True, x=(1, 4, 13, 11)
+    ),
+    "rectangle": example(
+        "Convolution",
+        "num_output: 3 kernel_h: 1 kernel_w: 3 stride_w: 2 stride_h: 1",
+        x=(1, 4, 13, 11),
+    ),
+    "no_bias": example(
+        "Convolution", "num_output: 3 kernel_size: 2 bias_term: false", x=(1, 4, 13, 11)
+    ),
+    "1d": example("Convolution", "num_output: 3 kernel_size: 3 dilation: 2", x=(1, 2, 17)),
+    "3d": example(
+        "Convolution", "num_output: 3 kernel_size: 3 stride: 2 pad: 1", x=(1, 2, 7, 6, 5)
+    ),
+    "two": example(
+        "Convolution", "num_output: 3 kernel_size: 2", tops=2, x=(1, 4, 5, 6), z=(1, 4, 5, 6)
+    ),
+    "depthwise": example("DepthwiseConvolution", "num_output: 4 kernel_size: 3", x=(1, 4, 13, 11)),
+    "other_name": example("ConvolutionDepthwise", "num_output: 4 kernel_size: 3", x=(1, 4, 13, 11)),
+}
 
 
 def convolution(x, w, b, dy, stride, pad, dilation, group):

@@ -3,7 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from reference.layer_examples import example
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "corner": example(
+        "Crop", "axis: 2 offset: 1 offset: 2", images=True, x=(1, 4, 9, 9), z=(1, 4, 5, 6)
+    ),
+}
 
 SHAPE = (3, 4, 6, 5)
 

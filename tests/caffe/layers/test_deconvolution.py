@@ -5,7 +5,17 @@ import itertools
 import numpy as np
 import pytest
 
+from reference.layer_examples import example
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "groups": example(
+        "Deconvolution",
+        "num_output: 4 group: 2 kernel_size: 4 stride: 2 pad: 1",
+        images=True,
+        x=(1, 4, 13, 11),
+    ),
+}
 
 
 def deconvolution(x, w, b, dy, stride, pad, dilation, group):

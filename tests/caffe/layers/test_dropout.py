@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from reference.layer_examples import example
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "half": example("Dropout", x=(1, 4, 13, 11)),
+}
 
 
 def layer(options: str = "", top: str = "y") -> str:

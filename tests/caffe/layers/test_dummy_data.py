@@ -6,8 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from reference.layer_examples import example
 from sphereface.caffe import Net, load
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "constant": example("DummyData", "shape { dim: 2 dim: 3 } data_filler { value: 0.5 }"),
+}
 
 
 def net(options: str, tops: str = "ab") -> Net:

@@ -3,7 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from reference.layer_examples import example
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "sum": example("Eltwise", x=(1, 4, 5, 6), z=(1, 4, 5, 6)),
+    "coeff": example("Eltwise", "coeff: 0.5 coeff: -1", x=(1, 4, 5, 6), z=(1, 4, 5, 6)),
+    "prod": example("Eltwise", "operation: PROD", x=(1, 4, 5, 6), z=(1, 4, 5, 6), u=(1, 4, 5, 6)),
+    "max": example("Eltwise", "operation: MAX", x=(1, 4, 5, 6), z=(1, 4, 5, 6), u=(1, 4, 5, 6)),
+}
 
 SHAPE = (2, 3, 4)
 

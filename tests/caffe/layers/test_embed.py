@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from reference.layer_examples import example
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "rows": example("Embed", "num_output: 3 input_dim: 5", index=(1, 6)),
+}
 
 
 def layer(options: str) -> str:

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from reference.layer_examples import example
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "marked": example("Filter", x=(9, 3), cont=(9,)),
+}
 
 
 def layer(bottoms: str = "abs", tops: str = "yz") -> str:

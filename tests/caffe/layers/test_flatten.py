@@ -3,7 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from reference.layer_examples import example
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "all": example("Flatten", x=(1, 4, 13, 11)),
+    "middle": example("Flatten", "axis: 1 end_axis: 2", x=(1, 4, 13, 11)),
+    "new_axis": example("Flatten", "axis: 2 end_axis: 1", x=(1, 4, 13, 11)),
+}
 
 
 def layer(options: str = "", top: str = "y") -> str:

@@ -3,7 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from reference.layer_examples import example
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "width": example("Flip", x=(1, 4, 13, 11)),
+}
 
 TEXT = 'layer { name: "l" type: "Flip" bottom: "x" top: "y" }'
 

@@ -3,7 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from reference.layer_examples import example
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "rows": example("GeneralTripletLoss", x=(3, 4), label=(3,)),
+}
 
 LABEL = np.array([2, 0, 3, 2])
 # The third row has no class within the margin, the others have one or more.

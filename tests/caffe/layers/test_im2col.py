@@ -5,7 +5,12 @@ import itertools
 import numpy as np
 import pytest
 
+from reference.layer_examples import example
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "patches": example("Im2col", "kernel_size: 2 stride: 2", x=(1, 4, 13, 11)),
+}
 
 
 def im2col(x, kernel, stride, pad, dilation, dy):

@@ -3,8 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from reference.layer_examples import example
 from sphereface.errors import SphereFaceError
 from sphereface.weights.binaryproto import write_binaryproto
+
+EXAMPLES = {
+    "matrix": example("InfogainLoss", x=(3, 4), label=(3,), h=(4, 4), batch=False),
+}
 
 
 def layer(

@@ -3,7 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from reference.layer_examples import example
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "l2": example("InnerDistance", "num_output: 3", x=(3, 4)),
+    "l1": example("InnerDistance", 'num_output: 3 distance_type: "L1"', x=(3, 4)),
+}
 
 
 def layer(options: str, bottoms: str = 'bottom: "x"') -> str:

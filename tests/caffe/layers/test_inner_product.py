@@ -3,7 +3,23 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from reference.layer_examples import example
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "images": example("InnerProduct", "num_output: 5", x=(1, 4, 13, 11)),
+    "rows": example("InnerProduct", "num_output: 5 bias_term: false", x=(1, 7)),
+    "axis": example("InnerProduct", "num_output: 5 axis: 2", x=(1, 4, 13, 11)),
+    "transposed": example("InnerProduct", "num_output: 5 transpose: true", x=(1, 4, 13, 11)),
+    "normalized": example("InnerProduct", "num_output: 5 normalize: true", x=(1, 4, 13, 11)),
+    "weight": example(
+        "InnerProduct",
+        "bias_term: false",
+        before='layer { name: "w" type: "Parameter" top: "made" parameter_param'
+        " { shape { dim: 5 dim: 572 } } }",
+        x=(1, 4, 13, 11),
+    ),
+}
 
 
 def layer(options: str, bottoms: str = 'bottom: "x"') -> str:

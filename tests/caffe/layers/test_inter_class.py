@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from reference.layer_examples import example
 from sphereface.caffe import load
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "mean": example("InterClass", "num_output: 3", tops=2, x=(3, 4), label=(3,)),
+}
 
 LABEL = np.array([2, 0, 2, 3])
 

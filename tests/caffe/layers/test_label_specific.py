@@ -3,7 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from reference.layer_examples import example
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "add": example("LabelSpecificAdd", "bias: -0.35", x=(3, 4), label=(3,)),
+    "rescale": example("LabelSpecificRescale", "positive_weight: 2", x=(3, 4), label=(3,)),
+}
 
 LABEL = np.array([2, 0, 2])
 

@@ -3,8 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from reference.layer_examples import example
 from reference.numeric_gradient import numeric_gradient
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "quadruple": example(
+        "LargeMarginInnerProduct", "num_output: 3 type: QUADRUPLE", x=(3, 4), label=(3,)
+    ),
+}
 
 LABEL = np.array([0, 4, 2, 2, 1, 3])
 

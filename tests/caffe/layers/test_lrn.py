@@ -4,8 +4,18 @@ import numpy as np
 import pytest
 import torch
 
+from reference.layer_examples import example
 from sphereface.caffe import load
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "across": example(
+        "LRN", "local_size: 3 alpha: 0.5 beta: 0.75 k: 2", images=True, x=(1, 4, 13, 11)
+    ),
+    "within": example(
+        "LRN", "local_size: 3 alpha: 0.5 norm_region: WITHIN_CHANNEL", images=True, x=(1, 4, 13, 11)
+    ),
+}
 
 
 def layer(options: str = "", top: str = "y") -> str:

@@ -4,9 +4,15 @@ import numpy as np
 import pytest
 import torch
 
+from reference.layer_examples import example
 from reference.numeric_gradient import numeric_gradient
 from sphereface.caffe import load
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "sequence": example("LSTM", "num_output: 3", x=(3, 2, 4), cont=(3, 2)),
+    "unit": example("LSTMUnit", tops=2, batch=False, c=(1, 2, 3), x=(1, 2, 12), cont=(1, 2)),
+}
 
 # Three streams: one goes on from before, one starts, one has its second sequence at step 2.
 CONT = np.array([[1.0, 0, 0], [1, 1, 1], [1, 1, 0], [1, 1, 1]])

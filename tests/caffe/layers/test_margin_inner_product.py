@@ -7,9 +7,16 @@ import pytest
 import torch
 
 from reference import a_softmax
+from reference.layer_examples import example
 from sphereface.caffe import load
 from sphereface.caffe.layers import margin_inner_product as margin_layer
 from sphereface.errors import NonFiniteError, SphereFaceError
+
+EXAMPLES = {
+    "quadruple": example(
+        "MarginInnerProduct", "num_output: 3 type: QUADRUPLE", x=(3, 4), label=(3,)
+    ),
+}
 
 TOPS = 'top: "y" top: "lambda"'
 

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from reference.layer_examples import example
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "rows": example("MultinomialLogisticLoss", p=(3, 4), label=(3,)),
+}
 
 
 def layer(extra: str = "") -> str:

@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 import torch
 
+from reference.layer_examples import example
 from sphereface.caffe import load
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "default": example("MVN", images=True, x=(1, 4, 13, 11)),
+    "mean_across": example(
+        "MVN", "across_channels: true normalize_variance: false", images=True, x=(1, 4, 13, 11)
+    ),
+}
 
 
 def layer(options: str = "", top: str = "y") -> str:

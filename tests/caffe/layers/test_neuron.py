@@ -4,8 +4,26 @@ import numpy as np
 import pytest
 import torch
 
+from reference.layer_examples import example
 from sphereface.caffe import load
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "relu": example("ReLU", x=(1, 4, 13, 11)),
+    "relu_leaky": example("ReLU", "negative_slope: 0.1", x=(1, 4, 13, 11)),
+    "elu": example("ELU", "alpha: 0.5", x=(1, 4, 13, 11)),
+    "sigmoid": example("Sigmoid", x=(1, 4, 13, 11)),
+    "tanh": example("TanH", x=(1, 4, 13, 11)),
+    "absval": example("AbsVal", x=(1, 4, 13, 11)),
+    "bnll": example("BNLL", x=(1, 4, 13, 11)),
+    "power": example("Power", "power: 2 scale: 0.5 shift: 3", x=(1, 4, 13, 11)),
+    "power_constant": example("Power", "power: 2 scale: 0 shift: 3", x=(1, 4, 13, 11)),
+    "exp": example("Exp", "base: 2 scale: 0.3 shift: 1", x=(1, 4, 13, 11)),
+    "log": example("Log", "base: 2 scale: 0.01 shift: 9", x=(1, 4, 13, 11)),
+    "threshold": example("Threshold", "threshold: 0.25", x=(1, 4, 13, 11)),
+    "swish": example("Swish", "beta: 2", x=(1, 4, 13, 11)),
+    "clip": example("Clip", "min: -1 max: 0.5", x=(1, 4, 13, 11)),
+}
 
 SHAPE = (3, 4, 5)
 

@@ -3,8 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from reference.layer_examples import example
 from reference.numeric_gradient import numeric_gradient
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "l2": example("Normalize", images=True, x=(1, 4, 13, 11)),
+    "l1_norm": example("Normalize", 'normalize_type: "L1"', tops=2, x=(1, 4, 13, 11)),
+}
 
 
 def layer(options: str, tops: str = 'top: "y" top: "norm"') -> str:

@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from reference.layer_examples import example
 from sphereface.caffe import load
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "blob": example("Parameter", "shape { dim: 2 dim: 3 }"),
+}
 
 
 def layer(extra: str = "") -> str:

@@ -6,7 +6,50 @@ import numpy as np
 import pytest
 import torch
 
+from reference.layer_examples import example
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "max": example("Pooling", "pool: MAX kernel_size: 3 stride: 2", images=True, x=(1, 4, 13, 11)),
+    "max_pad": example(
+        "Pooling", "pool: MAX kernel_size: 3 stride: 2 pad: 1", images=True, x=(1, 4, 13, 11)
+    ),
+    "max_wide_pad": example(
+        "Pooling", "pool: MAX kernel_size: 5 stride: 3 pad: 4", images=True, x=(1, 4, 13, 11)
+    ),
+    "max_outside": example(
+        "Pooling", "pool: MAX kernel_size: 1 stride: 3", images=True, x=(1, 4, 13, 11)
+    ),
+    "max_rectangle": example(
+        "Pooling",
+        "pool: MAX kernel_h: 3 kernel_w: 2 stride_h: 2 stride_w: 1 pad_h: 1 pad_w: 0",
+        images=True,
+        x=(1, 4, 13, 11),
+    ),
+    "ave": example("Pooling", "pool: AVE kernel_size: 4 stride: 3", images=True, x=(1, 4, 13, 11)),
+    "ave_pad": example(
+        "Pooling", "pool: AVE kernel_size: 3 stride: 2 pad: 1", images=True, x=(1, 4, 13, 11)
+    ),
+    "ave_wide_pad": example(
+        "Pooling", "pool: AVE kernel_size: 5 stride: 3 pad: 4", images=True, x=(1, 4, 13, 11)
+    ),
+    "ave_gaps": example(
+        "Pooling", "pool: AVE kernel_size: 2 stride: 3", images=True, x=(1, 4, 13, 11)
+    ),
+    "global_ave": example(
+        "Pooling", "pool: AVE global_pooling: true", images=True, x=(1, 4, 13, 11)
+    ),
+    "global_max": example(
+        "Pooling", "pool: MAX global_pooling: true", images=True, x=(1, 4, 13, 11)
+    ),
+    "stochastic": example(
+        "Pooling",
+        "pool: STOCHASTIC kernel_size: 3 stride: 2",
+        before='layer { name: "r" type: "ReLU" bottom: "x" top: "x" }',
+        images=True,
+        x=(1, 4, 13, 11),
+    ),
+}
 
 LOWEST = np.finfo(np.float32).min
 

@@ -3,7 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from reference.layer_examples import example
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "slopes": example("PReLU", images=True, x=(1, 4, 13, 11)),
+    "shared": example("PReLU", "channel_shared: true", x=(1, 4, 13, 11)),
+    "rows": example("PReLU", x=(1, 7)),
+}
 
 
 def layer(options: str = "", top: str = "y") -> str:

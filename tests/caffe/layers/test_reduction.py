@@ -3,7 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from reference.layer_examples import example
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "sum": example("Reduction", "axis: 1", x=(1, 4, 13, 11)),
+    "asum": example("Reduction", "axis: -2 operation: ASUM", x=(1, 4, 13, 11)),
+    "sumsq": example("Reduction", "axis: 1 operation: SUMSQ coeff: 3", x=(1, 4, 13, 11)),
+    "mean": example("Reduction", "axis: 2 operation: MEAN", x=(1, 4, 13, 11)),
+}
 
 FORWARD = {
     "SUM": lambda rows: rows.sum(1),

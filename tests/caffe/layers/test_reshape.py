@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from reference.layer_examples import example
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "infer": example("Reshape", "shape { dim: 0 dim: 2 dim: -1 }", x=(1, 4, 13, 11)),
+    "axis": example("Reshape", "shape { dim: 2 dim: 2 } axis: 1 num_axes: 1", x=(1, 4, 13, 11)),
+}
 
 
 def layer(options: str = "", top: str = "y") -> str:

@@ -3,7 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from reference.layer_examples import example
 from reference.numeric_gradient import numeric_gradient
+
+EXAMPLES = {
+    "sequence": example("RNN", "num_output: 3", x=(3, 2, 4), cont=(3, 2)),
+}
 
 CONT = np.array([[1.0, 0, 0], [1, 1, 1], [1, 1, 0], [1, 1, 1]])
 STEPS, STREAMS, SIZE = 4, 3, 2

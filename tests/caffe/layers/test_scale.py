@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 import torch
 
+from reference.layer_examples import example
 from sphereface.caffe import load
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "gain_and_bias": example("Scale", "bias_term: true", images=True, x=(1, 4, 13, 11)),
+    "one_factor": example("Scale", "num_axes: 0", x=(1, 4, 13, 11)),
+    "bottom": example("Scale", "axis: 0", x=(1, 4, 5, 6), z=(1, 4)),
+    "at_least": example("Scale", "min_value: 0.1", x=(1, 4, 13, 11)),
+}
 
 SHAPE = (2, 3, 4, 5)
 

@@ -3,7 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from reference.layer_examples import example
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "rows": example("SigmoidCrossEntropyLoss", x=(3, 4), p=(3, 4)),
+}
 
 
 def layer(loss: str = "", extra: str = "") -> str:

@@ -3,7 +3,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from reference.layer_examples import example
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "rows": example(
+        "Silence",
+        tops=0,
+        before='layer { name: "other" type: "ReLU" bottom: "x" top: "other" }',
+        x=(3, 4),
+    ),
+}
 
 
 def test_silenced_blobs_are_no_outputs(layer_net, rng):

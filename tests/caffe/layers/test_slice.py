@@ -5,7 +5,16 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from reference.layer_examples import example
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "points": example(
+        "Slice", "slice_point: 1 slice_point: 3", tops=3, images=True, x=(1, 4, 13, 11)
+    ),
+    "even": example("Slice", tops=2, x=(1, 4, 13, 11)),
+    "samples": example("Slice", "axis: 0 slice_point: 1 slice_point: 3", tops=3, x=(4, 5)),
+}
 
 
 def layer(options: str = "", tops: str = "abc") -> str:

@@ -3,7 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from reference.layer_examples import example
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "channels": example("Softmax", images=True, x=(1, 4, 13, 11)),
+    "last": example("Softmax", "axis: -1", x=(1, 4, 13, 11)),
+}
 
 
 def layer(options: str = "", top: str = "y") -> str:

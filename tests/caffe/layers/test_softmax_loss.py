@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from reference.layer_examples import example
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "ignored": example(
+        "SoftmaxWithLoss", fields="loss_param { ignore_label: 1 }", x=(3, 4), label=(3,)
+    ),
+}
 
 
 def layer(loss: str = "", softmax: str = "", tops: str = 'top: "y"', extra: str = "") -> str:

@@ -2,6 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from reference.layer_examples import example
+
+EXAMPLES = {
+    "two": example("Split", tops=2, x=(1, 4, 13, 11)),
+}
+
 
 def test_tops_are_the_bottom_and_diffs_add_up(layer_net, rng):
     text = 'layer { name: "l" type: "Split" bottom: "x" top: "a" top: "b" top: "c" }'

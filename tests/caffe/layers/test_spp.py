@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from reference.layer_examples import example
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "max": example("SPP", "pyramid_height: 3", x=(1, 4, 13, 11)),
+    "ave": example("SPP", "pyramid_height: 2 pool: AVE", x=(1, 4, 13, 11)),
+}
 
 
 def layer(options: str) -> str:

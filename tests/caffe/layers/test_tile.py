@@ -3,7 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from reference.layer_examples import example
 from sphereface.errors import SphereFaceError
+
+EXAMPLES = {
+    "three": example("Tile", "tiles: 3", x=(1, 4, 13, 11)),
+}
 
 
 def layer(options: str) -> str:
