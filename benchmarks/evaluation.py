@@ -34,14 +34,11 @@ PEOPLE, WIDTH = 5749, 128
 def lfw_like(count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return features of people with as uneven numbers of images as LFW's."""
     rng = np.random.default_rng(0)
-    share = 1 / np.arange(1, PEOPLE + 1)
-    label = np.concatenate(
-        [
-            np.arange(min(PEOPLE, count)),
-            rng.choice(PEOPLE, max(0, count - PEOPLE), p=share / share.sum()),
-        ]
-    )
-    centre = rng.normal(size=(PEOPLE, WIDTH))
+    people = min(PEOPLE, count // 2)
+    share = 1 / np.arange(1, people + 1)
+    more = rng.choice(people, count - people, p=share / share.sum())
+    label = np.concatenate([np.arange(people), more])
+    centre = rng.normal(size=(people, WIDTH))
     return (centre[label] + 0.8 * rng.normal(size=(count, WIDTH))).astype(np.float32), label
 
 
