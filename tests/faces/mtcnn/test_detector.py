@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+import torch
 
 from reference import mtcnn as reference
 from sphereface.errors import SphereFaceError
-from sphereface.faces.mtcnn import Detector, Settings
+from sphereface.faces.mtcnn import Detector, Settings, stages
 
 LOOSE = Settings(min_size=20, factor=0.7, thresholds=(0.6, 0.6, 0.6))
 
@@ -93,3 +94,40 @@ def test_gray_photograph(shared, photo):
     faces = Detector(shared("mtcnn"))(np.repeat(gray[:, :, None], 3, axis=2))
     assert len(faces) == 1
     assert faces[0].score == pytest.approx(0.995, abs=5e-3)
+
+
+def test_goes_on_when_a_gpus_memory_runs_out(random_weights, drawing, monkeypatch):
+    image = drawing(48, 61)
+    expected = Detector(random_weights, LOOSE)(image)
+    refused = []
+
+    class SmallPredictor(stages.Predictor):
+        def __call__(self, inputs, blobs=()):
+            if len(inputs["data"]) > 4:
+                refused.append(len(inputs["data"]))
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+            return super().__call__(inputs, blobs)
+
+    monkeypatch.setattr(stages, "Predictor", SmallPredictor)
+    detector = Detector(random_weights, LOOSE)
+    with pytest.warns(UserWarning, match="the GPU's memory ran out") as warned:
+        found = detector(image)
+    assert len(warned) == 1
+    assert len(refused) > 1
+    compare(found, [(f.box + 1, f.score, f.landmarks + 1) for f in expected], 1e-3)
+    refused.clear()
+    detector(image)
+    assert refused == []
+
+
+def test_a_memory_that_is_too_small_for_anything(random_weights, drawing, monkeypatch):
+    def refuse(*_):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(stages.Predictor, "__call__", refuse)
+    detector = Detector(random_weights, LOOSE)
+    with (
+        pytest.warns(UserWarning, match="the GPU's memory ran out"),
+        pytest.raises(torch.cuda.OutOfMemoryError),
+    ):
+        detector(drawing(48, 61))
