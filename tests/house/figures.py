@@ -157,3 +157,10 @@ FIGURES += [
         ),
     )
 ]
+FIGURES += [
+    Figure(
+        "docs/faces.md",
+        r"take ([\d.]+) times the bare net's",
+        lambda: float(recorded("extraction-epyc")["ratio"]),
+    ),
+]
