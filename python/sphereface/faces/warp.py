@@ -42,12 +42,14 @@ def warp(
     left, top = np.floor(u), np.floor(v)
     across, down = u - left, v - top
     columns = _taps(left.astype(np.intp), across, image.shape[1])
-    total = np.zeros((height, width, *image.shape[2:]))
+    pixels = image.reshape(image.shape[0] * image.shape[1], -1)  # (H W, C)
+    total = np.zeros((height * width, pixels.shape[1]))
     for row, row_weight in _taps(top.astype(np.intp), down, image.shape[0]):
         for column, column_weight in columns:
-            weight = row_weight * column_weight
-            total += image[row, column] * weight.reshape(weight.shape + (1,) * (image.ndim - 2))
-    return np.floor(total + 0.5).astype(np.uint8)
+            taken = pixels.take((row * image.shape[1] + column).ravel(), axis=0)
+            total += taken * (row_weight * column_weight).reshape(-1, 1)
+    total += 0.5  # whole part: rounded, halves up
+    return total.astype(np.uint8).reshape(height, width, *image.shape[2:])
 
 
 def _taps(
