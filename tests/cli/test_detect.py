@@ -47,7 +47,10 @@ def test_summary_and_exit_code(pictures, options, tmp_path, capsys):
         "a.png",
         "b.png",
     ]
-    assert main(["detect", str(pictures), "--output", str(output)]) == 2
+    assert main(["detect", str(pictures), "--output", str(output)]) == 0
+    assert capsys.readouterr().out.startswith("1 faces in 1 of 2 pictures")
+    other = ["--exif", "ignore"]
+    assert main(["detect", str(pictures), "--output", str(output), *other]) == 2
     assert "exists already" in capsys.readouterr().err
     (pictures / "a.png").unlink()
     assert main(["detect", str(pictures), "--output", str(output), "--overwrite"]) == 1

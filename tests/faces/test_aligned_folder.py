@@ -129,6 +129,18 @@ def test_never_twice(photos):
         align_folder(folder / "faces.jsonl", folder / "photos", overwrite=True)
 
 
+def test_the_same_again_is_done(photos):
+    folder, _, _ = photos
+    first = align_folder(folder / "faces.jsonl", folder / "out", PNG)
+    crop = folder / "out/Ann/Ann_0001.png"
+    crop.write_bytes(b"as it is")
+    assert align_folder(folder / "faces.jsonl", folder / "out", PNG) == first
+    assert crop.read_bytes() == b"as it is"
+    crop.unlink()
+    with pytest.raises(SphereFaceError, match="exists already"):
+        align_folder(folder / "faces.jsonl", folder / "out", PNG)
+
+
 def test_other_files_are_kept(photos):
     folder, _, _ = photos
     (folder / "out").mkdir()

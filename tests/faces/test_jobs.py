@@ -95,10 +95,31 @@ def test_existing_file(tmp_path):
     run(tmp_path / "out.jsonl")
     before = (tmp_path / "out.jsonl").read_bytes()
     with pytest.raises(SphereFaceError, match="exists already"):
-        journal(tmp_path / "out.jsonl")
+        journal(tmp_path / "out.jsonl", meta={"settings": 2})
     journal(tmp_path / "out.jsonl", overwrite=True).close()
     assert (tmp_path / "out.jsonl").read_bytes() == before
     run(tmp_path / "out.jsonl", overwrite=True)
+
+
+def test_a_run_that_has_ended_is_not_done_again(tmp_path):
+    first = run(tmp_path / "out.jsonl")
+    before = (tmp_path / "out.jsonl").stat().st_mtime_ns
+
+    def never(batch):
+        raise AssertionError(batch)
+
+    again = journal(tmp_path / "out.jsonl")
+    assert again.finished
+    run_job(again, NAMES, lambda: never, batch=4, workers=1, label="test")
+    assert (again.done, again.things, again.counts) == (first.done, first.things, first.counts)
+    assert (tmp_path / "out.jsonl").stat().st_mtime_ns == before
+    # What the lines tell of is gone, or a line is: the run is not whole.
+    with pytest.raises(SphereFaceError, match="exists already"):
+        journal(tmp_path / "out.jsonl", still_there=lambda record: record["file"] != NAMES[3])
+    lines = (tmp_path / "out.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "out.jsonl").write_bytes(b"".join(lines[:-1]))
+    with pytest.raises(SphereFaceError, match="exists already"):
+        journal(tmp_path / "out.jsonl")
 
 
 def test_processes_give_the_same(tmp_path):

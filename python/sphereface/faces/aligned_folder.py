@@ -161,7 +161,15 @@ def align_folder(
     if overwrite:
         _remove_crops(sidecar, meta)
     names = [record["file"] for record in file.records]
-    journal = Journal(sidecar, meta, names, _BATCH, counted="crops", overwrite=overwrite)
+    journal = Journal(
+        sidecar,
+        meta,
+        names,
+        _BATCH,
+        counted="crops",
+        overwrite=overwrite,
+        still_there=lambda record: all((folder / name).is_file() for name in record["crops"]),
+    )
     items = [
         _Item(record, str(base / record["file"]), target)
         for record, target in zip(file.records, crop_names(names), strict=True)

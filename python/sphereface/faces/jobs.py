@@ -64,6 +64,8 @@ class Journal:
         Field of a line with what was found or made, a list.
     overwrite : bool
         Replace `path`, and what another run began.
+    still_there : callable
+        Whether what a finished line tells of still exists.
 
     Attributes
     ----------
@@ -73,6 +75,8 @@ class Journal:
         What was found or made so far.
     done : int
         Lines so far.
+    finished : bool
+        The same run has ended before: `path` is whole, and there is nothing to do.
 
     Raises
     ------
@@ -89,13 +93,18 @@ class Journal:
         *,
         counted: str,
         overwrite: bool = False,
+        still_there: Callable[[Record], bool] = lambda record: True,
     ) -> None:
-        check_output(path, overwrite=overwrite)
         self.path = Path(path)
         self._part = part_path(self.path)
         self.counted = counted
         self.counts: Counter[str] = Counter()
         self.things = self.done = 0
+        self.finished = not overwrite and self._is_whole(meta, names, still_there)
+        if self.finished:
+            self._count(list(read_lines(self.path)))
+            return
+        check_output(path, overwrite=overwrite)
         self._begin(meta, overwrite)
         self._continue(names, batch)
         self._stream = self._part.open("ab")
@@ -116,6 +125,16 @@ class Journal:
     def close(self) -> None:
         """Leave the run as it is, to be continued."""
         self._stream.close()
+
+    def _is_whole(
+        self, meta: Mapping[str, Any], names: Sequence[str], still_there: Callable[[Record], bool]
+    ) -> bool:
+        beside = meta_path(self.path)
+        if not (self.path.is_file() and beside.is_file() and beside.read_text() == _text(meta)):
+            return False
+        found = list(read_lines(self.path))
+        same = [record["file"] for record in found] == list(names)
+        return same and all(map(still_there, found))
 
     def _begin(self, meta: Mapping[str, Any], overwrite: bool) -> None:
         if begun_with(self.path, meta):
@@ -237,6 +256,8 @@ def run_job(
     SphereFaceError
         A process died. What is done is kept, as after Ctrl-C.
     """
+    if journal.finished:
+        return
     left = [items[start : start + batch] for start in range(journal.done, len(items), batch)]
     results = _in_processes(left, make_worker, workers) if workers > 1 else None
     try:
