@@ -1,9 +1,16 @@
 import os
+from pathlib import Path
 
 import pytest
 
 from sphereface.errors import SphereFaceError
-from sphereface.images import ImageFile, list_images, read_image_list
+from sphereface.images import (
+    ImageFile,
+    UnreadableImageError,
+    list_images,
+    read_image,
+    read_image_list,
+)
 
 
 def test_lines_are_split_at_the_last_space(tmp_path):
@@ -122,3 +129,24 @@ def test_nothing_found(tmp_path):
         list_images([tmp_path / "folder"])
     with pytest.raises(SphereFaceError, match=r"gone\.png: no such file or folder"):
         list_images([tmp_path / "gone.png"])
+
+
+def test_a_closed_folder_below_is_named_by_whoever_reads_it(tmp_path, monkeypatch):
+    # Permissions mean nothing to root, so the system's answer is given here.
+    for name in ("a.png", "closed/b.png", "z/c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    scandir = os.scandir
+
+    def refusing(path):
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    found = list_images([tmp_path])
+    assert [file.name for file in found] == ["a.png", "closed", "z/c.png"]
+    with pytest.raises(UnreadableImageError, match="closed: "):
+        read_image(found[1].path)
+    with pytest.raises(SphereFaceError, match=r"cannot be read \(Permission denied\)"):
+        list_images([tmp_path / "closed"])

@@ -144,7 +144,9 @@ def list_images(
     """Return the picture files meant by files, folders and lists.
 
     A folder means all pictures in it and below, sorted by name; links are followed, a folder is
-    entered once. A ``.txt``, ``.lst`` or ``.list`` file is a list; a label after a name is ignored.
+    entered once; one below that cannot be read stands in the list itself, so that whoever reads the
+    pictures names it. A ``.txt``, ``.lst`` or ``.list`` file is a list; a label after a name is
+    ignored.
 
     Parameters
     ----------
@@ -187,11 +189,15 @@ def list_images(
 
 def _names(folder: str, suffixes: frozenset[str]) -> Iterator[str]:
     """Yield the names below a folder, relative to it."""
+    closed: list[str] = []
 
     def refuse(error: OSError) -> None:
-        raise SphereFaceError(
-            f"the folder cannot be read ({error.strerror})", where=str(error.filename)
-        ) from None
+        name = os.path.relpath(error.filename, folder)
+        if name == ".":
+            raise SphereFaceError(
+                f"the folder cannot be read ({error.strerror})", where=str(error.filename)
+            ) from None
+        closed.append(name)
 
     seen = {_identity(folder)}
     for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
@@ -207,6 +213,7 @@ def _names(folder: str, suffixes: frozenset[str]) -> Iterator[str]:
                 seen.add(identity)
                 new.append(name)
         folders[:] = new
+    yield from closed
 
 
 def _identity(folder: str) -> tuple[int, int]:
