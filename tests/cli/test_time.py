@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from reference.tiny_training import write_training
 from sphereface.cli.main import main
@@ -8,7 +9,9 @@ from sphereface.cli.main import main
 
 def test_a_packaged_net(capsys):
     options = ["--phase", "TRAIN", "--iterations", "2", "--threads", "1"]
+    threads = torch.get_num_threads()
     assert main(["time", "digits_train", *options]) == 0
+    assert torch.get_num_threads() == threads
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split()[:2] == ["data", "MemoryData"]
     assert any(line.split()[:2] == ["fc6", "MarginInnerProduct"] for line in lines)

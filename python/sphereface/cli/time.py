@@ -39,17 +39,20 @@ def run(args: argparse.Namespace) -> int:
     devices = devices_of(args.gpu or "none")
     if len(devices) > 1:
         raise SphereFaceError(args.gpu, where="--gpu", expected="one GPU")
-    if args.threads:
-        torch.set_num_threads(args.threads)
     settle_files(args, weights_needed=False)
     data = DataOptions(workers=0, seed=0) if args.data else None
-    with opened_net(args, weights=args.weights, data=data) as opened:
-        result = time_net(
-            opened.net,
-            opened.source.next_batch if opened.source else None,
-            iterations=args.iterations,
-            backward=not args.forward_only,
-            device=devices[0],
-        )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(args.threads or threads)
+    try:
+        with opened_net(args, weights=args.weights, data=data) as opened:
+            result = time_net(
+                opened.net,
+                opened.source.next_batch if opened.source else None,
+                iterations=args.iterations,
+                backward=not args.forward_only,
+                device=devices[0],
+            )
+    finally:
+        torch.set_num_threads(threads)  # of a program that calls `main`
     print(result)
     return 0
