@@ -14,6 +14,7 @@ from sphereface.caffe.load import load_graph
 from sphereface.errors import SphereFaceError
 from sphereface.inspection import draw
 from sphereface.inspection.boxes import net_diagram
+from sphereface.inspection.fold import fold
 from sphereface.resources import prototxt_path
 
 LEGACY = Path(__file__).parents[1] / "caffe" / "legacy"
@@ -63,15 +64,22 @@ def curve(edge: ET.Element, steps: int = 20) -> np.ndarray:
     ])  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["sphereface_20_deploy", "googlenet"])
+@pytest.mark.parametrize("name", ["sphereface_20_deploy", "googlenet", "folded"])
 def test_boxes_are_apart_and_arrows_pass_none(name, tmp_path):
     # Shapes and names stand inside the boxes: an arrow that enters none crosses no text.
     googlenet = LEGACY / "googlenet_deploy.prototxt"
-    net = Net(load_graph(googlenet), fill=False) if name == "googlenet" else packaged(name)
-    root = drawn(net, tmp_path / "net.svg")
+    net = {
+        "googlenet": lambda: Net(load_graph(googlenet), fill=False),
+        "folded": lambda: packaged("sphereface_64_deploy"),
+    }.get(name, lambda: packaged(name))()
+    root = drawn(net, tmp_path / "net.svg", folded=name == "folded")
     diagram = net_diagram(net)
+    if name == "folded":
+        diagram, _ = fold(diagram)
     boxes = {node.get("id"): outline(node) for node in groups(root, "node")}
     assert set(boxes) == {f"box{index}" for index in range(len(diagram.boxes))}
+    inside = {text for node in groups(root, "node") for text in texts(node)}
+    assert set(texts(root)) - inside == {diagram.name}
     corners = list(boxes.values())
     for first, (low, high) in enumerate(corners):
         for other_low, other_high in corners[first + 1 :]:
@@ -98,7 +106,8 @@ def test_texts_of_a_box(tmp_path):
 
 def test_folded(tmp_path):
     root = drawn(packaged("sphereface_64_deploy"), tmp_path / "net.svg", folded=True)
-    labels = [texts(cluster)[0] for cluster in groups(root, "cluster")]
+    assert len(groups(root, "cluster")) == 4
+    labels = [text for node in groups(root, "node") for text in texts(node) if " × " in text]
     assert labels == [
         "3 × (conv1_2 … res1_7)",
         "7 × (conv2_2 … res2_15)",

@@ -73,20 +73,22 @@ def _graph(diagram: Diagram, blocks: tuple[Block, ...]) -> Any:
     graph.graph_attr.update(text, label=title, labelloc="t", nodesep="0.35", ranksep="0.4")
     graph.node_attr.update(text, shape="plain", fontsize="11")
     graph.edge_attr.update(color=_LINE_COLOUR, arrowsize="0.7")
+    # What a cluster is stands in its first box: arrows cross a cluster's own label.
+    headings = {
+        block.start: f"{block.repeats} × ({block.first} … {block.last})" for block in blocks
+    }
     for index, box in enumerate(diagram.boxes):
-        graph.add_node(f"box{index}", id=f"box{index}", label=_table(box))
+        label = _table(box, headings.get(index, ""))
+        graph.add_node(f"box{index}", id=f"box{index}", label=label)
     for arrow in diagram.arrows:
         graph.add_edge(
             f"box{arrow.source}", f"box{arrow.target}", tailport=f"top{arrow.port}:s", headport="n"
         )
     for number, block in enumerate(blocks):
-        label = _escaped(f"{block.repeats} × ({block.first} … {block.last})")
         graph.add_subgraph(
             [f"box{index}" for index in range(block.start, block.stop)],
             name=f"cluster{number}",
-            label=_markup(f"<B>{label}</B>"),
-            labeljust="l",
-            fontsize="12",
+            label="",
             style="dashed,rounded,filled",
             fillcolor=_BLOCK_COLOUR,
             color=_LINE_COLOUR,
@@ -94,10 +96,10 @@ def _graph(diagram: Diagram, blocks: tuple[Block, ...]) -> Any:
     return graph
 
 
-def _table(box: Box) -> str:
+def _table(box: Box, heading: str) -> str:
     """Return a box as Graphviz's table: a row a layer, and a last one with a cell a top."""
     span = max(len(box.tops), 1)
-    rows = []
+    rows = [f'<TR><TD COLSPAN="{span}"><B>{_escaped(heading)}</B></TD></TR>'] if heading else []
     for index, stripe in enumerate(box.stripes):
         name, kind = _escaped(stripe.name), f'<FONT POINT-SIZE="9">{_escaped(stripe.kind)}</FONT>'
         words = f"<B>{name}</B><BR/>{kind}" if index == 0 else f"{name}  {kind}"
