@@ -151,6 +151,20 @@ def graph_of(step: Step) -> Step:
     return graph.replay
 
 
+def summary(times: list[float], floor: list[float]) -> dict[str, float]:
+    """Return a side's milliseconds and its ratio to the floor of the same round."""
+    low, middle, high = statistics.quantiles(
+        [a / b for a, b in zip(times, floor, strict=True)], n=4
+    )
+    return {
+        "ms_median": 1e3 * statistics.median(times),
+        "ms_min": 1e3 * min(times),
+        "ratio": middle,
+        "ratio_q1": low,
+        "ratio_q3": high,
+    }
+
+
 def measure(
     problem: Problem, rounds: int, device: str, graphs: bool
 ) -> dict[str, dict[str, float]]:
@@ -174,15 +188,7 @@ def measure(
     mn = problem.grad.numel() * problem.grad.element_size()
     results = {}
     for name, step in sides.items():
-        ratios = [a / b for a, b in zip(times[name], times["F.linear"], strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4)
-        results[name] = {
-            "ms_median": 1e3 * statistics.median(times[name]),
-            "ms_min": 1e3 * min(times[name]),
-            "ratio": middle,
-            "ratio_q1": low,
-            "ratio_q3": high,
-        }
+        results[name] = summary(times[name], times["F.linear"])
         if not graphs:
             extra = peak_bytes(step, device) - problem.result_bytes()
             results[name]["extra_of_y"] = extra / mn
@@ -212,6 +218,18 @@ def processor(device: str) -> str:
     return f"{names[0] if names else platform.processor()}, {torch.get_num_threads()} threads"
 
 
+def describe(device: str, rounds: int) -> dict[str, object]:
+    """Return what the numbers belong to."""
+    return {
+        "device": processor(device),
+        "torch": torch.__version__,
+        "sphereface": sphereface.__version__,
+        "python": platform.python_version(),
+        "date": dt.datetime.now(dt.timezone.utc).date().isoformat(),
+        "rounds": rounds,
+    }
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -220,14 +238,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the results here")
     args = parser.parse_args()
 
-    machine = {
-        "device": processor(args.device),
-        "torch": torch.__version__,
-        "sphereface": sphereface.__version__,
-        "python": platform.python_version(),
-        "date": dt.datetime.now(dt.timezone.utc).date().isoformat(),
-        "rounds": args.rounds,
-    }
+    machine = describe(args.device, args.rounds)
     print(", ".join(f"{key} {value}" for key, value in machine.items()))
     runs = {}
     shapes = CUDA_SHAPES if args.device == "cuda" else SHAPES

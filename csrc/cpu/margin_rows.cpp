@@ -81,6 +81,9 @@ void margin_weight_gradient(const MarginProblem<T, Margin>& p, Matrix<const T> g
 SPHEREFACE_INSTANTIATE(float, ASoftmax)
 SPHEREFACE_INSTANTIATE(double, ASoftmax)
 SPHEREFACE_INSTANTIATE(bfloat16, ASoftmax)
+SPHEREFACE_INSTANTIATE(float, CombinedMargin)
+SPHEREFACE_INSTANTIATE(double, CombinedMargin)
+SPHEREFACE_INSTANTIATE(bfloat16, CombinedMargin)
 #undef SPHEREFACE_INSTANTIATE
 
 }  // namespace sphereface::cpu

@@ -11,6 +11,7 @@
 #include "scalar.h"
 #include "sphereface/annealing.h"
 #include "sphereface/problem.h"
+#include "sphereface/softmax_rows.h"
 
 namespace sphereface::cuda {
 
@@ -32,7 +33,29 @@ void margin_weight_gradient(const MarginProblem<T, Margin>& problem, Matrix<cons
 void anneal(const Annealing& annealing, const int64_t* iteration, float* lambda,
             cudaStream_t stream);
 
-// A backend of sphereface/margin_inner_product.h out of these kernels and the caller's product.
+void clear_rows(SoftmaxRow* rows, int64_t count, cudaStream_t stream);
+
+template <typename T, typename Margin>
+void softmax_update(const MarginProblem<T, Margin>& part, const SoftmaxOptions<T>& options,
+                    Matrix<const T> logits, SoftmaxRow* rows, cudaStream_t stream);
+
+template <typename T, typename Margin>
+void softmax_finish(const MarginProblem<T, Margin>& problem, const SoftmaxOptions<T>& options,
+                    const SoftmaxRow* rows, const SoftmaxResult<T>& result, cudaStream_t stream);
+
+template <typename T, typename Margin>
+void softmax_gradient(const MarginProblem<T, Margin>& part, const SoftmaxOptions<T>& options,
+                      const MathOf<T>* grad, const double* lse, Matrix<T> logits,
+                      cudaStream_t stream);
+
+// sum (+)= piece and dx = sum, for dx in 16 bits.
+template <typename T>
+void add(Matrix<const T> piece, Matrix<MathOf<T>> sum, bool first, cudaStream_t stream);
+template <typename T>
+void round(Matrix<const MathOf<T>> sum, Matrix<T> dx, cudaStream_t stream);
+
+// A backend of sphereface/margin_inner_product.h and margin_softmax.h out of these kernels and the
+// caller's product.
 template <typename T, typename Gemm>
 struct Backend {
   Gemm gemm;  // (Matrix<const T> a, Matrix<const T> b, Matrix<T> c, bool accumulate), on stream
@@ -55,6 +78,26 @@ struct Backend {
                               Matrix<T> dweight_rows) {
     cuda::margin_weight_gradient(p, grad, dweight_rows, stream);
   }
+  void clear_rows(SoftmaxRow* rows, int64_t count) { cuda::clear_rows(rows, count, stream); }
+  template <typename Margin>
+  void softmax_update(const MarginProblem<T, Margin>& part, const SoftmaxOptions<T>& options,
+                      Matrix<const T> logits, SoftmaxRow* rows) {
+    cuda::softmax_update(part, options, logits, rows, stream);
+  }
+  template <typename Margin>
+  void softmax_finish(const MarginProblem<T, Margin>& p, const SoftmaxOptions<T>& options,
+                      const SoftmaxRow* rows, const SoftmaxResult<T>& result) {
+    cuda::softmax_finish(p, options, rows, result, stream);
+  }
+  template <typename Margin>
+  void softmax_gradient(const MarginProblem<T, Margin>& part, const SoftmaxOptions<T>& options,
+                        const MathOf<T>* grad, const double* lse, Matrix<T> logits) {
+    cuda::softmax_gradient(part, options, grad, lse, logits, stream);
+  }
+  void add(Matrix<const T> piece, Matrix<MathOf<T>> sum, bool first) {
+    cuda::add(piece, sum, first, stream);
+  }
+  void round(Matrix<const MathOf<T>> sum, Matrix<T> dx) { cuda::round(sum, dx, stream); }
 };
 
 template <typename T, typename Gemm>

@@ -96,6 +96,10 @@ SPHEREFACE_INSTANTIATE(float, ASoftmax)
 SPHEREFACE_INSTANTIATE(double, ASoftmax)
 SPHEREFACE_INSTANTIATE(__half, ASoftmax)
 SPHEREFACE_INSTANTIATE(__nv_bfloat16, ASoftmax)
+SPHEREFACE_INSTANTIATE(float, CombinedMargin)
+SPHEREFACE_INSTANTIATE(double, CombinedMargin)
+SPHEREFACE_INSTANTIATE(__half, CombinedMargin)
+SPHEREFACE_INSTANTIATE(__nv_bfloat16, CombinedMargin)
 #undef SPHEREFACE_INSTANTIATE
 
 }  // namespace sphereface::cuda

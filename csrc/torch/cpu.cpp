@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include "margin_ops.h"
+#include "softmax_ops.h"
 
 namespace sphereface::torch_ops {
 
@@ -44,12 +44,20 @@ struct Cpu {
     return sizeof(T) < 4 ? int64_t{1} << 26 : int64_t{1} << 22;
   }
 
+  // Keeps the buffers of a pass below a tenth of M x N; a product gains nothing from more columns.
   template <typename T>
-  static void check_values(const Context&, const MarginProblem<T>& p) {
+  static int64_t softmax_chunk(int64_t batch, int64_t features, int64_t classes, bool raw) {
+    const double share = 0.08 * static_cast<double>(batch) * static_cast<double>(classes) /
+                         static_cast<double>(batch + (raw ? features : 0) + 1);
+    return std::clamp<int64_t>(static_cast<int64_t>(share) / 16 * 16, 128, 1024);
+  }
+
+  template <typename T, typename Margin>
+  static void check_values(const Context&, const MarginProblem<T, Margin>& p) {
     const int64_t bad = cpu::first_bad_label(p.label, p.x.rows, p.all_classes(), p.ignore_index);
     if (bad >= 0) {
-      fail(kBadValue, "label[", bad, "] is ", p.label[bad], "; expected 0 to ", p.weight.rows - 1,
-           " (", p.weight.rows, " classes, counted from 0)",
+      fail(kBadValue, "label[", bad, "] is ", p.label[bad], "; expected 0 to ", p.all_classes() - 1,
+           " (", p.all_classes(), " classes, counted from 0)",
            p.ignore_index == kNoIgnoreIndex
                ? std::string("; pass ignore_index for rows without a label")
                : " or ignore_index " + std::to_string(p.ignore_index));
@@ -87,8 +95,8 @@ struct Cpu {
          "; an earlier update diverged (lower the learning rate) or the file it came from is bad");
   }
 
-  template <typename Backend, typename T>
-  static void finish(const Context&, const Backend& backend, const MarginProblem<T>& p) {
+  template <typename Backend, typename T, typename Margin>
+  static void finish(const Context&, const Backend& backend, const MarginProblem<T, Margin>& p) {
     if (backend.non_finite_row != nullptr) {
       fail_at_row((backend.non_finite_row - p.weight.data) /
                   std::max<int64_t>(p.weight.row_stride, 1));
@@ -102,4 +110,5 @@ struct Cpu {
 
 STABLE_TORCH_LIBRARY_IMPL(sphereface, CPU, m) {
   sphereface::torch_ops::register_kernels<sphereface::torch_ops::Cpu>(m);
+  sphereface::torch_ops::register_softmax_kernels<sphereface::torch_ops::Cpu>(m);
 }

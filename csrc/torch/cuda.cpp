@@ -7,7 +7,7 @@
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/macros.h>
 
-#include "margin_ops.h"
+#include "softmax_ops.h"
 
 namespace sphereface::torch_ops {
 
@@ -55,15 +55,20 @@ struct Cuda {
   }
 
   template <typename T>
-  static void check_values(const Context&, const MarginProblem<T>&) {}
+  static int64_t softmax_chunk(int64_t batch, int64_t features, int64_t, bool raw) {
+    return chunk_bytes<T>() / static_cast<int64_t>(sizeof(T) * (batch + (raw ? features : 0) + 1));
+  }
+
+  template <typename T, typename Margin>
+  static void check_values(const Context&, const MarginProblem<T, Margin>&) {}
 
   template <typename T>
   static auto backend(const Context& context, const Gemm<Cuda, T>& gemm) {
     return cuda::backend<T>(gemm, context.stream);
   }
 
-  template <typename Backend, typename T>
-  static void finish(const Context&, const Backend&, const MarginProblem<T>&) {
+  template <typename Backend, typename T, typename Margin>
+  static void finish(const Context&, const Backend&, const MarginProblem<T, Margin>&) {
     STD_CUDA_KERNEL_LAUNCH_CHECK();
   }
 
@@ -86,4 +91,5 @@ struct Cuda {
 
 STABLE_TORCH_LIBRARY_IMPL(sphereface, CUDA, m) {
   sphereface::torch_ops::register_kernels<sphereface::torch_ops::Cuda>(m);
+  sphereface::torch_ops::register_softmax_kernels<sphereface::torch_ops::Cuda>(m);
 }

@@ -45,14 +45,14 @@ struct Arguments {
     if (lambda.scalar_type() != math) lambda = torch::stable::to(lambda, math);
   }
 
-  template <typename T>
-  MarginProblem<T> problem() const {
-    MarginProblem<T> p;
+  template <typename T, typename Margin>
+  MarginProblem<T, Margin> problem(const Margin& policy) const {
+    MarginProblem<T, Margin> p;
     p.x = matrix<const T>(x);
     p.weight = matrix<const T>(weight);
     p.label = static_cast<const int64_t*>(label.const_data_ptr());
     p.lambda = static_cast<const MathOf<T>*>(lambda.const_data_ptr());
-    p.margin = ASoftmax(static_cast<int>(margin));
+    p.margin = policy;
     p.gradient = exact ? Gradient::kExact : Gradient::kCaffe;
     p.unit_rows = unit_rows;
     p.ignore_index = ignore_index.value_or(kNoIgnoreIndex);
@@ -133,7 +133,7 @@ void run(const Arguments& a, bool needs_workspace, const Body& body) {
   const typename Device::Context context(a.x);
   Device::dispatch(a.x.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
-    const MarginProblem<T> problem = a.problem<T>();
+    const auto problem = a.problem<T>(ASoftmax(static_cast<int>(a.margin)));
     Device::check_values(context, problem);
     const Chunk<Device, T> chunk(a, needs_workspace);
     auto backend = Device::template backend<T>(context, Gemm<Device, T>(a.x));

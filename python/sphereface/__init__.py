@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from sphereface import solver as solver
     from sphereface import weights as weights
     from sphereface.errors import SphereFaceError as SphereFaceError
-    from sphereface.ops import margin_inner_product as margin_inner_product
+    from sphereface.ops.margin_inner_product import margin_inner_product as margin_inner_product
+    from sphereface.ops.margin_softmax import margin_softmax_loss as margin_softmax_loss
 
 __all__ = [
     "SphereFaceError",
@@ -41,6 +42,7 @@ __all__ = [
     "inference",
     "inspection",
     "margin_inner_product",
+    "margin_softmax_loss",
     "nn",
     "numpy_ops",
     "ops",
@@ -55,6 +57,7 @@ __version__ = metadata.version("sphereface")
 _HOMES = {
     "SphereFaceError": "sphereface.errors",
     "margin_inner_product": "sphereface.ops",
+    "margin_softmax_loss": "sphereface.ops",
 }
 
 

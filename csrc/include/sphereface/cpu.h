@@ -4,6 +4,7 @@
 
 #include "sphereface/parallel.h"
 #include "sphereface/problem.h"
+#include "sphereface/softmax_rows.h"
 
 namespace sphereface::cpu {
 
@@ -36,7 +37,19 @@ template <typename T, typename Margin>
 void margin_weight_gradient(const MarginProblem<T, Margin>& problem, Matrix<const T> grad,
                             Matrix<T> dweight_rows, ParallelFor parallel_for);
 
-// A backend of margin_inner_product.h out of these kernels and the caller's product.
+// Takes the logits of the problem's classes into what is kept of their rows.
+template <typename T, typename Margin>
+void softmax_update(const MarginProblem<T, Margin>& part, const SoftmaxOptions<T>& options,
+                    Matrix<const T> logits, SoftmaxRow* rows, ParallelFor parallel_for);
+
+// Logits of the problem's classes become the gradient of sum_i grad[i] loss[i].
+template <typename T, typename Margin>
+void softmax_gradient(const MarginProblem<T, Margin>& part, const SoftmaxOptions<T>& options,
+                      const MathOf<T>* grad, const double* lse, Matrix<T> logits,
+                      ParallelFor parallel_for);
+
+// A backend of margin_inner_product.h and margin_softmax.h out of these kernels and the caller's
+// product.
 template <typename T, typename Gemm>
 struct Backend {
   Gemm gemm;  // (Matrix<const T> a, Matrix<const T> b, Matrix<T> c, bool accumulate)
@@ -60,6 +73,36 @@ struct Backend {
   void margin_weight_gradient(const MarginProblem<T, Margin>& p, Matrix<const T> grad,
                               Matrix<T> dweight_rows) {
     cpu::margin_weight_gradient(p, grad, dweight_rows, parallel_for);
+  }
+  void clear_rows(SoftmaxRow* rows, int64_t count) {
+    std::fill_n(rows, count, SoftmaxRow::empty());
+  }
+  template <typename Margin>
+  void softmax_update(const MarginProblem<T, Margin>& part, const SoftmaxOptions<T>& options,
+                      Matrix<const T> logits, SoftmaxRow* rows) {
+    cpu::softmax_update(part, options, logits, rows, parallel_for);
+  }
+  template <typename Margin>
+  void softmax_finish(const MarginProblem<T, Margin>& p, const SoftmaxOptions<T>& options,
+                      const SoftmaxRow* rows, const SoftmaxResult<T>& result) {
+    for (int64_t i = 0; i < p.x.rows; ++i) store_softmax_row(p, options, rows[i], i, result);
+  }
+  template <typename Margin>
+  void softmax_gradient(const MarginProblem<T, Margin>& part, const SoftmaxOptions<T>& options,
+                        const MathOf<T>* grad, const double* lse, Matrix<T> logits) {
+    cpu::softmax_gradient(part, options, grad, lse, logits, parallel_for);
+  }
+  void add(Matrix<const T> piece, Matrix<MathOf<T>> sum, bool first) {
+    for (int64_t i = 0; i < piece.rows; ++i) {
+      for (int64_t k = 0; k < piece.cols; ++k) {
+        sum.at(i, k) = Scalar<T>::load(piece.at(i, k)) + (first ? 0 : sum.at(i, k));
+      }
+    }
+  }
+  void round(Matrix<const MathOf<T>> sum, Matrix<T> dx) {
+    for (int64_t i = 0; i < dx.rows; ++i) {
+      for (int64_t k = 0; k < dx.cols; ++k) dx.at(i, k) = Scalar<T>::store(sum.at(i, k));
+    }
   }
 };
 

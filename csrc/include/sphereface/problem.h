@@ -51,7 +51,9 @@ struct MarginProblem {
   int64_t first_class = 0;
   int64_t total_classes = 0;  // 0: the weight has all of them
 
-  int64_t all_classes() const { return total_classes > 0 ? total_classes : weight.rows; }
+  SPHEREFACE_HD int64_t all_classes() const {
+    return total_classes > 0 ? total_classes : weight.rows;
+  }
 
   // The row of weight, and column of the logits, of row i's label.
   SPHEREFACE_HD int64_t label_column(int64_t i) const { return label[i] - first_class; }

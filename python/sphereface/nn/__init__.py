@@ -1,5 +1,19 @@
-"""Margin heads as ``torch.nn.Module``."""
+"""Margin heads and losses as ``torch.nn.Module``."""
 
 from sphereface.nn.margin_inner_product import MarginInnerProduct
+from sphereface.nn.margin_loss import (
+    ArcFaceLoss,
+    ASoftmaxLoss,
+    CombinedMarginLoss,
+    CosFaceLoss,
+    NormFaceLoss,
+)
 
-__all__ = ["MarginInnerProduct"]
+__all__ = [
+    "ASoftmaxLoss",
+    "ArcFaceLoss",
+    "CombinedMarginLoss",
+    "CosFaceLoss",
+    "MarginInnerProduct",
+    "NormFaceLoss",
+]

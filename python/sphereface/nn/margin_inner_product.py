@@ -22,7 +22,7 @@ from sphereface.margin_type import is_exact, margin_of
 from sphereface.ops import annealed_lambda, margin_inner_product
 from sphereface.ops.margin_inner_product import margin_logits
 
-__all__ = ["MarginInnerProduct"]
+__all__ = ["MarginInnerProduct", "check_integer"]
 
 # What a forward leaves behind for logs.
 _SEEN = ("lambda_", "target_cosine", "x_norm")
@@ -113,17 +113,17 @@ class MarginInnerProduct(nn.Module):
     ) -> None:
         super().__init__()
         is_exact(gradient)
-        self.in_features = _integer("in_features", in_features, 1)
-        self.out_features = _integer("out_features", out_features, 1)
+        self.in_features = check_integer("in_features", in_features, 1)
+        self.out_features = check_integer("out_features", out_features, 1)
         self.margin = margin_of(margin)
         self.annealing = Annealing(base, gamma, power, lambda_min)
         self.gradient = gradient
         self.ignore_index = ignore_index
-        self.axis = _integer("axis", axis, 1)
+        self.axis = check_integer("axis", axis, 1)
         self.weight = nn.Parameter(
             torch.empty(self.out_features, self.in_features, device=device, dtype=dtype)
         )
-        self.first_iteration = _integer("iteration", iteration, 0)
+        self.first_iteration = check_integer("iteration", iteration, 0)
         count = torch.empty((), dtype=torch.int64, device=device)
         self.register_buffer("iteration", count)
         for name in _SEEN:
@@ -164,33 +164,36 @@ class MarginInnerProduct(nn.Module):
         RuntimeError
             See `sphereface.margin_inner_product`.
         """
-        samples = x.shape[: self.axis]
-        rows = x.flatten(self.axis).flatten(0, self.axis - 1)  # (M, K)
         margin = self.margin
         if label is None and not self.training:
-            label, margin = rows.new_zeros(len(rows), dtype=torch.int64), 1
-        label = self._labels(label, samples)
-        with torch.no_grad():
-            if self.training:
-                self.iteration.add_(1)
-        lambda_ = self._anneal()
+            samples = x.shape[: self.axis]
+            label, margin = torch.zeros(samples, dtype=torch.int64, device=x.device), 1
+        rows, labels = self.samples(x, label)
+        lambda_ = self.advance()
         # Evaluation takes the raw weight through the same logits without normalising it in place.
         product = margin_inner_product if self.training else margin_logits
         logits = product(
             rows,
             self.weight,
-            label,
+            labels,
             lambda_,
             margin,
             self.gradient,
             self.ignore_index,
         )
         if margin == self.margin:
-            self._look(rows, label)
-        return logits.view(*samples, self.out_features)
+            self.observe(rows, labels)
+        return logits.view(*x.shape[: self.axis], self.out_features)
 
-    def _labels(self, label: Tensor | None, samples: torch.Size) -> Tensor:
-        """Return the labels as one dimension, checked for their number."""
+    def samples(self, x: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return x as (M, K) and the labels as (M,), checked for their number.
+
+        Raises
+        ------
+        SphereFaceError
+            There is no label, or not one a sample.
+        """
+        samples = x.shape[: self.axis]
         if label is None:
             raise SphereFaceError(
                 "no label in training mode",
@@ -207,7 +210,14 @@ class MarginInnerProduct(nn.Module):
                 expected=f"{tuple(samples)}, one class number a sample",
                 fix="it looks one-hot: pass label.argmax(-1)" if one_hot else "",
             )
-        return label.flatten()
+        return x.flatten(self.axis).flatten(0, self.axis - 1), label.flatten()
+
+    @torch.no_grad()
+    def advance(self) -> Tensor:
+        """Count a forward, in training mode, and return lambda."""
+        if self.training:
+            self.iteration.add_(1)
+        return self._anneal()
 
     @torch.no_grad()
     def _anneal(self) -> Tensor:
@@ -216,7 +226,7 @@ class MarginInnerProduct(nn.Module):
         return lambda_
 
     @torch.no_grad()
-    def _look(self, rows: Tensor, label: Tensor) -> None:
+    def observe(self, rows: Tensor, label: Tensor) -> None:
         """Note the mean cosine of the labels and the mean length, without waiting for a device."""
         math_dtype = torch.promote_types(rows.dtype, torch.float32)
         rows = rows.to(math_dtype)
@@ -248,9 +258,16 @@ class MarginInnerProduct(nn.Module):
         self._anneal()
 
 
-def _integer(name: str, value: SupportsIndex, least: int) -> int:
+def check_integer(name: str, value: SupportsIndex, least: int) -> int:
+    """Return `value` as an int.
+
+    Raises
+    ------
+    SphereFaceError
+        It is no integer >= `least`.
+    """
     if not hasattr(value, "__index__") or operator.index(value) < least:
         raise SphereFaceError(
-            f"{name} is {value!r}", where="MarginInnerProduct", expected=f"an integer >= {least}"
+            f"{name} is {value!r}", where="margin head", expected=f"an integer >= {least}"
         )
     return operator.index(value)

@@ -2,5 +2,6 @@
 
 from sphereface.ops.annealing import annealed_lambda
 from sphereface.ops.margin_inner_product import margin_inner_product, normalize_rows_
+from sphereface.ops.margin_softmax import margin_softmax_loss
 
-__all__ = ["annealed_lambda", "margin_inner_product", "normalize_rows_"]
+__all__ = ["annealed_lambda", "margin_inner_product", "margin_softmax_loss", "normalize_rows_"]

@@ -1,0 +1,137 @@
+"""Forward + backward of margin_softmax_loss against F.linear alone and the layers in sequence.
+
+All sides run in this process, in turn, so that a slow phase of the machine hits all of them; a
+ratio is taken within a round, and its median and quartiles over the rounds are printed. Memory is
+what a forward + backward holds at its peak beyond dx and dweight, in parts of M x N logits.
+
+    python benchmarks/margin_softmax.py [--shape 256,512,10572] [--json NAME.json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from margin_inner_product import describe, peak_bytes, seconds, summary
+
+import sphereface
+from sphereface.margin_policy import CosFace
+
+Step = Callable[[], None]
+
+
+class Problem:
+    """One shape's tensors and the ways to run it."""
+
+    def __init__(self, m: int, k: int, n: int, dtype: torch.dtype) -> None:
+        torch.manual_seed(0)
+        self.x = torch.randn(m, k, dtype=dtype).requires_grad_()
+        self.weight = F.normalize(torch.randn(n, k)).to(dtype).requires_grad_()
+        self.raw = (1.01 * self.weight.detach()).to(dtype)
+        self.grad = torch.randn(m, n, dtype=dtype)
+        self.label = torch.randint(n, (m,))
+        self.lambda_ = torch.tensor(5.0)
+
+    def restore(self) -> None:
+        """Move the weight off the unit sphere, as an optimiser's step does."""
+        with torch.no_grad():
+            self.weight[:] = self.raw
+
+    def linear(self) -> None:
+        """Run the floor."""
+        F.linear(self.x, self.weight).backward(self.grad)
+        self.clear()
+
+    def linear_and_cross_entropy(self) -> None:
+        """Run a classifier without a margin."""
+        F.cross_entropy(F.linear(self.x, self.weight), self.label).backward()
+        self.clear()
+
+    def layers(self, gradient: str) -> None:
+        """Run the margin layer and cross entropy."""
+        logits = sphereface.margin_inner_product(
+            self.x, self.weight, self.label, self.lambda_, 4, gradient
+        )
+        F.cross_entropy(logits, self.label).backward()
+        self.clear()
+
+    def fused(self, **options: object) -> None:
+        """Run the fused loss."""
+        loss = sphereface.margin_softmax_loss(
+            self.x, self.weight, self.label, self.lambda_, **options
+        )
+        loss.backward()
+        self.clear()
+
+    def clear(self) -> None:
+        """Drop the gradients."""
+        self.x.grad = self.weight.grad = None
+
+    def sides(self) -> dict[str, Step]:
+        """Return every side by its name."""
+        sides: dict[str, Step] = {
+            "F.linear": self.linear,
+            "F.linear + CE": self.linear_and_cross_entropy,
+            "layers, caffe": partial(self.layers, "caffe"),
+            "layers, exact": partial(self.layers, "exact"),
+        }
+        for memory in ("fast", "lean"):
+            for gradient in ("caffe", "exact"):
+                sides[f"{memory}, {gradient}"] = partial(
+                    self.fused, memory=memory, gradient=gradient
+                )
+            sides[f"{memory}, CosFace"] = partial(self.fused, memory=memory, margin=CosFace())
+        return sides
+
+
+def measure(problem: Problem, rounds: int) -> dict[str, dict[str, float]]:
+    """Time every side in turn; return milliseconds, ratios to F.linear and extra memory."""
+    sides = problem.sides()
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for step in sides.values():
+        step()
+    for _ in range(rounds):
+        for name, step in sides.items():
+            problem.restore()
+            times[name].append(seconds(step, "cpu"))
+    logits = problem.grad.numel() * problem.grad.element_size()
+    results = sum(t.numel() * t.element_size() for t in (problem.x, problem.weight))
+    return {
+        name: summary(times[name], times["F.linear"])
+        | {"extra_of_logits": (peak_bytes(step, "cpu") - results) / logits}
+        for name, step in sides.items()
+    }
+
+
+def main() -> None:
+    """Parse the arguments, measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--shape", action="append", metavar="M,K,N")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    report = {"machine": describe("cpu", args.rounds), "dtype": args.dtype, "runs": {}}
+    for shape in args.shape or ["256,512,10572"]:
+        m, k, n = map(int, shape.split(","))
+        results = measure(Problem(m, k, n, getattr(torch, args.dtype)), args.rounds)
+        report["runs"][shape] = results
+        print(f"\n(M, K, N) = ({shape}), {args.dtype}")
+        print(f"  {'':14} {'median':>9}  {'x F.linear [quartiles]':26} extra / logits")
+        for name, r in results.items():
+            ratio = f"{r['ratio']:.3f} [{r['ratio_q1']:.3f}, {r['ratio_q3']:.3f}]"
+            extra = f"{100 * r['extra_of_logits']:.1f} %"
+            print(f"  {name:14} {r['ms_median']:7.1f}ms  {ratio:26} {extra}", flush=True)
+    if args.json:
+        args.json.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+// Linear + margin + softmax cross entropy without the layers between them, over any backend of
+// margin_inner_product.h that also has
+//
+//   softmax_update(part, options, Matrix<const T> logits, SoftmaxRow* rows)   takes a piece in
+//   softmax_finish(problem, options, const SoftmaxRow* rows, result)
+//   softmax_gradient(part, options, grad, lse, Matrix<T> logits)   logits become their gradient
+//   clear_rows(SoftmaxRow* rows, count)
+//   add(Matrix<const T> piece, Matrix<MathOf<T>> sum, bool first)   sum (+)= piece
+//   round(Matrix<const MathOf<T>> sum, Matrix<T> dx)                 dx = sum
+//
+// The classes are walked in chunks. With a buffer of M x N the forward's logits are kept and the
+// backward turns them into their gradient in place: 3 products. With one of M x chunk they are
+// computed again: 4 products. A row of dweight is written by one chunk, in a fixed order.
+#pragma once
+
+#include "sphereface/margin_inner_product.h"
+#include "sphereface/softmax_rows.h"
+
+namespace sphereface {
+
+// Memory that a pass may use: unit rows (chunk x K, if the problem's are not unit), the logits (M x
+// N or M x chunk).
+template <typename T>
+struct SoftmaxMemory {
+  int64_t chunk;
+  Matrix<T> unit_rows;
+  Matrix<T> logits;
+
+  bool keeps(int64_t classes) const { return logits.cols >= classes; }
+  Matrix<T> piece(int64_t begin, int64_t count, int64_t classes) const {
+    return logits.col_range(keeps(classes) ? begin : 0, count);
+  }
+};
+
+template <typename T, typename Margin, typename Backend>
+void margin_softmax_forward(const MarginProblem<T, Margin>& p, const SoftmaxOptions<T>& s,
+                            const SoftmaxMemory<T>& memory, SoftmaxRow* rows,
+                            const SoftmaxResult<T>& result, Backend& backend) {
+  backend.clear_rows(rows, p.x.rows);
+  detail::for_unit_rows(p, memory.chunk, memory.unit_rows, backend,
+                        [&](int64_t begin, Matrix<const T> unit) {
+                          const auto part = p.part(begin, unit.rows);
+                          const Matrix<T> logits = memory.piece(begin, unit.rows, p.weight.rows);
+                          backend.gemm(p.x, unit.transposed(), logits, false);
+                          if (!p.margin.is_plain()) backend.margin_forward(part, logits);
+                          backend.softmax_update(part, s.part(begin), logits.as_const(), rows);
+                        });
+  backend.softmax_finish(p, s, rows, result);
+}
+
+// What the backward writes; a matrix without data is left out. `sum` and `piece` are needed for dx
+// of a storage type that is not its own math type: every chunk's share is rounded once.
+template <typename T>
+struct SoftmaxGradients {
+  Matrix<T> dx, dweight;
+  Matrix<T> piece;
+  Matrix<MathOf<T>> sum;
+};
+
+// `kept`: memory.logits holds the forward's logits, which become their gradient.
+template <typename T, typename Margin, typename Backend>
+void margin_softmax_backward(const MarginProblem<T, Margin>& p, const SoftmaxOptions<T>& s,
+                             const MathOf<T>* grad, const double* lse,
+                             const SoftmaxMemory<T>& memory, bool kept,
+                             const SoftmaxGradients<T>& out, Backend& backend) {
+  constexpr bool kIn16Bits = sizeof(T) < sizeof(MathOf<T>);
+  detail::for_unit_rows(p, memory.chunk, memory.unit_rows, backend,
+                        [&](int64_t begin, Matrix<const T> unit) {
+                          const auto part = p.part(begin, unit.rows);
+                          const Matrix<T> logits = memory.piece(begin, unit.rows, p.weight.rows);
+                          if (!kept) {
+                            backend.gemm(p.x, unit.transposed(), logits, false);
+                            if (!p.margin.is_plain()) backend.margin_forward(part, logits);
+                          }
+                          backend.softmax_gradient(part, s.part(begin), grad, lse, logits);
+                          const Matrix<const T> g = logits.as_const();
+                          if (out.dx.data != nullptr) {
+                            const Matrix<T> to = kIn16Bits ? out.piece : out.dx;
+                            backend.gemm(g, unit, to, !kIn16Bits && begin > 0);
+                            if (!p.margin.is_plain()) backend.margin_input_gradient(part, g, to);
+                            if constexpr (kIn16Bits)
+                              backend.add(to.as_const(), out.sum, begin == 0);
+                          }
+                          if (out.dweight.data != nullptr) {
+                            const Matrix<T> rows = out.dweight.row_range(begin, unit.rows);
+                            backend.gemm(g.transposed(), p.x, rows, false);
+                            if (p.gradient == Gradient::kExact)
+                              backend.margin_weight_gradient(part, g, rows);
+                          }
+                        });
+  if constexpr (kIn16Bits) {
+    if (out.dx.data != nullptr) backend.round(out.sum.as_const(), out.dx);
+  }
+}
+
+}  // namespace sphereface

@@ -1,0 +1,225 @@
+// margin_softmax and its backward over a device policy, as margin_ops.h has it for the layer alone.
+// A policy has, besides what is listed there,
+//   softmax_chunk<T>(M, K, N, raw)   how many classes to take at once where no logits are kept
+#pragma once
+
+#include <tuple>
+
+#include "margin_ops.h"
+#include "sphereface/margin_softmax.h"
+
+namespace sphereface::torch_ops {
+
+// Which policy: 0 A-Softmax with m = m1; 1 cos(m1 theta + m2) - m3; 2 the same with `easy`.
+struct MarginArguments {
+  int64_t family;
+  double m1, m2, m3;
+
+  template <typename F>
+  void with_policy(const F& f) const {
+    if (family == 0) {
+      f(ASoftmax(static_cast<int>(m1)));
+    } else {
+      f(CombinedMargin{m1, m2, m3, family == 2});
+    }
+  }
+  // What Arguments checks.
+  int64_t multiple() const { return family == 0 ? static_cast<int64_t>(m1) : 1; }
+};
+
+struct SoftmaxArguments {
+  Arguments base;
+  MarginArguments margin;
+  double label_smoothing;
+  std::optional<Tensor> class_weight, weight_sum, label_weight;
+  int64_t first_class, total_classes;
+
+  template <typename T, typename Margin>
+  MarginProblem<T, Margin> problem(const Margin& policy) const {
+    MarginProblem<T, Margin> p = base.problem<T>(policy);
+    p.first_class = first_class;
+    p.total_classes = total_classes;
+    return p;
+  }
+
+  template <typename T>
+  SoftmaxOptions<T> options() const {
+    SoftmaxOptions<T> s;
+    s.label_smoothing = label_smoothing;
+    s.class_weight = values<T>(class_weight, base.weight.size(0), "class_weight");
+    s.weight_sum = values<T>(weight_sum, 1, "weight_sum");
+    s.label_weight = values<T>(label_weight, base.x.size(0), "label_weight");
+    return s;
+  }
+
+ private:
+  template <typename T>
+  const MathOf<T>* values(const std::optional<Tensor>& t, int64_t count, const char* name) const {
+    if (!t.has_value()) return nullptr;
+    const ScalarType math = sizeof(MathOf<T>) == 8 ? ScalarType::Double : ScalarType::Float;
+    if (t->numel() != count || t->scalar_type() != math || !t->is_contiguous()) {
+      fail(name, " has shape ", shape_of(*t), " and dtype ", dtype_name(t->scalar_type()),
+           "; expected ", count, " contiguous values of ", dtype_name(math));
+    }
+    check_same_device(*t, name, base.x, "x");
+    return static_cast<const MathOf<T>*>(t->const_data_ptr());
+  }
+};
+
+inline ScalarType math_type(const Tensor& x) {
+  return x.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
+
+inline Tensor new_values(const Tensor& like, int64_t count, ScalarType type) {
+  return torch::stable::new_empty(like, {&count, 1}, type);
+}
+
+// Rows of 16-byte multiples, so that products run on aligned tiles whatever the number of classes.
+inline int64_t padded(int64_t columns) { return (columns + 7) / 8 * 8; }
+
+template <typename Device, typename T>
+struct SoftmaxBuffers {
+  int64_t chunk;
+  Tensor unit_rows, logits;
+
+  // With `kept` logits (M x N or empty for none yet).
+  SoftmaxBuffers(const Arguments& a, bool keep, const Tensor* kept) {
+    const int64_t classes = a.weight.size(0), features = a.x.size(1), batch = a.x.size(0);
+    const bool raw = !a.unit_rows;
+    chunk =
+        keep ? Device::template chunk_bytes<T>() / static_cast<int64_t>(sizeof(T) * (features + 1))
+             : Device::template softmax_chunk<T>(batch, features, classes, raw);
+    chunk = std::max<int64_t>(1, std::min(classes, chunk));
+    unit_rows = new_matrix(a.x, raw ? chunk : 0, features);
+    logits = kept != nullptr ? *kept : new_matrix(a.x, batch, padded(keep ? classes : chunk));
+  }
+  SoftmaxMemory<T> memory(bool keep, int64_t classes) const {
+    return {chunk, matrix<T>(unit_rows), matrix<T>(logits).col_range(0, keep ? classes : chunk)};
+  }
+};
+
+template <typename Device, typename Body>
+void run_softmax(const SoftmaxArguments& a, const Body& body) {
+  const typename Device::Context context(a.base.x);
+  Device::dispatch(a.base.x.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    a.margin.with_policy([&](const auto& policy) {
+      const auto problem = a.problem<T>(policy);
+      Device::check_values(context, problem);
+      auto backend = Device::template backend<T>(context, Gemm<Device, T>(a.base.x));
+      body(problem, a.options<T>(), backend);
+      Device::finish(context, backend, problem);
+    });
+  });
+}
+
+using SoftmaxTensors = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+
+template <typename Device>
+SoftmaxTensors margin_softmax(Tensor x, Tensor weight, Tensor label, Tensor lambda, int64_t family,
+                              double m1, double m2, double m3, bool exact, bool unit_rows,
+                              std::optional<int64_t> ignore_index, double label_smoothing,
+                              std::optional<Tensor> class_weight, std::optional<Tensor> weight_sum,
+                              std::optional<Tensor> label_weight, int64_t first_class,
+                              int64_t total_classes, bool keep_logits) {
+  const MarginArguments margin{family, m1, m2, m3};
+  const SoftmaxArguments a{
+      Arguments(x, weight, label, lambda, margin.multiple(), exact, unit_rows, ignore_index),
+      margin,
+      label_smoothing,
+      class_weight,
+      weight_sum,
+      label_weight,
+      first_class,
+      total_classes};
+  const int64_t batch = x.size(0), classes = weight.size(0);
+  const ScalarType math = math_type(x);
+  const auto values = [&](ScalarType type) { return new_values(a.base.x, batch, type); };
+  const Tensor loss = values(math), lse = values(ScalarType::Double), target = values(math),
+               cosine = values(math), prediction = values(ScalarType::Long),
+               plain = values(ScalarType::Long);
+  const Tensor rows =
+      new_values(a.base.x, batch * sizeof(SoftmaxRow) / sizeof(double), ScalarType::Double);
+  Tensor logits = new_matrix(a.base.x, 0, 0);
+  run_softmax<Device>(a, [&](const auto& problem, const auto& options, auto& backend) {
+    using T = typename std::decay_t<decltype(problem)>::Storage;
+    using Math = MathOf<T>;
+    const SoftmaxBuffers<Device, T> buffers(a.base, keep_logits, nullptr);
+    const SoftmaxResult<T> result{static_cast<Math*>(loss.mutable_data_ptr()),
+                                  static_cast<double*>(lse.mutable_data_ptr()),
+                                  static_cast<Math*>(target.mutable_data_ptr()),
+                                  static_cast<Math*>(cosine.mutable_data_ptr()),
+                                  static_cast<int64_t*>(prediction.mutable_data_ptr()),
+                                  static_cast<int64_t*>(plain.mutable_data_ptr())};
+    margin_softmax_forward(problem, options, buffers.memory(keep_logits, classes),
+                           static_cast<SoftmaxRow*>(rows.mutable_data_ptr()), result, backend);
+    if (keep_logits) logits = buffers.logits;
+  });
+  return {loss, lse, target, cosine, prediction, plain, logits};
+}
+
+template <typename Device>
+std::tuple<Tensor, Tensor> margin_softmax_backward(
+    Tensor grad, Tensor lse, Tensor logits, Tensor x, Tensor weight, Tensor label, Tensor lambda,
+    int64_t family, double m1, double m2, double m3, bool exact, bool unit_rows,
+    std::optional<int64_t> ignore_index, double label_smoothing, std::optional<Tensor> class_weight,
+    std::optional<Tensor> weight_sum, std::optional<Tensor> label_weight, int64_t first_class,
+    int64_t total_classes, bool need_x, bool need_weight) {
+  const MarginArguments margin{family, m1, m2, m3};
+  const SoftmaxArguments a{
+      Arguments(x, weight, label, lambda, margin.multiple(), exact, unit_rows, ignore_index),
+      margin,
+      label_smoothing,
+      class_weight,
+      weight_sum,
+      label_weight,
+      first_class,
+      total_classes};
+  const int64_t batch = x.size(0), classes = weight.size(0), features = x.size(1);
+  if (grad.numel() != batch || grad.scalar_type() != math_type(x)) {
+    fail("grad has shape ", shape_of(grad), " and dtype ", dtype_name(grad.scalar_type()),
+         "; expected (", batch, ",) and ", dtype_name(math_type(x)));
+  }
+  if (lse.numel() != batch || lse.scalar_type() != ScalarType::Double) {
+    fail("lse has shape ", shape_of(lse), " and dtype ", dtype_name(lse.scalar_type()),
+         "; expected (", batch, ",) and float64");
+  }
+  const bool kept = logits.numel() > 0;
+  if (kept && (logits.size(0) != batch || logits.size(1) != padded(classes) ||
+               logits.scalar_type() != x.scalar_type() || !logits.is_contiguous())) {
+    fail("logits has shape ", shape_of(logits), "; expected what the forward kept, (", batch, ", ",
+         padded(classes), ")");
+  }
+  check_same_device(grad, "grad", x, "x");
+  check_same_device(lse, "lse", x, "x");
+  check_same_device(logits, "logits", x, "x");
+  const Tensor grads = torch::stable::contiguous(grad), sums = torch::stable::contiguous(lse);
+  const Tensor dx = new_matrix(a.base.x, need_x ? batch : 0, features);
+  const Tensor dweight = new_matrix(a.base.x, need_weight ? classes : 0, features);
+  run_softmax<Device>(a, [&](const auto& problem, const auto& options, auto& backend) {
+    using T = typename std::decay_t<decltype(problem)>::Storage;
+    using Math = MathOf<T>;
+    const SoftmaxBuffers<Device, T> buffers(a.base, kept, kept ? &logits : nullptr);
+    const bool rounds = need_x && sizeof(T) < sizeof(Math);
+    const Tensor piece = new_matrix(a.base.x, rounds ? batch : 0, features);
+    const Tensor sum = new_values(a.base.x, rounds ? batch * features : 0, math_type(x));
+    SoftmaxGradients<T> out;
+    if (need_x) out.dx = matrix<T>(dx);
+    if (need_weight) out.dweight = matrix<T>(dweight);
+    out.piece = matrix<T>(piece);
+    out.sum = {static_cast<Math*>(sum.mutable_data_ptr()), batch, features, features, 1};
+    margin_softmax_backward(problem, options, static_cast<const Math*>(grads.const_data_ptr()),
+                            static_cast<const double*>(sums.const_data_ptr()),
+                            buffers.memory(kept, classes), kept, out, backend);
+  });
+  return {dx, dweight};
+}
+
+// Called in a STABLE_TORCH_LIBRARY_IMPL block.
+template <typename Device>
+void register_softmax_kernels(torch::stable::detail::StableLibrary& m) {
+  m.impl("margin_softmax", TORCH_BOX(&margin_softmax<Device>));
+  m.impl("margin_softmax_backward", TORCH_BOX(&margin_softmax_backward<Device>));
+}
+
+}  // namespace sphereface::torch_ops

@@ -1,0 +1,289 @@
+"""Linear, margin and softmax cross entropy as one operator that need not store the logits.
+
+Source: Liu et al., "SphereFace", CVPR 2017, eq. 7, and the papers of `sphereface.margin_policy`.
+What differs from the layers in sequence: the logits (M, N) are kept once and turned into their
+gradient in place, or not at all; the classes are walked in pieces, and each row of the weight's
+gradient is written by one of them, so that results repeat bit for bit.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sphereface.errors import SphereFaceError
+from sphereface.margin_policy import CombinedMargin, core_margin
+from sphereface.margin_type import is_exact
+from sphereface.ops._library import call, refuse_forward_mode
+from sphereface.ops.margin_inner_product import normalize_rows_
+
+__all__ = ["MarginSoftmaxStats", "margin_softmax_loss"]
+
+_OPS = torch.ops.sphereface
+_BUDGET = 1 << 30
+_REDUCTIONS = ("mean", "sum", "none")
+
+
+class MarginSoftmaxStats(NamedTuple):
+    """What the loss has seen of each row; no gradient flows through it."""
+
+    #: log of the label's probability, (M,); NaN without a label
+    log_probability: Tensor
+    #: class with the largest logit, (M,) int64
+    prediction: Tensor
+    #: the same without the margin
+    plain_prediction: Tensor
+    #: cosine between the row and its label's weight, (M,); NaN without a label
+    cosine: Tensor
+
+
+def margin_softmax_loss(
+    x: Tensor,
+    weight: Tensor,
+    label: Tensor,
+    lambda_: Tensor | float | None = None,
+    margin: int | str | CombinedMargin = 4,
+    gradient: str = "caffe",
+    ignore_index: int | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+    class_weight: Tensor | None = None,
+    memory: str | int | None = None,
+    return_stats: bool = False,
+) -> Tensor | tuple[Tensor, MarginSoftmaxStats]:
+    """Return the softmax cross entropy of margin logits.
+
+    Equal to ``F.cross_entropy(margin_inner_product(x, weight, label, ...), label, ...)`` in value
+    and in all gradients, without the memory of the logits.
+
+    Parameters
+    ----------
+    x : Tensor of shape (M, K)
+        Embeddings: float32, float64, bfloat16 or, on CUDA, float16. Sums are in float32 or wider,
+        the label's logit is in float64. Under autocast the operator runs in float32.
+    weight : Tensor of shape (N, K)
+        One row a class. A-Softmax with ``gradient="caffe"`` normalises its rows **in place**, as
+        `margin_inner_product` does.
+    label : Tensor of shape (M,) of integers
+        Classes, counted from 0.
+    lambda_ : float or Tensor of shape (), optional
+        Annealing weight >= 0, read on the device: the label's logit is (with margin + lambda
+        without) / (1 + lambda). None is 0, the full margin.
+    margin : int, str or policy
+        m = 1..4 of A-Softmax or its name in Caffe, or `sphereface.margin_policy.CosFace()`,
+        ``ArcFace()``, ``NormFace()``, ``CombinedMargin()``.
+    gradient : {"caffe", "exact"}
+        Of A-Softmax: see `margin_inner_product`. Policies have the exact gradient only.
+    ignore_index : int, optional
+        Rows with this label have loss and gradient 0 and do not count in the mean.
+    reduction : {"mean", "sum", "none"}
+        As `torch.nn.functional.cross_entropy`, also with `class_weight`.
+    label_smoothing : float
+        0 to 1.
+    class_weight : Tensor of shape (N,), optional
+        Constant weight of each class.
+    memory : {"fast", "lean"} or int, optional
+        ``"fast"`` keeps M x N logits between forward and backward (three products), ``"lean"`` a
+        few columns of them (four). A number is how many bytes of logits may be kept; None is 1 GiB.
+    return_stats : bool
+        Return a `MarginSoftmaxStats` as well, at no extra pass.
+
+    Returns
+    -------
+    Tensor
+        The loss, of shape () or, with ``reduction="none"``, (M,); float32 (float64 for float64).
+
+    Raises
+    ------
+    SphereFaceError
+        An option is unknown; on the CPU, a label is not in [0, N) or `lambda_` is no finite number
+        >= 0.
+    NonFiniteError
+        On the CPU, a row of x or weight is not finite.
+    torch.OutOfMemoryError
+        There is no memory for the buffers.
+    RuntimeError
+        Shapes, dtypes or devices do not fit; the loss is differentiated twice.
+
+    Notes
+    -----
+    On CUDA a label that is no class gives its row a NaN loss and reads and writes nothing out of
+    bounds. A second backward through a kept graph computes the logits anew.
+
+    Examples
+    --------
+    >>> x, weight, label = torch.eye(2), torch.eye(2), torch.tensor([0, 1])
+    >>> margin_softmax_loss(x, weight, label, margin=1)
+    tensor(0.3133)
+    """
+    refuse_forward_mode("margin_softmax_loss", x, weight)
+    _check_options(reduction, label_smoothing, memory)
+    exact = is_exact(gradient) or isinstance(margin, CombinedMargin)
+    if isinstance(margin, CombinedMargin):
+        x = margin.scale * F.normalize(x, eps=torch.finfo(x.dtype).tiny)
+    in_place = not exact and (weight.is_leaf or not weight.requires_grad)
+    if in_place:
+        normalize_rows_(weight)
+    if label.dtype in (torch.int32, torch.int16, torch.int8, torch.uint8):
+        label = label.long()
+    if not isinstance(lambda_, Tensor):
+        value = 0.0 if lambda_ is None else lambda_
+        lambda_ = torch.full((), value, dtype=torch.float64, device=x.device)
+    weights = _weights(class_weight, label, weight, x)
+    grows = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    size = x.shape[0] * weight.shape[0] * x.element_size()
+    keep = grows and (memory == "fast" or (memory != "lean" and size <= _budget(memory)))
+    loss, lse, target, cosine, prediction, plain, _ = call(
+        _OPS.margin_softmax,
+        x,
+        weight,
+        label,
+        lambda_,
+        *core_margin(margin),
+        exact,
+        in_place,
+        ignore_index,
+        label_smoothing,
+        *weights,
+        0,
+        weight.shape[0],
+        keep,
+    )
+    reduced = _reduce(loss, label, ignore_index, reduction, weights[2])
+    if not return_stats:
+        return reduced
+    log_probability = (target.double() - lse).to(target.dtype)
+    return reduced, MarginSoftmaxStats(log_probability, prediction, plain, cosine)
+
+
+def _budget(memory: str | int | None) -> int:
+    return _BUDGET if memory is None else int(memory)
+
+
+def _check_options(reduction: str, label_smoothing: float, memory: str | int | None) -> None:
+    where = "margin_softmax_loss"
+    if reduction not in _REDUCTIONS:
+        raise SphereFaceError(
+            f"reduction is {reduction!r}", where=where, expected='"mean", "sum" or "none"'
+        )
+    if not 0 <= label_smoothing <= 1:
+        raise SphereFaceError(
+            f"label_smoothing is {label_smoothing!r}", where=where, expected="0 to 1"
+        )
+    if not (memory in ("fast", "lean", None) or (isinstance(memory, int) and memory >= 0)):
+        raise SphereFaceError(
+            f"memory is {memory!r}",
+            where=where,
+            expected='"fast", "lean", a number of bytes or None',
+        )
+
+
+def _weights(
+    class_weight: Tensor | None, label: Tensor, weight: Tensor, x: Tensor
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Return the classes' weights, their sum, and those of the labels (0 for no class)."""
+    if class_weight is None:
+        return None, None, None
+    if class_weight.shape != weight.shape[:1]:
+        raise SphereFaceError(
+            f"class_weight has shape {tuple(class_weight.shape)}",
+            where="margin_softmax_loss",
+            expected=f"({weight.shape[0]},), one for each class",
+        )
+    values = class_weight.detach().to(torch.promote_types(x.dtype, torch.float32)).contiguous()
+    valid = (label >= 0) & (label < len(values))
+    of_label = values[label.where(valid, 0)].where(valid, 0)
+    return values, values.sum(), of_label
+
+
+def _reduce(
+    loss: Tensor,
+    label: Tensor,
+    ignore_index: int | None,
+    reduction: str,
+    of_label: Tensor | None,
+) -> Tensor:
+    if reduction == "none":
+        return loss
+    if reduction == "sum":
+        return loss.sum()
+    if ignore_index is None and of_label is None:
+        return loss.mean()
+    count = torch.ones_like(loss) if of_label is None else of_label
+    if ignore_index is not None:
+        count = count.where(label != ignore_index, 0)
+    return loss.sum() / count.sum()
+
+
+def _padded(columns: Any) -> Any:
+    return (columns + 7) // 8 * 8
+
+
+@torch.library.register_fake("sphereface::margin_softmax")
+def _(x: Tensor, weight: Tensor, *options: Any) -> tuple[Tensor, ...]:
+    rows, keep = x.shape[0], options[-1]
+    values = x.new_empty(rows, dtype=torch.promote_types(x.dtype, torch.float32))
+    index = x.new_empty(rows, dtype=torch.int64)
+    shape = (rows, _padded(weight.shape[0])) if keep else (0, 0)
+    return (
+        values,
+        x.new_empty(rows, dtype=torch.float64),
+        torch.empty_like(values),
+        torch.empty_like(values),
+        index,
+        torch.empty_like(index),
+        x.new_empty(shape),
+    )
+
+
+@torch.library.register_fake("sphereface::margin_softmax_backward")
+def _(
+    grad: Tensor, lse: Tensor, logits: Tensor, x: Tensor, weight: Tensor, *options: Any
+) -> tuple[Tensor, Tensor]:
+    need_x, need_weight = options[-2:]
+    dx = x.new_empty(x.shape[0] if need_x else 0, x.shape[1])
+    return dx, weight.new_empty(weight.shape[0] if need_weight else 0, weight.shape[1])
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    x, weight, label, lambda_, *options = inputs
+    _, lse, *rest, logits = output
+    before, weights, after = options[:8], options[8:11], options[11:13]
+    ctx.save_for_backward(x, weight, label, lambda_, lse, *weights)
+    ctx.options = before, after
+    # Not a saved tensor: the backward turns it into the gradient and lets it go.
+    ctx.logits = logits
+    ctx.mark_non_differentiable(lse, *rest, logits)
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+    nothing = (None,) * 18
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            "margin_softmax_loss cannot be differentiated twice; its backward is not itself "
+            "differentiable (drop create_graph=True)"
+        )
+    if grad is None:
+        return nothing
+    x, weight, label, lambda_, lse, *weights = ctx.saved_tensors
+    logits, ctx.logits = ctx.logits, None
+    if logits is None:
+        logits = x.new_empty(0, 0)
+    before, after = ctx.options
+    options = (*before, *weights, *after)
+    needs = ctx.needs_input_grad[:2]
+    dx, dweight = call(
+        _OPS.margin_softmax_backward, grad, lse, logits, x, weight, label, lambda_, *options, *needs
+    )
+    return (dx if needs[0] else None, dweight if needs[1] else None, *nothing[2:])
+
+
+torch.library.register_autograd(
+    "sphereface::margin_softmax", _backward, setup_context=_setup_context
+)
+for _device in ("cpu", "cuda"):
+    torch.library.register_autocast("sphereface::margin_softmax", _device, torch.float32)

@@ -1,0 +1,248 @@
+// The fused loss against the layer's own products followed by a softmax written here in double:
+// both ways of memory, pieces, threads, both gradients, smoothing, class weights, ignored and bad
+// labels, ranges of classes; and the policies by their definition in angles.
+#include "sphereface/margin_softmax.h"
+
+#include <algorithm>
+#include <random>
+#include <vector>
+
+#include "check.h"
+#include "rows.h"
+#include "sphereface/cpu.h"
+#include "thread_pieces.h"
+
+using namespace sphereface;
+
+namespace {
+
+constexpr int64_t kBatch = 9, kClasses = 37, kFeatures = 6;
+
+struct Setting {
+  Gradient gradient;
+  bool unit_rows;
+  double smoothing;
+  bool weighted;
+};
+
+// What the layers in sequence give.
+struct Expected {
+  std::vector<double> loss;
+  Rows<double> dx{kBatch, kFeatures}, dweight{kClasses, kFeatures};
+};
+
+template <typename Margin>
+Expected layers(const MarginProblem<double, Margin>& p, const std::vector<double>& grad,
+                const std::vector<double>& weight, double smoothing, bool unit_rows) {
+  Expected e{std::vector<double>(kBatch)};
+  Rows<double> z(kBatch, kClasses), unit(kClasses, kFeatures);
+  const Matrix<double> workspace = unit_rows ? Matrix<double>{} : unit.matrix();
+  auto backend = cpu::backend<double>(Gemm<double>{});
+  margin_inner_product(p, z.matrix(), kClasses, workspace, backend);
+  for (int64_t i = 0; i < kBatch; ++i) {
+    double* row = z.matrix().row(i);
+    const double max = *std::max_element(row, row + kClasses);
+    double sum = 0, total = 0;
+    for (int64_t j = 0; j < kClasses; ++j) sum += std::exp(row[j] - max);
+    for (int64_t j = 0; j < kClasses; ++j) total += weight[j];
+    const double lse = max + std::log(sum);
+    const int64_t label = p.label[i];
+    const bool ignored = label == p.ignore_index;
+    const double hit = ignored ? 0 : (1 - smoothing) * weight[label];
+    const double spread = ignored ? 0 : smoothing / kClasses;
+    e.loss[i] = ignored ? 0 : hit * (lse - row[label]);
+    for (int64_t j = 0; j < kClasses; ++j) e.loss[i] += spread * weight[j] * (lse - row[j]);
+    for (int64_t j = 0; j < kClasses; ++j) {
+      double g = (hit + spread * total) * std::exp(row[j] - lse) - spread * weight[j];
+      if (!ignored && j == label) g -= hit;
+      row[j] = grad[i] * g;
+    }
+  }
+  const Matrix<const double> g = z.matrix().as_const();
+  margin_inner_product_input_gradient(p, g, e.dx.matrix(), kClasses, workspace, backend);
+  margin_inner_product_weight_gradient(p, g, e.dweight.matrix(), kClasses, backend);
+  return e;
+}
+
+template <typename T>
+double difference(Rows<T>& a, Rows<T>& b) {
+  double worst = 0;
+  for (int64_t i = 0; i < a.rows; ++i) {
+    for (int64_t k = 0; k < a.cols; ++k) {
+      worst = std::max(worst, std::fabs(a.matrix().at(i, k) - b.matrix().at(i, k)));
+    }
+  }
+  return worst;
+}
+
+template <typename Margin>
+void check_setting(const Setting& s, const Margin& margin, std::mt19937& random) {
+  Rows<double> x(kBatch, kFeatures), weight(kClasses, kFeatures);
+  x.fill(random);
+  weight.fill(random);
+  std::vector<int64_t> label(kBatch);
+  for (int64_t& l : label) l = static_cast<int64_t>(random() % kClasses);
+  label[1] = label[2];
+  label[4] = -7;
+  std::vector<double> grad(kBatch), class_weight(kClasses, 1), label_weight(kBatch);
+  for (double& g : grad) g = std::normal_distribution<double>()(random);
+  double total = 0;
+  for (double& w : class_weight) {
+    if (s.weighted) w = std::uniform_real_distribution<double>(0.1, 2)(random);
+    total += w;
+  }
+  for (int64_t i = 0; i < kBatch; ++i) label_weight[i] = label[i] < 0 ? 0 : class_weight[label[i]];
+  if (s.unit_rows) {
+    cpu::normalize_rows(weight.matrix().as_const(), weight.matrix(), openmp_parallel_for);
+  }
+  const double lambda = 0.5;
+  MarginProblem<double, Margin> p;
+  p.x = x.matrix().as_const();
+  p.weight = weight.matrix().as_const();
+  p.label = label.data();
+  p.lambda = &lambda;
+  p.margin = margin;
+  p.gradient = s.gradient;
+  p.unit_rows = s.unit_rows;
+  p.ignore_index = -7;
+  SoftmaxOptions<double> options;
+  options.label_smoothing = s.smoothing;
+  if (s.weighted) {
+    options.class_weight = class_weight.data();
+    options.weight_sum = &total;
+    options.label_weight = label_weight.data();
+  }
+  Expected expected = layers(p, grad, class_weight, s.smoothing, s.unit_rows);
+
+  for (const bool fast : {true, false}) {
+    for (const int64_t chunk : {int64_t{1}, int64_t{16}, kClasses}) {
+      for (const ParallelFor parallel_for : {&openmp_parallel_for, &thread_pieces<3>}) {
+        Rows<double> unit(chunk, kFeatures), logits(kBatch, fast ? kClasses : chunk);
+        const SoftmaxMemory<double> memory{chunk, unit.matrix(), logits.matrix()};
+        std::vector<SoftmaxRow> rows(kBatch);
+        std::vector<double> loss(kBatch), lse(kBatch), target(kBatch), cosine(kBatch);
+        std::vector<int64_t> prediction(kBatch), plain(kBatch);
+        auto backend = cpu::backend<double>(Gemm<double>{}, parallel_for);
+        margin_softmax_forward(p, options, memory, rows.data(),
+                               {loss.data(), lse.data(), target.data(), cosine.data(),
+                                prediction.data(), plain.data()},
+                               backend);
+        for (int64_t i = 0; i < kBatch; ++i) CHECK_NEAR(loss[i], expected.loss[i], 1e-12);
+        CHECK(std::isnan(target[4]) && std::isnan(cosine[4]));
+        Rows<double> dx(kBatch, kFeatures), dweight(kClasses, kFeatures);
+        SoftmaxGradients<double> out;
+        out.dx = dx.matrix();
+        out.dweight = dweight.matrix();
+        const bool kept = fast && chunk >= 1;
+        margin_softmax_backward(p, options, grad.data(), lse.data(), memory, kept, out, backend);
+        CHECK_NEAR(difference(dx, expected.dx), 0.0, 1e-12);
+        CHECK_NEAR(difference(dweight, expected.dweight), 0.0, 1e-12);
+        CHECK(dx.gaps_untouched() && dweight.gaps_untouched() && logits.gaps_untouched());
+      }
+    }
+  }
+}
+
+// A label that is no class: NaN in its row's loss, nothing out of bounds.
+void check_bad_labels() {
+  std::mt19937 random(3);
+  Rows<float> x(4, 3), weight(5, 3), unit(2, 3), logits(4, 2);
+  x.fill(random);
+  weight.fill(random);
+  const int64_t label[] = {0, 5, -1, std::numeric_limits<int64_t>::max()};
+  const float lambda = 0;
+  MarginProblem<float> p;
+  p.x = x.matrix().as_const();
+  p.weight = weight.matrix().as_const();
+  p.label = label;
+  p.lambda = &lambda;
+  std::vector<SoftmaxRow> rows(4);
+  std::vector<float> loss(4), target(4), cosine(4);
+  std::vector<double> lse(4);
+  std::vector<int64_t> prediction(4), plain(4);
+  auto backend = cpu::backend<float>(Gemm<float>{});
+  margin_softmax_forward(
+      p, {}, {2, unit.matrix(), logits.matrix()}, rows.data(),
+      {loss.data(), lse.data(), target.data(), cosine.data(), prediction.data(), plain.data()},
+      backend);
+  for (int i = 0; i < 4; ++i) {
+    CHECK_EQUAL(std::isnan(loss[i]), i > 0);
+    CHECK(std::isfinite(lse[i]));
+    CHECK(prediction[i] >= 0 && prediction[i] < 5);
+  }
+}
+
+// Two ranges of the classes: their exponential sums add up to the whole's.
+void check_ranges() {
+  std::mt19937 random(4);
+  Rows<double> x(4, 3), weight(9, 3), unit(9, 3), logits(4, 9);
+  x.fill(random);
+  weight.fill(random);
+  const int64_t label[] = {0, 8, 4, 3};
+  const double lambda = 1;
+  MarginProblem<double> p;
+  p.x = x.matrix().as_const();
+  p.weight = weight.matrix().as_const();
+  p.label = label;
+  p.lambda = &lambda;
+  double lse[3][4], target[3][4];
+  const MarginProblem<double> problems[] = {p, p.part(0, 4), p.part(4, 5)};
+  for (int part = 0; part < 3; ++part) {
+    std::vector<SoftmaxRow> rows(4);
+    std::vector<double> loss(4), cosine(4);
+    std::vector<int64_t> prediction(4), plain(4);
+    auto backend = cpu::backend<double>(Gemm<double>{});
+    margin_softmax_forward(
+        problems[part], {}, {9, unit.matrix(), logits.matrix()}, rows.data(),
+        {loss.data(), lse[part], target[part], cosine.data(), prediction.data(), plain.data()},
+        backend);
+  }
+  for (int i = 0; i < 4; ++i) {
+    CHECK_NEAR(std::log(std::exp(lse[1][i]) + std::exp(lse[2][i])), lse[0][i], 1e-12);
+    const int owner = label[i] < 4 ? 1 : 2;
+    CHECK_EQUAL(target[owner][i], target[0][i]);
+    CHECK(std::isnan(target[3 - owner][i]));
+  }
+}
+
+void check_policy(const CombinedMargin& m) {
+  const double pi = std::acos(-1.0), h = 1e-7;
+  for (int degrees = 1; degrees < 180; ++degrees) {
+    if (degrees == 90) continue;  // where `easy` begins, the cosine is 0 but for rounding
+    const double theta = degrees * pi / 180, c = std::cos(theta), phi = m.m1 * theta + m.m2;
+    double expected = std::cos(phi);
+    if (phi > pi) {
+      expected = m.m1 == 1 ? c - m.m2 * std::sin(m.m2) : -std::cos(phi) - 2;  // k = 1
+    }
+    if (m.easy && degrees > 90) expected = c;
+    CHECK_NEAR(m(c).value, expected - m.m3, 1e-12);
+    const double slope = (m(c + h).value - m(c - h).value) / (2 * h);
+    if (std::fabs(phi - pi) > 0.02) CHECK_NEAR(m(c).slope, slope, 2e-5);
+  }
+}
+
+}  // namespace
+
+int main() {
+  std::mt19937 random(7);
+  for (const Gradient gradient : {Gradient::kCaffe, Gradient::kExact}) {
+    for (const bool unit_rows : {true, false}) {
+      for (const double smoothing : {0.0, 0.2}) {
+        for (const bool weighted : {false, true}) {
+          const Setting s{gradient, unit_rows, smoothing, weighted};
+          for (int m = 1; m <= kMaxMargin; ++m) check_setting(s, ASoftmax{m}, random);
+          check_setting(s, CombinedMargin{1, 0.5, 0, false}, random);
+          check_setting(s, CombinedMargin{1.2, 0.3, 0.1, false}, random);
+        }
+      }
+    }
+  }
+  check_bad_labels();
+  check_ranges();
+  for (const bool easy : {false, true}) {
+    check_policy({1, 0, 0.35, easy});
+    check_policy({1, 0.5, 0, easy});
+    check_policy({1.2, 0.3, 0.1, easy});
+  }
+  return summary();
+}
