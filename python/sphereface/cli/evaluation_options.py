@@ -58,6 +58,7 @@ def add_evaluation_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--against", metavar="FILE", help="features of a second model: is it better?")
     add("--all-pairs", action="store_true", help="score every pair of images; people are folders")
+    add("--device", default="cpu", help="where many scores are made (default: %(default)s)")
     add("--fisher", action="store_true", help="the angular Fisher score; people are folders")
     add("--blufr", metavar="MAT", help="BLUFR's index sets")
     add(

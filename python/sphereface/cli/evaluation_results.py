@@ -15,6 +15,7 @@ from sphereface.progress import Progress
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from sphereface.evaluation.all_pairs import Scorer
     from sphereface.evaluation.tables import Result
     from sphereface.evaluation.verification import Verification
 
@@ -145,6 +146,15 @@ def _listed(args: argparse.Namespace) -> Judged:
     )
 
 
+def _scorer(device: str) -> Scorer | None:
+    """Return what multiplies features on a device; None for numpy, which needs no torch."""
+    if device == "cpu":
+        return None
+    from sphereface.inference import DeviceScorer
+
+    return DeviceScorer(device)
+
+
 def _all_pairs(args: argparse.Namespace, features: Any) -> Judged:
     from sphereface.evaluation.all_pairs import all_pairs
     from sphereface.evaluation.curves import histogram_figure, roc_figure
@@ -152,7 +162,12 @@ def _all_pairs(args: argparse.Namespace, features: Any) -> Judged:
     count = len(features.path)
     with Progress(count * (count - 1), "all pairs") as progress:
         result = all_pairs(
-            features.features, features.persons, args.far, args.far_rule, advance=progress.update
+            features.features,
+            features.persons,
+            args.far,
+            args.far_rule,
+            _scorer(args.device),
+            advance=progress.update,
         )
     return Judged(
         "all_pairs",
@@ -177,7 +192,10 @@ def _blufr(args: argparse.Namespace, features: Any) -> Judged:
             raise SphereFaceError(f"no features of {missing}", where=features.where)
         values = values[rows]
     with Progress(len(config.test), "trials") as progress:
-        return Judged("blufr", "BLUFR", blufr(values, config, args.pca, advance=progress.update))
+        result = blufr(
+            values, config, args.pca, scorer=_scorer(args.device), advance=progress.update
+        )
+        return Judged("blufr", "BLUFR", result)
 
 
 def _megaface(args: argparse.Namespace, features: Any) -> Judged:
@@ -193,6 +211,7 @@ def _megaface(args: argparse.Namespace, features: Any) -> Judged:
             strangers,
             targets=args.far,
             rule=args.far_rule,
+            scorer=_scorer(args.device),
             advance=progress.update,
         )
     return Judged(

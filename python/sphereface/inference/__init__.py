@@ -17,11 +17,13 @@ from sphereface.inference.records import (
     LmdbRecords,
     Records,
 )
+from sphereface.inference.scorer import DeviceScorer
 
 __all__ = [
     "ArrayRecords",
     "Batch",
     "DataRecords",
+    "DeviceScorer",
     "Extracted",
     "ImageRecords",
     "LmdbRecords",

@@ -18,7 +18,7 @@ from sphereface.caffe.net import Net
 from sphereface.errors import SphereFaceError
 from sphereface.inference.packed_convolution import PackedConvolutions
 
-__all__ = ["Predictor"]
+__all__ = ["Predictor", "find_device"]
 
 _IMAGE_AXES = 4
 
@@ -65,7 +65,7 @@ class Predictor:
         compile: bool = False,
     ) -> None:
         self.net = net
-        self._device = _device(device)
+        self._device = find_device(device)
         self._dtype = torch.bfloat16 if bfloat16 else torch.float32
         self._format = torch.channels_last if channels_last else torch.contiguous_format
         net.eval().to(self._device, self._dtype)
@@ -103,7 +103,14 @@ class Predictor:
         return value.to(self._device)
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """Return the device of that name.
+
+    Raises
+    ------
+    SphereFaceError
+        It is none, or torch sees no such one.
+    """
     try:
         device = torch.device(name)
     except RuntimeError:
