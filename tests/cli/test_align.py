@@ -29,6 +29,8 @@ def test_summary_and_exit_code(tmp_path, capsys):
     crop = cv2.imread(str(tmp_path / "out" / "a.png"))
     assert crop.shape == (112, 112, 3)
     assert (crop == 99).all()
-    assert main([*command, *options]) == 2
+    assert main([*command, *options]) == 0  # done before
+    capsys.readouterr()
+    assert main([*command, *options[:-1], "jpg"]) == 2
     assert main([*command, *options, "--template", "112", "--overwrite"]) == 2
     assert 'no template "112"' in capsys.readouterr().err
