@@ -12,6 +12,7 @@ import torch
 import sphereface
 from gpu.results import figure
 from gpu.step import options
+from sphereface.margin_policy import ArcFace
 from sphereface.ops import annealed_lambda, normalize_rows_
 
 SIZES = [(1, 1, 1), (33, 65, 31), (7, 129, 257), (0, 5, 3), (5, 1, 9)]
@@ -34,6 +35,25 @@ def one(size: tuple[int, int, int], dtype: torch.dtype, gradient: str, device: s
         sys.exit(f"{size}, {dtype}, {gradient}: a value is not finite")
 
 
+def fused(size: tuple[int, int, int], dtype: torch.dtype, memory: str, device: str) -> None:
+    """Run the loss of one size, as A-Softmax of both gradients and with a policy."""
+    rows, features, classes = size
+    for margin, gradient in ((4, "caffe"), (4, "exact"), (ArcFace(), "exact")):
+        x = torch.randn(rows, features, device=device, dtype=dtype).requires_grad_()
+        weight = torch.randn(classes, features, device=device, dtype=dtype).requires_grad_()
+        label = torch.randint(classes, (rows,), device=device)
+        wrong = rows > len(WRONG) and device != "cpu"
+        if wrong:
+            label[: len(WRONG)] = torch.tensor(WRONG, device=device)
+        loss = sphereface.margin_softmax_loss(
+            x, weight, label, 5.0, margin, gradient, reduction="none", memory=memory
+        )
+        right = loss[len(WRONG) :] if wrong else loss
+        right.sum().backward()  # a label that is no class has a NaN loss of its own
+        if not (right.isfinite().all() and x.grad.isfinite().all()):
+            sys.exit(f"{size}, {dtype}, {margin}, {memory}: a value is not finite")
+
+
 def main() -> None:
     """Run all cases."""
     args = options(__doc__)
@@ -44,13 +64,16 @@ def main() -> None:
     cases = [(s, d, g) for s in SIZES for d in dtypes for g in ("caffe", "exact")]
     for case in cases:
         one(*case, args.device)
+    losses = [(s, d, m) for s in SIZES for d in dtypes for m in ("fast", "lean")]
+    for case in losses:
+        fused(*case, args.device)
     for dtype in dtypes:
         wide = torch.randn(9, 14, device=args.device, dtype=dtype)
         normalize_rows_(wide[:, :7])  # a row stride that is not the row's length
     annealed_lambda(torch.tensor(3, device=args.device), 1000, 0.12, 1, 5)
     if args.device != "cpu":
         torch.cuda.synchronize()
-    figure("cases", len(cases), "cases")
+    figure("cases", len(cases) + len(losses), "cases")
 
 
 if __name__ == "__main__":
