@@ -12,11 +12,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from sphereface.caffe.graph import exactly
+from sphereface.caffe.graph import Arity, exactly
 from sphereface.caffe.indices import class_labels
 from sphereface.caffe.layer import Layer, Shape
 
-__all__ = ["LossLayer", "ScoreLoss"]
+__all__ = ["DistanceLoss", "LossLayer", "ScoreLoss"]
 
 
 class LossLayer(Layer):
@@ -90,3 +90,13 @@ class ScoreLoss(LossLayer):
         """Return the scores as (N, classes) and the labels, checked, as (N, 1)."""
         rows = x.reshape(x.shape[0], prod(x.shape[1:]))
         return rows, class_labels(self, label, rows.shape[1])[:, None]
+
+
+class DistanceLoss(ScoreLoss):
+    """A loss of distances to every class; a second top holds two means of them, shape (2,)."""
+
+    tops = Arity(1, 2)
+
+    def reshape(self, bottom_shapes: Sequence[Shape]) -> Sequence[Shape]:
+        """Check the bottoms; return a scalar's shape, and (2,)."""
+        return [*super().reshape(bottom_shapes), (2,)][: self.top_count]

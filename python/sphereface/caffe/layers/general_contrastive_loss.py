@@ -11,16 +11,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sphereface.caffe.graph import Arity
 from sphereface.caffe.layer import Shape
-from sphereface.caffe.loss_layer import ScoreLoss
+from sphereface.caffe.loss_layer import DistanceLoss
 from sphereface.caffe.registry import register_layer
 
 __all__ = ["GeneralContrastiveLoss"]
 
 
 @register_layer("GeneralContrastiveLoss", param="general_contrastive_loss_param")
-class GeneralContrastiveLoss(ScoreLoss):
+class GeneralContrastiveLoss(DistanceLoss):
     """Loss ``sum_i (p_i + negative_weight sum_j n_ij) / M`` of distances d (M, classes).
 
     ``p_i = max(0, d_(i label) - positive_margin)``; ``n_ij = max(0, negative_margin - d_ij)`` for
@@ -28,18 +27,12 @@ class GeneralContrastiveLoss(ScoreLoss):
     of p and the mean of n.
     """
 
-    tops = Arity(1, 2)
-
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Read margins and weight."""
         super().setup(bottom_shapes)
         self.positive_margin = self.options.positive_margin
         self.negative_margin = self.options.negative_margin
         self.negative_weight = self.options.negative_weight
-
-    def reshape(self, bottom_shapes: Sequence[Shape]) -> Sequence[Shape]:
-        """Check the bottoms; return a scalar's shape, and (2,)."""
-        return [*super().reshape(bottom_shapes), (2,)][: self.top_count]
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return the loss, and the means where the file asks for them."""

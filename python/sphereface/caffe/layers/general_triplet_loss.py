@@ -12,16 +12,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sphereface.caffe.graph import Arity
 from sphereface.caffe.layer import Shape
-from sphereface.caffe.loss_layer import ScoreLoss
+from sphereface.caffe.loss_layer import DistanceLoss
 from sphereface.caffe.registry import register_layer
 
 __all__ = ["GeneralTripletLoss"]
 
 
 @register_layer("GeneralTripletLoss", param="general_triplet_loss_param")
-class GeneralTripletLoss(ScoreLoss):
+class GeneralTripletLoss(DistanceLoss):
     """Loss ``negative_weight sum_ij t_ij / M`` of distances d (M, classes).
 
     ``t_ij = max(0, d_(i label) + margin - d_ij)`` for the other classes; with ``hardest_only`` only
@@ -31,8 +30,6 @@ class GeneralTripletLoss(ScoreLoss):
     label and to the other classes.
     """
 
-    tops = Arity(1, 2)
-
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Read the options."""
         super().setup(bottom_shapes)
@@ -40,10 +37,6 @@ class GeneralTripletLoss(ScoreLoss):
         self.add_center_loss = self.options.add_center_loss
         self.hardest_only = self.options.hardest_only
         self.negative_weight = self.options.negative_weight
-
-    def reshape(self, bottom_shapes: Sequence[Shape]) -> Sequence[Shape]:
-        """Check the bottoms; return a scalar's shape, and (2,)."""
-        return [*super().reshape(bottom_shapes), (2,)][: self.top_count]
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return the loss, and the mean distances where the file asks for them."""
