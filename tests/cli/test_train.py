@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from reference.tiny_training import write_training
 from sphereface.cli.main import main
@@ -52,13 +53,25 @@ def test_bad_input_in_one_line(tmp_path, capsys):
     assert error.count("\n") == 1
 
 
+# Sums are bit-equal only in the same order, which the number of threads sets.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 class Training:
     """A training in a process of its own."""
 
     def __init__(self, *arguments: str) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "sphereface", "train", "--gpu", "none", *arguments],
-            env={**os.environ, "PYTHONPATH": str(PYTHON), "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "PYTHONPATH": str(PYTHON), **ONE_THREAD},
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -82,6 +95,7 @@ class Training:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_a_hangup_snapshots_and_an_interrupt_stops(tmp_path, ranks):
     solver = str(write_training(tmp_path, "max_iter: 100000 display: 1"))
