@@ -9,6 +9,14 @@ from sphereface.errors import SphereFaceError
 from sphereface.solver import Action, SignalActions
 
 
+@pytest.fixture(autouse=True)
+def usual_interrupt():
+    """Give SIGINT Python's meaning: a shell's background jobs start with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def send(number: int) -> None:
     os.kill(os.getpid(), number)
 
