@@ -43,6 +43,9 @@ _KINDS = {
 _STREAM = re.compile(r"/dev/stdout|/dev/stderr|(?:/dev|/proc/self)/fd/(\d+)")
 
 
+_BLOCK = 1 << 24
+
+
 def open_regular(path: str | os.PathLike[str], what: str = "file") -> BinaryIO:
     """Open a file for reading, never a pipe, device, socket or folder.
 
@@ -61,6 +64,12 @@ def open_regular(path: str | os.PathLike[str], what: str = "file") -> BinaryIO:
     SphereFaceError
         It is missing, unreadable or no regular file.
     """
+    handle, _ = _open(path, what)
+    return os.fdopen(handle, "rb")
+
+
+def _open(path: str | os.PathLike[str], what: str) -> tuple[int, int]:
+    """Return the descriptor and the size of a regular file."""
     where = os.fspath(path)
     try:
         # Without O_NONBLOCK the open of a pipe waits for its writer.
@@ -70,12 +79,13 @@ def open_regular(path: str | os.PathLike[str], what: str = "file") -> BinaryIO:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or str(error)
         raise SphereFaceError(f"{what} cannot be read ({reason})", where=where) from None
-    kind = stat.S_IFMT(os.fstat(handle).st_mode)
+    status = os.fstat(handle)
+    kind = stat.S_IFMT(status.st_mode)
     if kind != stat.S_IFREG:
         os.close(handle)
         found = _KINDS.get(kind, "no regular file")
         raise SphereFaceError(found, where=where, expected=f"a {what}: a regular file")
-    return os.fdopen(handle, "rb")
+    return handle, status.st_size
 
 
 def read_bytes(path: str | os.PathLike[str], *, limit: int, what: str = "file") -> bytes:
@@ -86,11 +96,22 @@ def read_bytes(path: str | os.PathLike[str], *, limit: int, what: str = "file") 
     SphereFaceError
         As `open_regular`; or it is larger, or grows beyond it while it is read.
     """
-    with open_regular(path, what) as stream:
-        size = os.fstat(stream.fileno()).st_size
-        data = stream.read(size + 1) if size <= limit else b""
-        if len(data) > size:  # it grew, or is of a kind that tells no size, as in /proc
-            data += stream.read(limit + 1 - len(data))
+    handle, size = _open(path, what)
+    # Without a stream object, which takes as long to make as a small picture to read.
+    try:
+        data = os.read(handle, size + 1) if size <= limit else b""
+        # A read may be short; the file may have grown, or tell no size, as in /proc.
+        while len(data) != size and len(data) <= limit and size <= limit:
+            more = os.read(handle, min(limit + 1 - len(data), _BLOCK))
+            if not more:
+                break
+            data += more
+    except OSError as error:
+        raise SphereFaceError(
+            f"{what} cannot be read ({error.strerror})", where=os.fspath(path)
+        ) from None
+    finally:
+        os.close(handle)
     if size > limit or len(data) > limit:
         found = f"{what} of {max(size, len(data)):,} bytes"
         raise SphereFaceError(found, where=os.fspath(path), expected=f"at most {limit:,} bytes")

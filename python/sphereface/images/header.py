@@ -49,7 +49,7 @@ def parse_header(data: bytes, where: str = "") -> ImageHeader:
         if signature.match(data):
             try:
                 height, width, orientation = parse(data)
-            except (struct.error, StopIteration):
+            except (struct.error, IndexError, StopIteration):
                 raise UnreadableImageError(
                     f"truncated or damaged: no size in this {kind}", where=where
                 ) from None
@@ -75,18 +75,23 @@ def _png(data: bytes) -> _Size:
     return height, width, orientation
 
 
+# Stuffing and markers without parameters.
+_BARE = frozenset([0x00, 0x01, 0xFF, *range(0xD0, 0xD9)])
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+
 def _jpeg(data: bytes) -> _Size:
     at, orientation = 2, 1
     while True:
         at = data.find(b"\xff", at)
         if at < 0:
             raise StopIteration
-        marker = struct.unpack_from("B", data, at + 1)[0]
-        if marker in (0x00, 0xFF, 0x01, *range(0xD0, 0xD9)):  # stuffing, fill, no parameters
+        marker = data[at + 1]
+        if marker in _BARE:
             at += 1 if marker == 0xFF else 2
             continue
         (size,) = struct.unpack_from(">H", data, at + 2)
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+        if marker in _FRAMES:
             height, width = struct.unpack_from(">HH", data, at + 5)
             return height, width, orientation
         if marker in (0xD9, 0xDA):  # the end or a scan, before any frame

@@ -10,6 +10,7 @@ inside the compressed data cannot be noticed.
 from __future__ import annotations
 
 import os
+from functools import cache
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -157,13 +158,23 @@ def read_image_bytes(path: str | os.PathLike[str]) -> bytes:
     return data
 
 
-def _decode(data: bytes, color: Color) -> NDArray[Any] | None:
+@cache
+def _opencv() -> tuple[Any, dict[Color, int]]:
+    """Return OpenCV and its flag for each order of channels."""
     cv2 = extras.require("cv2", "data")
-    flag = {
-        "bgr": cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION,
+    three = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    flags: dict[Color, int] = {
+        "bgr": three,
+        "rgb": three,
         "gray": cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION,
         "unchanged": cv2.IMREAD_UNCHANGED,  # ignores the orientation too
-    }["bgr" if color == "rgb" else color]
+    }
+    return cv2, flags
+
+
+def _decode(data: bytes, color: Color) -> NDArray[Any] | None:
+    cv2, flags = _opencv()
+    flag = flags[color]
     try:
         image: NDArray[Any] | None = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
     except cv2.error:
