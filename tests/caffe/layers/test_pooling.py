@@ -26,6 +26,24 @@ EXAMPLES = {
         images=True,
         x=(1, 4, 13, 11),
     ),
+    "max_floor": example(
+        "Pooling",
+        "pool: MAX kernel_size: 3 stride: 2 round_mode: FLOOR",
+        images=True,
+        x=(1, 4, 14, 12),
+    ),
+    "max_floor_wide_pad": example(
+        "Pooling",
+        "pool: MAX kernel_size: 5 stride: 4 pad: 4 ceil_mode: false",
+        images=True,
+        x=(1, 4, 14, 12),
+    ),
+    "ave_floor": example(
+        "Pooling",
+        "pool: AVE kernel_size: 3 stride: 2 pad: 1 ceil_mode: false",
+        images=True,
+        x=(1, 4, 14, 12),
+    ),
     "ave": example("Pooling", "pool: AVE kernel_size: 4 stride: 3", images=True, x=(1, 4, 13, 11)),
     "ave_pad": example(
         "Pooling", "pool: AVE kernel_size: 3 stride: 2 pad: 1", images=True, x=(1, 4, 13, 11)
@@ -58,12 +76,12 @@ def layer(options: str, tops: str = 'top: "y"') -> str:
     return f'layer {{ name: "l" type: "Pooling" bottom: "x" {tops} pooling_param {{ {options} }} }}'
 
 
-def windows(shape, kernel, stride, pad):
+def windows(shape, kernel, stride, pad, rounding=math.ceil):
     """Caffe's windows: for each output (row, column), the clipped slices and the divisor of AVE."""
     out = []
     for axis in range(2):
         size, k, s, p = shape[2 + axis], kernel[axis], stride[axis], pad[axis]
-        count = math.ceil((size + 2 * p - k) / s) + 1
+        count = rounding((size + 2 * p - k) / s) + 1
         if max(pad) > 0 and (count - 1) * s >= size + p:
             count -= 1
         spans = []
@@ -75,9 +93,9 @@ def windows(shape, kernel, stride, pad):
     return out
 
 
-def pool(x, kernel, stride, pad, method, dy):
+def pool(x, kernel, stride, pad, method, dy, rounding=math.ceil):
     """y, dx and (MAX) the index of each maximum."""
-    rows, columns = windows(x.shape, kernel, stride, pad)
+    rows, columns = windows(x.shape, kernel, stride, pad, rounding)
     y = np.zeros((*x.shape[:2], len(rows), len(columns)))
     mask, dx = np.full(y.shape, -1.0), np.zeros_like(x)
     dy = dy(y.shape)
@@ -100,6 +118,7 @@ def pool(x, kernel, stride, pad, method, dy):
     return y, dx, mask, dy
 
 
+ROUNDING = {"": math.ceil, "round_mode: FLOOR": math.floor, "ceil_mode: false": math.floor}
 CASES = {
     "ceil": ("kernel_size: 3 stride: 2", (2, 3, 8, 7), (3, 3), (2, 2), (0, 0)),
     "padded": ("kernel_size: 3 stride: 2 pad: 1", (2, 3, 8, 9), (3, 3), (2, 2), (1, 1)),
@@ -117,10 +136,14 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("method", ["MAX", "AVE"])
-def test_pooling(case, method, layer_net, rng):
+@pytest.mark.parametrize("rounding", ROUNDING)
+def test_pooling(case, method, rounding, layer_net, rng):
     options, shape, kernel, stride, pad = CASES[case]
+    options = f"{options} {rounding}"
     x = rng.normal(size=shape)
-    y, dx, mask, dy = pool(x, kernel, stride, pad, method, lambda s: rng.normal(size=s))
+    y, dx, mask, dy = pool(
+        x, kernel, stride, pad, method, lambda s: rng.normal(size=s), ROUNDING[rounding]
+    )
     tops = 'top: "y" top: "mask"' if method == "MAX" else 'top: "y"'
     net = layer_net(layer(f"pool: {method} {options}", tops), x=shape)
     result = net.run({"x": x}, {"y": dy})
@@ -131,6 +154,23 @@ def test_pooling(case, method, layer_net, rng):
         one = layer_net(layer(f"pool: MAX {options}"), x=shape).run({"x": x}, {"y": dy})
         np.testing.assert_array_equal(one.tops["y"], result.tops["y"])
         np.testing.assert_allclose(one.bottom_diffs["x"], dx, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("rounding", ["round_mode: FLOOR", "ceil_mode: false"])
+@pytest.mark.parametrize("method", ["MAX", "AVE", "STOCHASTIC"])
+def test_sizes_that_round_down(method, rounding, layer_net, rng):
+    """8 x 8, kernel 3, stride 2: 3 x 3, where rounded up 4 x 4."""
+    x = rng.uniform(1, 2, size=(1, 1, 8, 8))
+    options = f"pool: {method} kernel_size: 3 stride: 2 {rounding}"
+    y = layer_net(layer(options), phase="TEST", x=x.shape).run({"x": x}).tops["y"]
+    cut = np.lib.stride_tricks.sliding_window_view(x, (3, 3), (2, 3))[:, :, ::2, ::2]
+    expected = {
+        "MAX": cut.max((-1, -2)),
+        "AVE": cut.mean((-1, -2)),
+        "STOCHASTIC": (cut**2).sum((-1, -2)) / cut.sum((-1, -2)),
+    }[method]
+    assert y.shape == (1, 1, 3, 3)
+    np.testing.assert_allclose(y, expected, rtol=1e-12)
 
 
 def test_a_window_outside_the_input_is_kept(layer_net, rng):
@@ -198,6 +238,12 @@ def test_stochastic_in_train_phase_draws_by_activation(layer_net):
         ("pool: STOCHASTIC kernel_size: 2 pad: 1", (1, 1, 4, 4), "no padding for STOCHASTIC"),
         ("kernel_size: 2", (1, 4, 4), "4 axes"),
         ("kernel_size: 9", (1, 1, 4, 4), "hold the kernel"),
+        ("kernel_size: 9 round_mode: FLOOR", (1, 1, 4, 4), "hold the kernel"),
+        (
+            "kernel_size: 2 round_mode: FLOOR ceil_mode: true",
+            (1, 1, 4, 4),
+            "round_mode: FLOOR and ceil_mode: true; expected one of them",
+        ),
     ],
 )
 def test_impossible_options_are_refused(options, shape, message, layer_net):

@@ -1,7 +1,8 @@
 """Pooling: maximum, average or stochastic choice over windows of two spatial axes.
 
 Source: Caffe's pooling_layer.cpp and .cu; stochastic pooling is Zeiler and Fergus, 2013. Output
-sizes round up, and with padding the last window is dropped if it starts beyond the padded input.
+sizes round up unless the file says ``round_mode: FLOOR`` (forks: ``ceil_mode: false``), and with
+padding the last window is dropped if it starts beyond the padded input.
 Without padding it is kept even if it lies outside (kernel < stride): -FLT_MAX for MAX, and for AVE
 0 divided by the window's size. AVE divides by the window clipped to the padded input. Stochastic
 pooling, which Caffe has on the GPU only, works on every device; its random stream is torch's.
@@ -37,9 +38,19 @@ LOWEST = torch.finfo(torch.float32).min
 
 
 def pooled_size(
-    sizes: Sequence[int], kernel: tuple[int, int], stride: tuple[int, int], pad: tuple[int, int]
+    sizes: Sequence[int],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    pad: tuple[int, int],
+    ceil_mode: bool,
 ) -> tuple[int, int]:
     """Return the pooled height and width."""
+    if not ceil_mode:
+        height, width = (
+            (size + 2 * p - k) // s + 1
+            for size, k, s, p in zip(sizes, kernel, stride, pad, strict=True)
+        )
+        return height, width
     height, width = (
         # -(-a // b) is the quotient rounded up.
         -(-(size + 2 * p - k) // s)
@@ -55,9 +66,11 @@ def wide_pad(kernel: tuple[int, int], pad: tuple[int, int]) -> bool:
     return any(2 * p > k for p, k in zip(pad, kernel, strict=True))
 
 
-def windows_outside(kernel: tuple[int, int], stride: tuple[int, int], pad: tuple[int, int]) -> bool:
+def windows_outside(
+    kernel: tuple[int, int], stride: tuple[int, int], pad: tuple[int, int], ceil_mode: bool
+) -> bool:
     """Tell whether windows can lie outside the input, which torch drops and Caffe keeps."""
-    return max(pad) == 0 and any(k < s for k, s in zip(kernel, stride, strict=True))
+    return ceil_mode and max(pad) == 0 and any(k < s for k, s in zip(kernel, stride, strict=True))
 
 
 def keep_outside(
@@ -66,25 +79,30 @@ def keep_outside(
     kernel: tuple[int, int],
     stride: tuple[int, int],
     pad: tuple[int, int],
+    ceil_mode: bool,
     value: float,
 ) -> Tensor:
     """Append the windows outside the input, with `value`."""
-    if not windows_outside(kernel, stride, pad):
+    if not windows_outside(kernel, stride, pad, ceil_mode):
         return top
-    height, width = pooled_size(x.shape[2:], kernel, stride, pad)
+    height, width = pooled_size(x.shape[2:], kernel, stride, pad, ceil_mode)
     return F.pad(top, (0, width - top.shape[3], 0, height - top.shape[2]), value=value)
 
 
 def max_pool(
-    x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], pad: tuple[int, int]
+    x: Tensor,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    pad: tuple[int, int],
+    ceil_mode: bool,
 ) -> tuple[Tensor, Tensor]:
     """Return the maxima, and the index of each in its image."""
     if not wide_pad(kernel, pad):
-        top, index = F.max_pool2d(x, kernel, stride, pad, ceil_mode=True, return_indices=True)
-        top = keep_outside(x, top, kernel, stride, pad, LOWEST)
-        return top, keep_outside(x, index.to(x.dtype), kernel, stride, pad, -1)
+        top, index = F.max_pool2d(x, kernel, stride, pad, 1, ceil_mode, return_indices=True)
+        top = keep_outside(x, top, kernel, stride, pad, ceil_mode, LOWEST)
+        return top, keep_outside(x, index.to(x.dtype), kernel, stride, pad, ceil_mode, -1)
     padded = F.pad(x, (pad[1], pad[1], pad[0], pad[0]), value=LOWEST)
-    height, width = pooled_size(x.shape[2:], kernel, stride, pad)
+    height, width = pooled_size(x.shape[2:], kernel, stride, pad, ceil_mode)
     top, index = F.max_pool2d(padded, kernel, stride, ceil_mode=True, return_indices=True)
     top, index = top[:, :, :height, :width], index[:, :, :height, :width]
     row, column = index // padded.shape[3] - pad[0], index % padded.shape[3] - pad[1]
@@ -92,15 +110,19 @@ def max_pool(
 
 
 def average_pool(
-    x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], pad: tuple[int, int]
+    x: Tensor,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    pad: tuple[int, int],
+    ceil_mode: bool,
 ) -> Tensor:
     """Return the averages over windows that are clipped to the padded input."""
     if wide_pad(kernel, pad):
-        height, width = pooled_size(x.shape[2:], kernel, stride, pad)
+        height, width = pooled_size(x.shape[2:], kernel, stride, pad, ceil_mode)
         padded = F.pad(x, (pad[1], pad[1], pad[0], pad[0]))
         return F.avg_pool2d(padded, kernel, stride, ceil_mode=True)[:, :, :height, :width]
-    top = F.avg_pool2d(x, kernel, stride, pad, ceil_mode=True)
-    top = keep_outside(x, top, kernel, stride, pad, 0)
+    top = F.avg_pool2d(x, kernel, stride, pad, ceil_mode)
+    top = keep_outside(x, top, kernel, stride, pad, ceil_mode, 0)
     for axis in (2, 3):
         # The average of a window that begins right at the far edge is NaN: 0 divided by 0.
         last = top.shape[axis] - 1
@@ -112,10 +134,10 @@ def average_pool(
 
 
 def stochastic_pool(
-    x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], training: bool
+    x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], ceil_mode: bool, training: bool
 ) -> Tensor:
     """Return a value of each window, chosen by its size; in testing their weighted mean."""
-    height, width = pooled_size(x.shape[2:], kernel, stride, (0, 0))
+    height, width = pooled_size(x.shape[2:], kernel, stride, (0, 0), ceil_mode)
     far = [
         (out - 1) * s + k - size
         for out, s, k, size in zip((height, width), stride, kernel, x.shape[2:], strict=True)
@@ -143,20 +165,21 @@ def pooling(
     kernel: tuple[int, int] | None,
     stride: tuple[int, int],
     pad: tuple[int, int],
+    ceil_mode: bool,
     top_count: int,
     training: bool,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Return x pooled, over whole images without `kernel`; with two tops the maxima's indices."""
     kernel = kernel or (x.shape[2], x.shape[3])
     if method == "AVE":
-        return average_pool(x, kernel, stride, pad)
+        return average_pool(x, kernel, stride, pad, ceil_mode)
     if method == "STOCHASTIC":
-        return stochastic_pool(x, kernel, stride, training)
+        return stochastic_pool(x, kernel, stride, ceil_mode, training)
     if top_count == 2 or wide_pad(kernel, pad):
-        tops = max_pool(x, kernel, stride, pad)
+        tops = max_pool(x, kernel, stride, pad, ceil_mode)
         return tops if top_count == 2 else tops[0]
-    top = F.max_pool2d(x, kernel, stride, pad, ceil_mode=True)
-    return keep_outside(x, top, kernel, stride, pad, LOWEST)
+    top = F.max_pool2d(x, kernel, stride, pad, ceil_mode=ceil_mode)
+    return keep_outside(x, top, kernel, stride, pad, ceil_mode, LOWEST)
 
 
 @register_layer("Pooling", param="pooling_param")
@@ -164,20 +187,22 @@ class Pooling(Layer):
     """Pool height and width of a 4-D bottom.
 
     ``kernel_size`` or ``kernel_h``/``kernel_w``, or ``global_pooling``; ``stride`` (1), ``pad`` (0)
-    in the same forms. Output size: ``ceil((size + 2 pad - kernel) / stride) + 1``. Second top of
-    MAX: the index y * width + x of each maximum, as floats (of equal values the first).
+    in the same forms. Output size: ``ceil((size + 2 pad - kernel) / stride) + 1``; rounded down
+    with ``round_mode: FLOOR``, which forks write ``ceil_mode: false``. Second top of MAX: the index
+    y * width + x of each maximum, as floats (of equal values the first).
     """
 
     tops = Arity(1, 2)
     function = staticmethod(pooling)
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
-        """Read kernel, stride and pad."""
+        """Read kernel, stride, pad and how sizes are rounded."""
         options = self.options
         self.global_pooling = options.global_pooling
         self.stride = self._pair("stride", "stride")
         self.pad = self._pair("pad", "pad")
         self.method = self.option_name("pool")
+        self.ceil_mode = self._rounds_up()
         if self.global_pooling:
             if any(options.HasField(f) for f in ("kernel_size", "kernel_h", "kernel_w")):
                 raise self.error("kernel size with global_pooling", expected="one of them")
@@ -190,6 +215,18 @@ class Pooling(Layer):
         else:
             self.kernel = self._pair("kernel", "kernel_size")
         self._check_options()
+
+    def _rounds_up(self) -> bool:
+        options, up = self.options, self.option_name("round_mode") == "CEIL"
+        if not options.HasField("ceil_mode"):
+            return up
+        if options.HasField("round_mode") and up != options.ceil_mode:
+            raise self.error(
+                f"round_mode: {self.option_name('round_mode')} and "
+                f"ceil_mode: {str(options.ceil_mode).lower()}",
+                expected="one of them",
+            )
+        return options.ceil_mode
 
     def _pair(self, stem: str, name: str) -> tuple[int, int]:
         options, sides = self.options, (f"{stem}_h", f"{stem}_w")
@@ -229,4 +266,4 @@ class Pooling(Layer):
         """Return the pooled height and width."""
         if self.kernel is None:
             return 1, 1
-        return pooled_size(sizes, self.kernel, self.stride, self.pad)
+        return pooled_size(sizes, self.kernel, self.stride, self.pad, self.ceil_mode)

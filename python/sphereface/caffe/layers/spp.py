@@ -41,6 +41,7 @@ def pool_level(x: Tensor, bins: int, method: str, training: bool) -> Tensor:
         kernel=None,
         stride=(1, 1),
         pad=(0, 0),
+        ceil_mode=True,
         top_count=1,
         training=training,
     )

@@ -55,6 +55,8 @@ def _far_padding(layer: Pooling, axis: int) -> int:
     dropped, which a smaller far padding does for every input size.
     """
     assert layer.kernel is not None
+    if not layer.ceil_mode:
+        return 0
     extra = layer.stride[axis] - 1
     if max(layer.pad) > 0:
         extra = min(extra, layer.kernel[axis] - layer.pad[axis] - 1)

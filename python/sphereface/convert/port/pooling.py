@@ -16,13 +16,14 @@ __all__ = ["pooling"]
 
 @source_layer("Pooling")
 def pooling(writer: SourceWriter, layer: Pooling, x: str) -> str:
-    """Write F.max_pool2d or F.avg_pool2d with sizes rounded up, or amax or mean of all."""
+    """Write F.max_pool2d or F.avg_pool2d that rounds as the layer, or amax or mean of all."""
     if layer.method == "STOCHASTIC" or layer.top_count == 2:
         return writer.call(layer, x)
     maximum, kernel, stride, pad = layer.method == "MAX", layer.kernel, layer.stride, layer.pad
     if kernel is None:
         return f"{x}.{'amax' if maximum else 'mean'}((2, 3), keepdim=True)"
-    if wide_pad(kernel, pad) or windows_outside(kernel, stride, pad):
+    if wide_pad(kernel, pad) or windows_outside(kernel, stride, pad, layer.ceil_mode):
         return writer.call(layer, x)
     window = argument_list(kernel, stride, *[pad] * (max(pad) > 0))
-    return f"F.{'max' if maximum else 'avg'}_pool2d({x}, {window}, ceil_mode=True)"
+    rounding = ", ceil_mode=True" if layer.ceil_mode else ""
+    return f"F.{'max' if maximum else 'avg'}_pool2d({x}, {window}{rounding})"
