@@ -83,6 +83,7 @@ def test_float_images_of_another_layout(transform_param):
         ('mean_file: "m" mean_value: 1', "mean_file and mean_value; expected one of them"),
         ("force_color: true force_gray: true", "force_color and force_gray; expected one"),
         ('mean_file: "missing"', "here: mean_file: missing: no such"),
+        ("resize_param { height: 9 }", "resize_param, which is SSD's; expected Caffe's options"),
     ],
 )
 def test_options_that_exclude_each_other(transform_param, text, message):

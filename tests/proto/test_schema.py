@@ -115,7 +115,6 @@ def test_numbers_of_the_face_forks(message, fields):
 
 def test_face_parameters_by_name():
     layer = schema.message("LayerParameter")()
-    assert layer.DESCRIPTOR.fields_by_name["largemargin_inner_product_param"].number == 202
     assert layer.DESCRIPTOR.fields_by_name["margin_inner_product_param"].number == 147
     assert layer.inter_class_param.alpha_step == pytest.approx(0.1)
     assert layer.inter_class_param.normalize is True
@@ -168,7 +167,8 @@ def test_unknown_names_give_the_nearest():
     assert {"NetParameter", "BlobProto"} <= set(schema.message_names())
 
 
-# Wire bytes written by hand: field 147 -> tag 0x9a 0x09, 148 -> 0xa2 0x09, 201 -> 0xca 0x0c.
+# Wire bytes written by hand: field 147 -> tag 0x9a 0x09, 148 -> 0xa2 0x09, 201 -> 0xca 0x0c,
+# 202 -> 0xd2 0x0c, 10001 -> 0x8a 0xf1 0x04, 10002 -> 0x92 0xf1 0x04.
 FORKS = [
     ("Swish", b"\x9a\x09\x05\x0d\x00\x00\x40\x40", "swish_param", {"beta": 3.0}),
     (
@@ -190,6 +190,22 @@ FORKS = [
         {"num_output": 7, "axis": 2},
     ),
     ("BN", b"\xca\x0c\x05\x25\x00\x00\x00\x40", "bn_param", {"eps": 2.0}),
+    (
+        "LargeMarginInnerProduct",
+        b"\xd2\x0c\x04\x08\x07\x10\x03",
+        "largemargin_inner_product_param",
+        {"num_output": 7, "type": 3},
+    ),
+    ("MultiBoxLoss", b"\xca\x0c\x02\x20\x05", "multibox_loss_param", {"num_classes": 5}),
+    ("Permute", b"\xd2\x0c\x04\x08\x01\x08\x00", "permute_param", {"order": [1, 0]}),
+    ("Proposal", b"\xca\x0c\x02\x38\x09", "proposal_param", {"post_nms_topn": 9}),
+    ("PSROIPooling", b"\x92\xf1\x04\x02\x10\x03", "psroi_pooling_param", {"output_dim": 3}),
+    (
+        "BoxAnnotatorOHEM",
+        b"\x8a\xf1\x04\x02\x08\x07",
+        "box_annotator_ohem_param",
+        {"roi_per_img": 7},
+    ),
     (
         "MarginInnerProduct",
         b"\x9a\x09\x04\x08\x07\x10\x03",

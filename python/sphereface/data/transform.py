@@ -17,6 +17,16 @@ from sphereface.images import read_mean_file
 
 __all__ = ["Transform"]
 
+_OF_BOXES = {
+    "crop_h",
+    "crop_w",
+    "distort_param",
+    "emit_constraint",
+    "expand_param",
+    "noise_param",
+    "resize_param",
+}
+
 
 class Transform:
     """Crops, subtracts the mean, scales and mirrors, in this order.
@@ -52,6 +62,9 @@ class Transform:
         self._crop = int(param.crop_size)
         self._mirror = bool(param.mirror)
         self._scale = np.float32(param.scale)
+        for field, _ in param.ListFields():
+            if field.name in _OF_BOXES:
+                raise self._error(f"{field.name}, which is SSD's", "Caffe's options")
         if param.force_color and param.force_gray:
             raise self._error("force_color and force_gray", "one of them")
         self.color = True if param.force_color else False if param.force_gray else None

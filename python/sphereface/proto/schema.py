@@ -46,6 +46,12 @@ _FORK_FIELDS = {
     "Clip": ("fork_148", "clip_param"),
     "InterClass": ("fork_148", "inter_class_param"),
     "BN": ("fork_201", "bn_param"),
+    "LargeMarginInnerProduct": ("fork_202", "largemargin_inner_product_param"),
+    "MultiBoxLoss": ("fork_201", "multibox_loss_param"),
+    "Permute": ("fork_202", "permute_param"),
+    "Proposal": ("fork_201", "proposal_param"),
+    "PSROIPooling": ("clip_param", "psroi_pooling_param"),
+    "BoxAnnotatorOHEM": ("swish_param", "box_annotator_ohem_param"),
 }
 
 
