@@ -41,6 +41,19 @@ def test_encoded_records(layer, faces, make_lmdb, suffix, force):
     assert got["label"].tolist() == [9] * 4
 
 
+@pytest.mark.parametrize(
+    ("transform", "channels"), [("", 3), ("force_color: true", 3), ("force_gray: true", 1)]
+)
+def test_force_encoded_color_of_older_nets(layer, faces, make_lmdb, transform, channels):
+    file = cv2.imencode(".png", faces.images[0][:, :, 0])[1]
+    path = make_lmdb([encode_datum(encoded=file.tobytes(), label=9)])
+    param = data_param(path, "force_encoded_color: true", transform, batch=1)
+    image = faces.images[0][:, :, :1].transpose(2, 0, 1)
+    got = read(layer("Data", param))["data"]
+    assert (got == np.broadcast_to(image, (1, channels, 9, 7))).all()
+    assert got.shape[1] == channels
+
+
 def test_float_records_are_transformed(layer, make_lmdb, rng):
     values = rng.standard_normal((5, 2, 4, 3)).astype(np.float32)
     path = make_lmdb([encode_datum(floats=v, label=i) for i, v in enumerate(values)])

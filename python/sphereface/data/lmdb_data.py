@@ -57,6 +57,9 @@ class Data(ImageSource):
                 if there
                 else "make an LMDB of the images: sphereface convert-imageset",
             )
+        # Older nets say in data_param what force_color says since.
+        forced = True if param.force_encoded_color else None
+        self._color = forced if self._transform.color is None else self._transform.color
         self.records = RecordFile(param.source, self.where)
         self._names: RecordFile | None = None
         self._start(self.records.size, param.batch_size, shuffle=False, rand_skip=param.rand_skip)
@@ -85,7 +88,7 @@ class Data(ImageSource):
 
     def _read(self, key: Any) -> tuple[NDArray[Any], int]:
         datum = self.records.value(key)
-        image = datum_image(datum, self._transform.color, exif=self.options.exif)
+        image = datum_image(datum, self._color, exif=self.options.exif)
         return image, datum.label
 
     def _place(self, key: Any) -> str:

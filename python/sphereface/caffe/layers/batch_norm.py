@@ -9,6 +9,7 @@ thousand batches leave float16's range).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
 
 import torch
 import torch.nn.functional as F
@@ -29,8 +30,7 @@ def fix_blobs(layer: Layer, count: int, fixed: Iterable[int], **multipliers: flo
     if len(layer.layer_param.param) > count:
         return
     # The message belongs to the net's graph, which other nets may be built from.
-    param = type(layer.layer_param)()
-    param.CopyFrom(layer.layer_param)
+    param = deepcopy(layer.layer_param)
     while len(param.param) < count:
         param.param.add()
     for blob in fixed:
