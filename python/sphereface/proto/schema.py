@@ -50,8 +50,8 @@ _FORK_FIELDS = {
     "MultiBoxLoss": ("fork_201", "multibox_loss_param"),
     "Permute": ("fork_202", "permute_param"),
     "Proposal": ("fork_201", "proposal_param"),
-    "PSROIPooling": ("clip_param", "psroi_pooling_param"),
-    "BoxAnnotatorOHEM": ("swish_param", "box_annotator_ohem_param"),
+    "PSROIPooling": ("fork_10002", "psroi_pooling_param"),
+    "BoxAnnotatorOHEM": ("fork_10001", "box_annotator_ohem_param"),
 }
 
 
