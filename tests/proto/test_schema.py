@@ -22,7 +22,7 @@ with (HERE / "caffe_schema.tsv").open() as stream:
     ROWS = list(csv.DictReader(stream, delimiter="\t"))
 FIELDS = [row for row in ROWS if row["# kind"] == "field"]
 # Where forks collide the SphereFace fork's field keeps its number, BVLC's gets a private one.
-MOVED = {("LayerParameter", "swish_param"): 10001, ("LayerParameter", "clip_param"): 10002}
+MOVED = {("LayerParameter", "swish_param"): 10017, ("LayerParameter", "clip_param"): 10018}
 
 
 def compiled_file():
