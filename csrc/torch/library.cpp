@@ -19,6 +19,11 @@ STABLE_TORCH_LIBRARY(sphereface, m) {
       "int total_classes, bool keep_logits) -> (Tensor loss, Tensor lse, Tensor target, "
       "Tensor cosine, Tensor prediction, Tensor plain_prediction, Tensor logits)");
   m.def(
+      "margin_softmax_rows(Tensor x, Tensor weight, Tensor label, Tensor lambda_, int family, "
+      "float m1, float m2, float m3, bool exact, bool unit_rows, int? ignore_index, "
+      "float label_smoothing, Tensor? class_weight, Tensor? weight_sum, Tensor? label_weight, "
+      "int first_class, int total_classes, bool keep_logits) -> (Tensor rows, Tensor logits)");
+  m.def(
       "margin_softmax_backward(Tensor grad, Tensor lse, Tensor(a!) logits, Tensor x, "
       "Tensor weight, Tensor label, Tensor lambda_, int family, float m1, float m2, float m3, "
       "bool exact, bool unit_rows, int? ignore_index, float label_smoothing, "

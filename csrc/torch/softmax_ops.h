@@ -113,6 +113,50 @@ void run_softmax(const SoftmaxArguments& a, const Body& body) {
   });
 }
 
+// The forward's walk over the classes, then finish(problem, options, rows, backend). Returns the
+// rows and the logits, if they are to be kept.
+template <typename Device, typename Finish>
+std::tuple<Tensor, Tensor> walk_classes(const SoftmaxArguments& a, bool keep_logits,
+                                        const Finish& finish) {
+  const Tensor& x = a.base.x;
+  const std::array<int64_t, 2> sizes{x.size(0),
+                                     static_cast<int64_t>(sizeof(SoftmaxRow) / sizeof(double))};
+  const Tensor rows = torch::stable::new_empty(x, {sizes.data(), 2}, ScalarType::Double);
+  Tensor logits = new_matrix(x, 0, 0);
+  run_softmax<Device>(a, [&](const auto& problem, const auto& options, auto& backend) {
+    using T = typename std::decay_t<decltype(problem)>::Storage;
+    const SoftmaxBuffers<Device, T> buffers(a.base, keep_logits, nullptr);
+    auto* kept = static_cast<SoftmaxRow*>(rows.mutable_data_ptr());
+    margin_softmax_rows(problem, options, buffers.memory(keep_logits, a.base.weight.size(0)), kept,
+                        backend);
+    finish(problem, options, kept, backend);
+    if (keep_logits) logits = buffers.logits;
+  });
+  return {rows, logits};
+}
+
+// What a range of the classes knows of each row, as SoftmaxRow has it: (M, 8) values of 64 bits,
+// the last of which is an integer.
+template <typename Device>
+std::tuple<Tensor, Tensor> margin_softmax_rows(
+    Tensor x, Tensor weight, Tensor label, Tensor lambda, int64_t family, double m1, double m2,
+    double m3, bool exact, bool unit_rows, std::optional<int64_t> ignore_index,
+    double label_smoothing, std::optional<Tensor> class_weight, std::optional<Tensor> weight_sum,
+    std::optional<Tensor> label_weight, int64_t first_class, int64_t total_classes,
+    bool keep_logits) {
+  const MarginArguments margin{family, m1, m2, m3};
+  const SoftmaxArguments a{
+      Arguments(x, weight, label, lambda, margin.multiple(), exact, unit_rows, ignore_index),
+      margin,
+      label_smoothing,
+      class_weight,
+      weight_sum,
+      label_weight,
+      first_class,
+      total_classes};
+  return walk_classes<Device>(a, keep_logits, [](const auto&...) {});
+}
+
 using SoftmaxTensors = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 template <typename Device>
@@ -132,29 +176,25 @@ SoftmaxTensors margin_softmax(Tensor x, Tensor weight, Tensor label, Tensor lamb
       label_weight,
       first_class,
       total_classes};
-  const int64_t batch = x.size(0), classes = weight.size(0);
+  const int64_t batch = x.size(0);
   const ScalarType math = math_type(x);
   const auto values = [&](ScalarType type) { return new_values(a.base.x, batch, type); };
   const Tensor loss = values(math), lse = values(ScalarType::Double), target = values(math),
                cosine = values(math), prediction = values(ScalarType::Long),
                plain = values(ScalarType::Long);
-  const Tensor rows =
-      new_values(a.base.x, batch * sizeof(SoftmaxRow) / sizeof(double), ScalarType::Double);
-  Tensor logits = new_matrix(a.base.x, 0, 0);
-  run_softmax<Device>(a, [&](const auto& problem, const auto& options, auto& backend) {
-    using T = typename std::decay_t<decltype(problem)>::Storage;
-    using Math = MathOf<T>;
-    const SoftmaxBuffers<Device, T> buffers(a.base, keep_logits, nullptr);
-    const SoftmaxResult<T> result{static_cast<Math*>(loss.mutable_data_ptr()),
-                                  static_cast<double*>(lse.mutable_data_ptr()),
-                                  static_cast<Math*>(target.mutable_data_ptr()),
-                                  static_cast<Math*>(cosine.mutable_data_ptr()),
-                                  static_cast<int64_t*>(prediction.mutable_data_ptr()),
-                                  static_cast<int64_t*>(plain.mutable_data_ptr())};
-    margin_softmax_forward(problem, options, buffers.memory(keep_logits, classes),
-                           static_cast<SoftmaxRow*>(rows.mutable_data_ptr()), result, backend);
-    if (keep_logits) logits = buffers.logits;
-  });
+  const auto [rows, logits] = walk_classes<Device>(
+      a, keep_logits,
+      [&](const auto& problem, const auto& options, const SoftmaxRow* kept, auto& backend) {
+        using T = typename std::decay_t<decltype(problem)>::Storage;
+        using Math = MathOf<T>;
+        const SoftmaxResult<T> result{static_cast<Math*>(loss.mutable_data_ptr()),
+                                      static_cast<double*>(lse.mutable_data_ptr()),
+                                      static_cast<Math*>(target.mutable_data_ptr()),
+                                      static_cast<Math*>(cosine.mutable_data_ptr()),
+                                      static_cast<int64_t*>(prediction.mutable_data_ptr()),
+                                      static_cast<int64_t*>(plain.mutable_data_ptr())};
+        backend.softmax_finish(problem, options, kept, result);
+      });
   return {loss, lse, target, cosine, prediction, plain, logits};
 }
 
@@ -219,6 +259,7 @@ std::tuple<Tensor, Tensor> margin_softmax_backward(
 template <typename Device>
 void register_softmax_kernels(torch::stable::detail::StableLibrary& m) {
   m.impl("margin_softmax", TORCH_BOX(&margin_softmax<Device>));
+  m.impl("margin_softmax_rows", TORCH_BOX(&margin_softmax_rows<Device>));
   m.impl("margin_softmax_backward", TORCH_BOX(&margin_softmax_backward<Device>));
 }
 

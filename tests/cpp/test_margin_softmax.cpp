@@ -172,36 +172,57 @@ void check_bad_labels() {
   }
 }
 
-// Two ranges of the classes: their exponential sums add up to the whole's.
+// Two ranges of the classes: what each knows of the rows gives the whole's loss, and with the lse
+// of both each gives its part of the gradient.
 void check_ranges() {
   std::mt19937 random(4);
-  Rows<double> x(4, 3), weight(9, 3), unit(9, 3), logits(4, 9);
+  constexpr int64_t kRows = 4, kAll = 9, kDepth = 3, kFirst = 5;
+  Rows<double> x(kRows, kDepth), weight(kAll, kDepth), unit(kAll, kDepth), logits(kRows, kAll);
   x.fill(random);
   weight.fill(random);
   const int64_t label[] = {0, 8, 4, 3};
-  const double lambda = 1;
+  const double lambda = 1, grad[] = {1, -2, 0.5, 3};
   MarginProblem<double> p;
   p.x = x.matrix().as_const();
   p.weight = weight.matrix().as_const();
   p.label = label;
   p.lambda = &lambda;
-  double lse[3][4], target[3][4];
-  const MarginProblem<double> problems[] = {p, p.part(0, 4), p.part(4, 5)};
+  p.gradient = Gradient::kExact;
+  auto backend = cpu::backend<double>(Gemm<double>{});
+  const SoftmaxMemory<double> memory{kAll, unit.matrix(), logits.matrix()};
+  const MarginProblem<double> ranges[] = {p, p.part(0, kFirst), p.part(kFirst, kAll - kFirst)};
+  std::vector<SoftmaxRow> rows[3];
+  std::vector<double> lse(kRows);
   for (int part = 0; part < 3; ++part) {
-    std::vector<SoftmaxRow> rows(4);
-    std::vector<double> loss(4), cosine(4);
-    std::vector<int64_t> prediction(4), plain(4);
-    auto backend = cpu::backend<double>(Gemm<double>{});
-    margin_softmax_forward(
-        problems[part], {}, {9, unit.matrix(), logits.matrix()}, rows.data(),
-        {loss.data(), lse[part], target[part], cosine.data(), prediction.data(), plain.data()},
-        backend);
+    rows[part].resize(kRows);
+    margin_softmax_rows(ranges[part], {}, memory, rows[part].data(), backend);
   }
-  for (int i = 0; i < 4; ++i) {
-    CHECK_NEAR(std::log(std::exp(lse[1][i]) + std::exp(lse[2][i])), lse[0][i], 1e-12);
-    const int owner = label[i] < 4 ? 1 : 2;
-    CHECK_EQUAL(target[owner][i], target[0][i]);
-    CHECK(std::isnan(target[3 - owner][i]));
+  for (int i = 0; i < kRows; ++i) {
+    lse[i] = std::log(std::exp(rows[1][i].lse()) + std::exp(rows[2][i].lse()));
+    CHECK_NEAR(lse[i], rows[0][i].lse(), 1e-12);
+    const int owner = label[i] < kFirst ? 1 : 2;
+    CHECK_EQUAL(rows[owner][i].target, rows[0][i].target);
+    CHECK_EQUAL(rows[owner][i].cosine, rows[0][i].cosine);
+    CHECK(std::isnan(rows[3 - owner][i].target));
+    const int best = rows[1][i].other > rows[2][i].other ? 1 : 2;
+    CHECK_EQUAL(rows[best][i].other_class, rows[0][i].other_class);
+  }
+  Rows<double> dx[3] = {{kRows, kDepth}, {kRows, kDepth}, {kRows, kDepth}};
+  Rows<double> dweight[2] = {{kAll, kDepth}, {kAll, kDepth}};
+  for (int part = 0; part < 3; ++part) {
+    const Matrix<double> own = dweight[part > 0].matrix();
+    SoftmaxGradients<double> out;
+    out.dx = dx[part].matrix();
+    out.dweight = own.row_range(ranges[part].first_class, ranges[part].weight.rows);
+    margin_softmax_backward(ranges[part], {}, grad, lse.data(), memory, false, out, backend);
+  }
+  for (int64_t k = 0; k < kDepth; ++k) {
+    for (int64_t i = 0; i < kRows; ++i) {
+      CHECK_NEAR(dx[1].matrix().at(i, k) + dx[2].matrix().at(i, k), dx[0].matrix().at(i, k), 1e-12);
+    }
+    for (int64_t j = 0; j < kAll; ++j) {
+      CHECK_NEAR(dweight[1].matrix().at(j, k), dweight[0].matrix().at(j, k), 1e-12);
+    }
   }
 }
 

@@ -281,6 +281,11 @@ def test_opcheck(family, keep, rng, device):
     grad = torch.ones(M, dtype=torch.float64, device=device)
     detached = [a.detach() if isinstance(a, torch.Tensor) else a for a in arguments[:-1]]
     torch.library.opcheck(
+        OPS.margin_softmax_rows,
+        (*detached, keep),
+        test_utils=("test_schema", "test_faketensor"),
+    )
+    torch.library.opcheck(
         OPS.margin_softmax_backward,
         (grad, lse, logits, *detached, True, True),
         test_utils=("test_schema", "test_faketensor"),

@@ -32,10 +32,12 @@ struct SoftmaxMemory {
   }
 };
 
+// What is kept of each row's logits over the problem's classes. With all classes it is what
+// softmax_finish takes; of several ranges, max, sum, weighted, target and other are to be put
+// together before, and margin_softmax_backward gets the lse of all of them.
 template <typename T, typename Margin, typename Backend>
-void margin_softmax_forward(const MarginProblem<T, Margin>& p, const SoftmaxOptions<T>& s,
-                            const SoftmaxMemory<T>& memory, SoftmaxRow* rows,
-                            const SoftmaxResult<T>& result, Backend& backend) {
+void margin_softmax_rows(const MarginProblem<T, Margin>& p, const SoftmaxOptions<T>& s,
+                         const SoftmaxMemory<T>& memory, SoftmaxRow* rows, Backend& backend) {
   backend.clear_rows(rows, p.x.rows);
   detail::for_unit_rows(p, memory.chunk, memory.unit_rows, backend,
                         [&](int64_t begin, Matrix<const T> unit) {
@@ -45,6 +47,13 @@ void margin_softmax_forward(const MarginProblem<T, Margin>& p, const SoftmaxOpti
                           if (!p.margin.is_plain()) backend.margin_forward(part, logits);
                           backend.softmax_update(part, s.part(begin), logits.as_const(), rows);
                         });
+}
+
+template <typename T, typename Margin, typename Backend>
+void margin_softmax_forward(const MarginProblem<T, Margin>& p, const SoftmaxOptions<T>& s,
+                            const SoftmaxMemory<T>& memory, SoftmaxRow* rows,
+                            const SoftmaxResult<T>& result, Backend& backend) {
+  margin_softmax_rows(p, s, memory, rows, backend);
   backend.softmax_finish(p, s, rows, result);
 }
 

@@ -239,6 +239,13 @@ def _(x: Tensor, weight: Tensor, *options: Any) -> tuple[Tensor, ...]:
     )
 
 
+@torch.library.register_fake("sphereface::margin_softmax_rows")
+def _(x: Tensor, weight: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
+    rows, keep = x.shape[0], options[-1]
+    shape = (rows, _padded(weight.shape[0])) if keep else (0, 0)
+    return x.new_empty(rows, 8, dtype=torch.float64), x.new_empty(shape)
+
+
 @torch.library.register_fake("sphereface::margin_softmax_backward")
 def _(
     grad: Tensor, lse: Tensor, logits: Tensor, x: Tensor, weight: Tensor, *options: Any
