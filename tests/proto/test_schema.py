@@ -89,7 +89,10 @@ def test_every_enum_of_caffe():
             expected.setdefault(row["message_or_enum"], {})[row["name"]] = int(row["number"])
     assert len(expected) > 20
     for name, values in expected.items():
-        assert schema.enum_values(name) == values
+        # Forks' further values are beyond Caffe's.
+        found = schema.enum_values(name)
+        assert values.items() <= found.items()
+        assert all(found[extra] > 10000 for extra in found.keys() - values.keys())
 
 
 @pytest.mark.parametrize(

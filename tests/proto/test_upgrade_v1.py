@@ -20,6 +20,8 @@ TYPES = """
     SIGMOID_CROSS_ENTROPY_LOSS=SigmoidCrossEntropyLoss SILENCE=Silence SOFTMAX=Softmax
     SOFTMAX_LOSS=SoftmaxWithLoss SPLIT=Split SLICE=Slice TANH=TanH WINDOW_DATA=WindowData
     THRESHOLD=Threshold
+    BN=BN CROP=Crop DENSE_IMAGE_DATA=DenseImageData IMAGE_SEG_DATA=ImageSegData PRELU=PReLU
+    UPSAMPLE=Upsample
 """
 NAMES = dict(pair.split("=") for pair in TYPES.split())
 

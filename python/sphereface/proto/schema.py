@@ -52,6 +52,19 @@ _FORK_FIELDS = {
     "Proposal": ("fork_201", "proposal_param"),
     "PSROIPooling": ("fork_10002", "psroi_pooling_param"),
     "BoxAnnotatorOHEM": ("fork_10001", "box_annotator_ohem_param"),
+    "CombinedMargin": ("fork_156", "combined_margin_param"),
+    "CosinAddm": ("fork_179", "cosin_add_m_param"),
+    "AdaCosAddmScale": ("fork_211", "adacos_add_m_scale_param"),
+    "Flip": ("fork_212", "flip_param"),
+    "InnerDistance": ("fork_213", "inner_distance_param"),
+    "Normalize": ("fork_214", "normalize_param"),
+    "GeneralContrastiveLoss": ("fork_215", "general_contrastive_loss_param"),
+    "GeneralTripletLoss": ("fork_217", "general_triplet_loss_param"),
+    "LabelSpecificRescale": ("fork_228", "label_specific_rescale_param"),
+    "FocalLoss": ("fork_235", "focal_loss_param"),
+    "LabelSpecificMargin": ("fork_236", "label_specific_margin_param"),
+    "ChannelScale": ("fork_237", "channel_scale_param"),
+    "LabelSpecificAdd": ("fork_241", "label_specific_add_param"),
 }
 
 

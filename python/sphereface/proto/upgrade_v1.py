@@ -55,6 +55,13 @@ V1_TYPES = {
     37: "ContrastiveLoss",
     38: "Exp",
     39: "Deconvolution",
+    # Of forks, with private numbers.
+    10001: "BN",
+    10002: "Crop",
+    10003: "DenseImageData",
+    10004: "ImageSegData",
+    10005: "PReLU",
+    10006: "Upsample",
 }
 
 _TRANSFORM = ("scale", "mean_file", "crop_size", "mirror")
