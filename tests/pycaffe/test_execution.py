@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -184,6 +186,103 @@ def test_the_automatic_top_of_a_loss(write_net):
     assert net.blobs["(automatic)"].diff == 3
 
 
+class Layers:
+    """Python layer classes that rely on Caffe's blobs being the same ones in all calls."""
+
+    class Feed(caffe.Layer):
+        """A data layer: sizes and values in setup, as many people wrote it."""
+
+        def setup(self, bottom, top):
+            self.top = top
+            top[0].reshape(4, 3, 2, 2)
+            top[1].reshape(4)
+            top[1].data[...] = [0, 1, 2, 1]
+
+        def reshape(self, bottom, top):
+            pass
+
+        def forward(self, bottom, top):
+            self.top[0].data[...] += 1
+
+        def backward(self, top, propagate_down, bottom):
+            pass
+
+    class Overwrite(caffe.Layer):
+        """Replaces what it reads, and keeps a state that only the first reshape makes."""
+
+        def setup(self, bottom, top):
+            self.seen = bottom[0]
+            self.blobs.add_blob(1)
+            self.blobs[0].data[...] = 2
+
+        def reshape(self, bottom, top):
+            if not top[0].count > 1:
+                self.first = bottom[0].num
+            top[0].reshape(*bottom[0].shape)
+
+        def forward(self, bottom, top):
+            top[0].data[...] = bottom[0].data * self.blobs[0].data + self.first
+            self.seen.data[...] = 5
+
+        def backward(self, top, propagate_down, bottom):
+            self.propagate_down = propagate_down
+            self.blobs[0].diff[...] += top[0].diff.sum()
+            bottom[0].diff[...] = 3
+
+
+FEED = """
+layer { name: "feed" type: "Python" top: "x" top: "label"
+        python_param { module: "layers_of_the_test" layer: "Feed" } }
+layer { name: "over" type: "Python" bottom: "x" top: "y"
+        python_param { module: "layers_of_the_test" layer: "Overwrite" } }
+layer { name: "after" type: "Power" bottom: "x" top: "after" power_param { scale: 2 } }
+"""
+
+
+@pytest.fixture
+def fed(write_net, monkeypatch):
+    monkeypatch.setitem(sys.modules, "layers_of_the_test", Layers)
+    return caffe.Net(write_net(f"force_backward: true {FEED}"), caffe.TRAIN)
+
+
+def test_a_python_layer_works_on_the_blobs_of_the_net(fed):
+    net = fed
+    assert net.blobs["x"].shape == net.blobs["y"].shape == (4, 3, 2, 2)
+    assert net.blobs["label"].data.tolist() == [0, 1, 2, 1]
+    for call in (1, 2):
+        net.blobs["x"].data[...] = call
+        net.forward()
+        # Caffe's Split gives both readers the memory of x.
+        assert (net.blobs["x"].data == 5).all()
+        assert (net.blobs["after"].data == 10).all()
+        assert (net.blobs["y"].data == (call + 1) * 2 + 4).all()
+        assert net.blobs["label"].data.tolist() == [0, 1, 2, 1]
+    feed, over = net.layers[0], net.layer_dict["over"]
+    feed.top[0].data[...] = 7
+    assert (net.blobs["x"].data == 7).all()
+    feed.top[0].reshape(2, 3, 2, 2)
+    net.reshape()
+    assert net.blobs["x"].shape == net.blobs["after"].shape == net.blobs["y"].shape == (2, 3, 2, 2)
+    net.forward(start="x_feed_0_split")
+    assert (net.blobs["y"].data == 7 * 2 + 4).all()
+    assert over.blobs[0] is net.params["over"][0]
+    net.params["over"][0].data[...] = 0
+    assert (net.forward(start="over")["y"] == 4).all()
+
+
+def test_backward_of_a_python_layer(fed):
+    net = fed
+    net.forward()
+    net.blobs["y"].diff[...] = 1
+    for call in (1, 2):  # added up, as in Caffe
+        net.backward()
+        assert net.params["over"][0].diff == call * net.blobs["y"].count
+    assert net.layer_dict["over"].propagate_down == [True]
+    assert (net.blobs["x"].diff == 3).all()  # "after" has no diff at its top
+    net.clear_param_diffs()
+    assert net.layer_dict["over"].blobs[0].diff == 0
+
+
 @pytest.fixture(params=["cpu:0", pytest.param("cuda:0", marks=pytest.mark.cuda)])
 def compute_on(request, monkeypatch):
     """Switch to a device with memory of its own ("cpu:0" stands in for one) and back."""
@@ -221,6 +320,20 @@ def test_device_memory_follows_edits(
     net.params["left"][0].data[...] = 0
     net.copy_from(str(tmp_path / "w.caffemodel"))
     assert norm_error(net.forward(["left"], data=image)["left"], numbers["left"]) < tolerance
+
+
+def test_a_python_layer_in_gpu_mode(compute_on, fed):
+    net = fed
+    for gpu in (True, False, True):
+        compute_on(gpu)
+        net.blobs["x"].data[...] = 0
+        net.forward()
+        assert (net.blobs["y"].data == 1 * 2 + 4).all()
+        assert (net.blobs["after"].data == 10).all()
+        net.clear_param_diffs()
+        net.blobs["y"].diff[...] = 1
+        net.backward()
+        assert net.params["over"][0].diff == net.blobs["y"].count
 
 
 def test_a_view_is_brought_up_to_date_by_the_next_access(compute_on, small_net, image):

@@ -93,6 +93,8 @@ class Layer(nn.Module):
     default_loss_weight: ClassVar[float] = 0.0
     #: The caller provides the tops; `forward` is not run.
     is_input: ClassVar[bool] = False
+    #: `forward` may write into the memory of its bottoms, for later readers to see.
+    writes_bottoms: ClassVar[bool] = False
 
     # The usual blobs; a layer that has others annotates them.
     weight: Tensor

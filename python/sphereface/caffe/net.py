@@ -100,6 +100,7 @@ class Net(nn.Module):
             for layer in self._order:
                 layer.fill(generator)
         self._learnable = share_blobs(self._order)
+        self._copies_inputs = any(layer.writes_bottoms for layer in self._order)
         self._loss_slots = self._weighted_tops()
         self.loss_weights = {name: weight for name, _, weight in self._loss_slots}
         self._programs: dict[tuple[str, ...], Program] = {}
@@ -368,6 +369,8 @@ class Net(nn.Module):
                     f'input "{name}" of net "{self.name}" is {_kind(values[slot])}',
                     expected="a torch.Tensor for each of " + _listed(self.inputs),
                 )
+            if self._copies_inputs:
+                values[slot] = values[slot].clone()
         # Symbolic sizes of torch.export and torch.compile would be specialised by looking at them.
         if not torch.compiler.is_compiling():
             shapes = tuple([tuple(values[slot].shape) for slot in slots.values()])

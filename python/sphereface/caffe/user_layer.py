@@ -15,7 +15,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from sphereface.caffe.numpy_blob import BlobVec
+from sphereface.caffe.blob import BlobVec
 from sphereface.errors import SphereFaceError, nearest
 
 __all__ = ["PythonLayer", "as_caffe", "importing_allowed", "make_python_layer"]

@@ -1,21 +1,24 @@
 """A net run layer by layer on blobs that stay: any part of it, forward and backward.
 
 Source: Caffe's Net::ForwardFromTo, BackwardFromTo and Reshape (net.cpp). Each layer's gradient is
-torch's, computed from what its last forward recorded and from the diffs in its top blobs. What
-differs: a layer that was never run forward is run when its gradient is asked for.
+torch's, computed from what its last forward recorded and from the diffs in its top blobs; a Python
+layer works on the blobs itself. What differs: a layer that was never run forward is run when its
+gradient is asked for.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sphereface.caffe import Layer, OpenNet
+from sphereface.caffe.blob import Blob, BlobVec
+from sphereface.caffe.layers.python import Python
 from sphereface.data import Source, reads_data
 from sphereface.pycaffe.backward_plan import plan_backward
-from sphereface.pycaffe.blob import Blob
 from sphereface.pycaffe.mode import current_device
 from sphereface.pycaffe.sources import LayerSources, feed
 
@@ -46,7 +49,7 @@ class Execution:
         By Caffe's blob number; what is written in place is one blob.
     bottom_ids, top_ids : list of list of int
         Blob numbers of each layer.
-    params : list of list of Blob
+    params : list of BlobVec
         Parameter blobs of each layer.
     sources : dict
         Index of a data layer to what feeds it.
@@ -98,7 +101,9 @@ class Execution:
     def reshape(self) -> None:
         """Give every blob the shape that follows from the input blobs."""
         for index, layer in enumerate(self.net.layers):
-            if not layer.is_input:
+            if isinstance(layer, Python):
+                layer.instance.reshape(layer.bottom, layer.top)
+            elif not layer.is_input:
                 shapes = self._check_shapes(index)
                 for blob, shape in zip(self._tops(index), shapes, strict=True):
                     blob.reshape(*shape)
@@ -127,9 +132,10 @@ class Execution:
             for top in tops:
                 top.share_data(self.blobs[self.bottom_ids[index][0]])
             return
-        # A layer class of the user's own looks at its bottoms itself, before every forward.
-        if layer.type != "Python":
-            self._check_shapes(index)
+        if isinstance(layer, Python):
+            layer.run()
+            return
+        self._check_shapes(index)
         record = self._run(index)
         for top, value in zip(tops, record.tops, strict=True):
             top.reshape(*value.shape)
@@ -150,6 +156,9 @@ class Execution:
     def _backward_layer(self, index: int) -> None:
         layer = self.net.layers[index]
         bottoms = [self.blobs[blob_id] for blob_id in self.bottom_ids[index]]
+        if isinstance(layer, Python):
+            layer.run_backward(self.plan.bottoms[index])
+            return
         if layer.type == "Split":
             diffs = torch.stack([top.diff_tensor(self._device) for top in self._tops(index)])
             bottoms[0].diff_tensor(self._device, write=True).copy_(diffs.sum(0))
@@ -213,13 +222,16 @@ class Execution:
         names, shapes = graph.blob_names, self.net.infer_shapes({})
         ids: dict[int, int] = {}
         for node, layer in zip(graph.nodes, self.net.layers, strict=True):
+            if isinstance(layer, Python):
+                for blob, slot in zip(layer.bottom, node.bottoms, strict=True):
+                    blob.join(self.blobs[ids[slot]])
             for position, slot in enumerate(node.tops):
                 bottom = node.bottoms[position] if position < len(node.bottoms) else -1
                 if bottom >= 0 and names[slot] == names[bottom]:
                     ids[slot] = ids[bottom]
                 else:
                     ids[slot] = len(self.blobs)
-                    self.blobs.append(Blob())
+                    self.blobs.append(layer.top[position] if isinstance(layer, Python) else Blob())
                     self.blob_names.append(names[slot] or AUTOMATIC_TOP)
                 blob = self.blobs[ids[slot]]
                 blob.reshape(*shapes[slot])
@@ -229,14 +241,17 @@ class Execution:
             self.bottom_ids.append([ids[slot] for slot in node.bottoms])
             self.top_ids.append([ids[slot] for slot in node.tops])
 
-    def _param_blobs(self) -> list[list[Blob]]:
+    def _param_blobs(self) -> list[BlobVec]:
         """Return the parameter blobs of each layer; shared ones share data and diff."""
         known: dict[int, Blob] = {}
-        params: list[list[Blob]] = []
+        params: list[BlobVec] = []
         for layer in self.net.layers:
-            params.append([])
-            for name, tensor in zip(layer.blob_names, layer.blobs, strict=True):
-                blob = Blob.of(tensor)
+            if isinstance(layer, Python):
+                layer.bind_blobs(np.float32)
+                params.append(layer.instance.blobs)
+            else:
+                params.append(BlobVec(map(Blob.of, layer.blobs)))
+            for name, tensor, blob in zip(layer.blob_names, layer.blobs, params[-1], strict=True):
                 owner = known.setdefault(tensor.data_ptr(), blob)
                 if owner is blob:
                     self._owners.append((blob, layer, name))
@@ -245,7 +260,6 @@ class Execution:
                     blob.share_data(owner)
                     blob.share_diff(owner)
                     blob.reshape(*shape)
-                params[-1].append(blob)
         return params
 
     def _learning(self, index: int) -> list[tuple[Blob, Tensor]]:

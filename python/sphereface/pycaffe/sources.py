@@ -15,10 +15,10 @@ import torch
 
 from sphereface import data
 from sphereface.caffe import Layer
+from sphereface.caffe.blob import Blob
 from sphereface.caffe.graph import NetGraph
 from sphereface.caffe.layer import Phase, Shape
 from sphereface.errors import SphereFaceError
-from sphereface.pycaffe.blob import Blob
 
 __all__ = ["LayerSources", "feed", "lazy_sources", "set_arrays"]
 

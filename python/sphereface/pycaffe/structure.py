@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from sphereface import caffe
-from sphereface.pycaffe.blob import Blob
+from sphereface.caffe.blob import Blob
 from sphereface.pycaffe.execution import Execution
 
 __all__ = ["NetLayer", "NetStructure"]

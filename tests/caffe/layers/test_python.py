@@ -98,10 +98,47 @@ class Source(PythonLayer):
         pass
 
 
+class Persistent(PythonLayer):
+    """Relies on Caffe's blobs being the same ones in all calls."""
+
+    def setup(self, bottom, top):
+        self.saved = top
+        top[0].reshape(2, 3)
+        top[0].data[...] = 7  # nobody writes it again
+        top[1].reshape(2, 3)
+        top[2].reshape(1)
+
+    def reshape(self, bottom, top):
+        if not hasattr(self, "first"):
+            self.first = bottom[0].num
+
+    def forward(self, bottom, top):
+        top[1].data[...] += 1
+        self.saved[2].data[...] = 10 * self.first
+        bottom[0].diff[...] = 2 * bottom[0].data
+
+    def backward(self, top, propagate_down, bottom):
+        bottom[0].diff[...] *= top[2].diff[0]
+
+
+class Overwrite(PythonLayer):
+    """Replaces what it reads."""
+
+    def reshape(self, bottom, top):
+        top[0].reshape(*bottom[0].shape)
+
+    def forward(self, bottom, top):
+        top[0].data[...] = bottom[0].data
+        bottom[0].data[:] = 5
+
+    def backward(self, top, propagate_down, bottom):
+        bottom[0].diff[...] = top[0].diff
+
+
 @pytest.fixture(autouse=True)
 def module(monkeypatch):
     made = ModuleType("layers_of_the_test")
-    for cls in (Distance, Gain, InPlace, Source):
+    for cls in (Distance, Gain, InPlace, Overwrite, Persistent, Source):
         setattr(made, cls.__name__, cls)
     monkeypatch.setitem(sys.modules, made.__name__, made)
 
@@ -194,6 +231,65 @@ def test_no_bottoms_and_sizes_from_forward(layer_net):
         np.testing.assert_array_equal(out["b"], np.arange(call))
     assert net()["a"].dtype == torch.float64
     assert net.float()()["a"].dtype == torch.float32
+
+
+def test_the_same_blobs_in_all_calls(layer_net, rng):
+    net = layer_net(layer("Persistent", "x", "abc"), x=(4, 3)).net
+    assert net.blob_shapes == {"x": (4, 3), "a": (2, 3), "b": (2, 3), "c": (1,)}
+    x = rng.normal(size=(5, 3))
+    for call in (1, 2, 3):
+        out = net(torch.tensor(x))
+        np.testing.assert_array_equal(out["a"].detach(), np.full((2, 3), 7))
+        np.testing.assert_array_equal(out["b"].detach(), np.full((2, 3), call))
+        assert out["c"].item() == 40  # the batch size of the build
+    # The diff that forward wrote is what backward finds.
+    given = torch.tensor(x, requires_grad=True)
+    net(given)["c"].backward(torch.tensor([3.0], dtype=torch.float64))
+    np.testing.assert_allclose(given.grad, 6 * x, rtol=1e-12)
+
+
+def test_looking_at_other_shapes_changes_nothing(layer_net):
+    net = layer_net(layer("Source", "", "ab") + layer("Persistent", "a", "cde")).net
+    net()
+    net.infer_shapes({})
+    blobs = [blob.data.copy() for blob in net.layer("l").top]
+    repr(net)
+    net.infer_shapes({})
+    for blob, before in zip(net.layer("l").top, blobs, strict=True):
+        np.testing.assert_array_equal(blob.data, before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("strided", [False, True])
+def test_what_is_written_into_a_bottom_is_what_later_layers_read(layer_net, dtype, strided):
+    power = (
+        'layer {{ name: "{0}" type: "Power" bottom: "h" top: "{0}" power_param {{ scale: 2 }} }}'
+    )
+    text = (
+        'layer { name: "h" type: "Power" bottom: "x" top: "h" power_param { shift: 1 } }'
+        + power.format("before")
+        + layer("Overwrite", "h", "y")
+        + power.format("after")
+    )
+    net = layer_net(text, x=(1, 2, 3, 3)).net.to(dtype)
+    x = torch.zeros(1, 2, 3, 3, dtype=dtype)
+    x = x.to(memory_format=torch.channels_last) if strided else x
+    out = net(x)
+    assert [out[name].unique().tolist() for name in ("before", "y", "after")] == [[2], [1], [10]]
+    # The caller's tensor is his, even where the class reads it directly.
+    direct = layer_net(layer("Overwrite", "x", "y") + power.replace("h", "x").format("z"), x=(2, 3))
+    x = torch.zeros(2, 3, dtype=torch.float64)
+    assert direct.net(x)["z"].unique().tolist() == [10]
+    assert not x.any()
+
+
+def test_backward_of_an_earlier_forward(layer_net, rng):
+    net = layer_net(layer("Gain", "x", "y"), x=(2, 3)).net
+    first, other = (torch.tensor(rng.normal(size=(n, 3))) for n in (2, 4))
+    y = net(first)["y"]
+    net(other)
+    y.sum().backward()
+    np.testing.assert_allclose(net.layer("l").blob0.grad, first.sum(0), rtol=1e-12)
 
 
 def test_other_input_sizes_and_copies(layer_net, rng):

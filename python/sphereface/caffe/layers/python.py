@@ -1,16 +1,17 @@
 """Python: a layer class of pycaffe, run unchanged on numpy arrays.
 
-Source: Caffe's python_layer.hpp. The class' `reshape` runs before every forward, and autograd calls
-its `backward`. What differs: bottoms are copies, so that a class cannot overwrite what other layers
-read; half precision is computed in float32; torch.compile breaks the graph here and torch.export
-refuses.
+Source: Caffe's python_layer.hpp. The object sees the same blobs in setup, reshape, forward and
+backward; its `reshape` runs before every forward, and autograd calls its `backward`. As in Caffe
+what it writes into a bottom is what later layers read; the caller's own tensors stay as they are.
+What differs: half precision is computed in float32; torch.compile breaks the graph here and
+torch.export refuses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from copy import copy
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,13 +19,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from sphereface.caffe.blob import Blob, BlobVec, RawBlobVec, unchanged
 from sphereface.caffe.graph import at_least
 from sphereface.caffe.layer import Layer, Shape
-from sphereface.caffe.numpy_blob import BlobVec, NumpyBlob
 from sphereface.caffe.registry import register_layer
 from sphereface.caffe.user_layer import make_python_layer
 
 __all__ = ["Python"]
+
+
+class _Call(NamedTuple):
+    """One forward: its number, and what the bottoms and the tops held."""
+
+    number: int
+    bottoms: list[NDArray[Any]]
+    tops: list[NDArray[Any]]
 
 
 @register_layer("Python", param="python_param")
@@ -32,40 +41,56 @@ class Python(Layer):
     """The class ``python_param.layer`` of ``python_param.module``; its blobs are blob0, blob1, ...
 
     `instance` is the object of the class. Its attributes `param_str`, `phase` and `blobs` are
-    Caffe's; parameters are written through by in-place edits of ``blobs[i].data``.
+    Caffe's; parameters are written through by in-place edits of ``blobs[i].data``. `bottom` and
+    `top` are the blobs that its methods get. One that is computed in place is both.
     """
 
     bottoms = at_least(0)
     tops = at_least(0)
+    writes_bottoms = True
     like: Tensor
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Make the object, run its setup, and take over its blobs."""
         options = self.options
-        pairs = zip(self.layer_param.top, self.layer_param.bottom, strict=False)
-        self.in_place = tuple(top == bottom for top, bottom in pairs)
         self.instance = make_python_layer(
             options.module, options.layer, self.layer_param, self.where
         )
-        self.instance.param_str = options.param_str
+        # The second is its name in Caffe's first releases.
+        self.instance.param_str = self.instance.param_str_ = options.param_str
         self.instance.phase = int(not self.training)
         self.instance.blobs = BlobVec()
-        bottom = [NumpyBlob(shape) for shape in bottom_shapes]
-        self.instance.setup(bottom, self.top_blobs(bottom, np.float32))
+        self.bottom = RawBlobVec(Blob(shape) for shape in bottom_shapes)
+        names = dict(enumerate(self.layer_param.bottom))
+        self.in_place = [names.get(i) == top for i, top in enumerate(self.layer_param.top)]
+        self.top = RawBlobVec(
+            self.bottom[index] if same else Blob() for index, same in enumerate(self.in_place)
+        )
+        self.instance.setup(self.bottom, self.top)
         for index, blob in enumerate(self.instance.blobs):
             self.add_blob(f"blob{index}", blob.shape)
             # Shared memory: a class may keep a view of its blob's data.
             self.blobs[index].data = torch.from_numpy(blob.data)
         # Tells which device and dtype the net is in, for classes without bottoms.
         self.register_buffer("like", torch.empty(0), persistent=False)
+        self._built = False
+        self._forwards = 0
 
     def reshape(self, bottom_shapes: Sequence[Shape]) -> Sequence[Shape]:
-        """Return the shapes that the object's reshape gives the tops for bottoms of zeros."""
-        bottom = [NumpyBlob(shape) for shape in bottom_shapes]
-        top = self.top_blobs(bottom, np.float32)
-        # A copy, so that the state between a forward and its backward stays as it is.
-        copy(self.instance).reshape(bottom, top)
-        return [blob.shape for blob in top]
+        """Return the shapes of the tops: the first time those of the object's own reshape.
+
+        Afterwards, for other bottoms, those that it would give them.
+        """
+        if not self._built:
+            self._built = True
+            self.instance.reshape(self.bottom, self.top)
+        elif [blob.shape for blob in self.bottom] != [tuple(shape) for shape in bottom_shapes]:
+            with self._unchanged():
+                for blob, shape in zip(self.bottom, bottom_shapes, strict=True):
+                    blob.reshape(*shape)
+                self.instance.reshape(self.bottom, self.top)
+                return [blob.shape for blob in self.top]
+        return [blob.shape for blob in self.top]
 
     def forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Run the object's reshape and forward."""
@@ -77,11 +102,42 @@ class Python(Layer):
         tops = run(self, len(bottoms), *bottoms, *self.blobs)
         return tops[0] if self.top_count == 1 else tops
 
-    def top_blobs(self, bottom: list[NumpyBlob], dtype: Any) -> list[NumpyBlob]:
-        """Return empty tops; one that is computed in place is the bottom itself, as in Caffe."""
-        shared = [bottom[i] if same else None for i, same in enumerate(self.in_place)]
-        shared += [None] * (self.top_count - len(shared))
-        return [blob or NumpyBlob(dtype=dtype) for blob in shared]
+    def run(self) -> None:
+        """Run the object's reshape and forward on what `bottom` holds."""
+        self._forwards += 1
+        self.instance.phase = int(not self.training)
+        self.instance.reshape(self.bottom, self.top)
+        self.instance.forward(self.bottom, self.top)
+
+    def run_backward(self, propagate_down: list[bool]) -> None:
+        """Run the object's backward on the diffs that `top` holds; parameters' diffs are added."""
+        self.instance.backward(self.top, propagate_down, self.bottom)
+
+    def run_on(self, bottoms: Sequence[Tensor], dtype: Any) -> _Call:
+        """Run the object's reshape and forward on tensors; see `recall`."""
+        arrays = [_numpy(x, dtype) for x in bottoms]
+        same = [index for index, same in enumerate(self.in_place) if same]
+        for index in same:
+            arrays[index] = arrays[index].copy()
+        for blob, array in zip(self.bottom, arrays, strict=True):
+            blob.bind(array)
+        for blob in self.top:
+            blob.cast(dtype)
+        self.run()
+        for index, (x, array) in enumerate(zip(bottoms, arrays, strict=True)):
+            if index not in same and x.data_ptr() != array.ctypes.data:
+                _write_back(x, array, dtype)
+        return _Call(self._forwards, arrays, [blob.data.copy() for blob in self.top])
+
+    def recall(self, call: _Call) -> None:
+        """Let the blobs hold what they held in an earlier forward."""
+        if call.number != self._forwards:
+            for blob, array in zip(self.bottom, call.bottoms, strict=True):
+                blob.bind(array)
+            for blob, array in zip(self.top, call.tops, strict=True):
+                blob.reshape(*array.shape)
+                blob.data[...] = array
+            self._forwards += 1
 
     def bind_blobs(self, dtype: Any) -> list[NDArray[Any]]:
         """Point the object's blobs at the parameters (copies if not float arrays on the CPU)."""
@@ -89,6 +145,15 @@ class Python(Layer):
         for blob, array in zip(self.instance.blobs, arrays, strict=True):
             blob.bind(array)
         return arrays
+
+    @contextmanager
+    def _unchanged(self) -> Iterator[None]:
+        """Let the object and its blobs be after the block what they were before it."""
+        attributes = vars(self.instance).copy()
+        with unchanged([*self.bottom, *self.top, *self.instance.blobs]):
+            yield
+        vars(self.instance).clear()
+        vars(self.instance).update(attributes)
 
 
 class _Bridge(torch.autograd.Function):
@@ -99,33 +164,28 @@ class _Bridge(torch.autograd.Function):
         bottoms, blobs = tensors[:bottom_count], tensors[bottom_count:]
         like = next((x for x in bottoms if x.is_floating_point()), layer.like)
         dtype = np.float64 if like.dtype == torch.float64 else np.float32
-        bottom = [NumpyBlob(tuple(x.shape), dtype) for x in bottoms]
-        for blob, x in zip(bottom, bottoms, strict=True):
-            blob.data[...] = _numpy(x, dtype)
-        top = layer.top_blobs(bottom, dtype)
         arrays = layer.bind_blobs(dtype)
-        layer.instance.phase = int(not layer.training)
-        layer.instance.reshape(bottom, top)
-        layer.instance.forward(bottom, top)
+        call = layer.run_on(bottoms, dtype)
         for tensor, array in zip(blobs, arrays, strict=True):
             if tensor.data_ptr() != array.ctypes.data:
                 tensor.data.copy_(torch.from_numpy(array))
-        ctx.layer, ctx.bottom, ctx.top, ctx.dtype = layer, bottom, top, dtype
+        ctx.layer, ctx.call, ctx.dtype = layer, call, dtype
         ctx.kinds = [(x.device, x.dtype) for x in tensors]
-        return tuple(torch.tensor(b.data, dtype=like.dtype, device=like.device) for b in top)
+        return tuple(torch.from_numpy(top).to(like.device, like.dtype) for top in call.tops)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *top_grads: Tensor) -> Any:
-        layer, bottom, top = ctx.layer, ctx.bottom, ctx.top
+        layer = ctx.layer
         layer.bind_blobs(ctx.dtype)
-        for blob in bottom:
-            blob.diff[...] = 0
-        for blob, grad in zip(top, top_grads, strict=True):
+        layer.recall(ctx.call)
+        for blob, grad in zip(layer.top, top_grads, strict=True):
             blob.diff[...] = _numpy(grad, ctx.dtype)
+        for blob in layer.instance.blobs:
+            blob.diff[...] = 0
         needed = ctx.needs_input_grad[2:]
-        layer.instance.backward(top, list(needed[: len(bottom)]), bottom)
-        diffs = [blob.diff for blob in (*bottom, *layer.instance.blobs)]
+        layer.run_backward(list(needed[: len(layer.bottom)]))
+        diffs = [blob.diff for blob in (*layer.bottom, *layer.instance.blobs)]
         grads = tuple(
             torch.tensor(diff, dtype=dtype, device=device) if need else None
             for diff, need, (device, dtype) in zip(diffs, needed, ctx.kinds, strict=True)
@@ -136,3 +196,10 @@ class _Bridge(torch.autograd.Function):
 def _numpy(tensor: Tensor, dtype: Any) -> NDArray[Any]:
     wanted = torch.float64 if dtype is np.float64 else torch.float32
     return tensor.detach().to("cpu", wanted).contiguous().numpy()
+
+
+def _write_back(x: Tensor, array: NDArray[Any], dtype: Any) -> None:
+    if not np.array_equal(_numpy(x, dtype), array):
+        x.data.copy_(
+            torch.from_numpy(array)
+        )  # no change of version: as in Caffe, autograd is not told
