@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -126,6 +127,52 @@ def test_a_hangup_snapshots_and_an_interrupt_stops(tmp_path, ranks):
         for name, blobs in load_weights(end).items():
             for one, two in zip(blobs, resumed[name], strict=True):
                 np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_termination_snapshots_and_says_so(tmp_path, ranks):
+    solver = str(write_training(tmp_path, "max_iter: 100000 display: 1"))
+    training = Training("--solver", solver, "--ranks", str(ranks))
+    training.until("Iteration 3 ")
+    training.process.send_signal(signal.SIGTERM)
+    assert training.end() == 143
+    assert "Optimization stopped early." in training.log[-1]
+    assert len(list(tmp_path.glob("*.solverstate"))) == 1
+
+
+def test_a_log_whose_reader_leaves_ends_with_a_snapshot(tmp_path):
+    solver = str(write_training(tmp_path, "max_iter: 100000 display: 1"))
+    training = Training("--solver", solver)
+    training.until("Iteration 3 ")
+    training.process.stderr.close()
+    assert training.process.wait(timeout=60) == 141
+    assert len(list(tmp_path.glob("*.solverstate"))) == 1
+
+
+def test_a_training_without_streams(tmp_path):
+    solver = str(write_training(tmp_path, "max_iter: 3 display: 1"))
+    command = (
+        f'exec "{sys.executable}" -m sphereface train --gpu none --solver "{solver}" 0<&- 1>&- 2>&-'
+    )
+    env = {**os.environ, "PYTHONPATH": str(PYTHON), **ONE_THREAD}
+    assert (
+        subprocess.run(["sh", "-c", f"{command} 0<&- 1>&- 2>&-"], env=env, check=False).returncode
+        == 0
+    )
+    assert len(list(tmp_path.glob("*.solverstate"))) == 1
+
+
+@pytest.mark.slow
+def test_a_bad_image_of_another_rank_ends_with_a_snapshot(tmp_path):
+    solver = str(write_training(tmp_path, "max_iter: 100000 display: 1"))
+    training = Training("--solver", solver, "--ranks", "2")
+    training.until("Iteration 3 ")
+    for image in tmp_path.glob("1_*.png"):
+        image.write_bytes(b"no picture")
+    assert training.end() == 2
+    assert re.search(r"1_\d\.png", training.log[-1])
+    assert len(list(tmp_path.glob("*.solverstate"))) == 1
 
 
 @pytest.mark.slow

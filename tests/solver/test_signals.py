@@ -31,6 +31,18 @@ def test_defaults_are_caffes():
         assert action() is Action.NONE
 
 
+def test_a_termination_stops():
+    before = signal.getsignal(signal.SIGTERM)
+    with SignalActions() as action:
+        assert action.stopped_by is None
+        send(signal.SIGTERM)
+        assert action() is Action.STOP
+        assert action.stopped_by == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is before
+    with SignalActions(sigterm="none"):
+        assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_handlers_are_given_back():
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)]
     with SignalActions() as action:

@@ -84,14 +84,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0; 2 after bad input, an unusable file or with too little memory, told in one line on
         stderr; 70 after a bug of this program; 130 after Ctrl-C.
     """
+    _open_standard_streams()
     given = sys.argv[1:] if arguments is None else arguments
     args = _parsed([_with_two_dashes(argument) for argument in given])
     try:
         code: int = args.run(args)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader (head, less) has left; without this the interpreter's last flush complains.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence_broken_streams()
         return _BROKEN_PIPE
     except KeyboardInterrupt:
         print(f"sphereface {args.command}: interrupted", file=sys.stderr)
@@ -102,6 +102,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text, code = _told(error)
         print(f"sphereface {args.command}: {text}", file=sys.stderr)
     return code
+
+
+def _open_standard_streams() -> None:
+    """Give a process that was started with closed streams null ones.
+
+    Otherwise the next file that is opened gets such a stream's number, and what a library writes
+    to stderr lands in it.
+    """
+    for name, number in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(null, "w" if number else "r"))
+
+
+def _silence_broken_streams() -> None:
+    """Point the streams whose reader (head, less) has left nowhere.
+
+    Without it, the interpreter's last flush complains.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _told(error: Exception) -> tuple[str, int]:

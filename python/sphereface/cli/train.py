@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 
 from sphereface.cli.image_options import add_exif_option
 from sphereface.cli.net_options import add_allow_python, stages
@@ -18,8 +19,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "train",
         help="train a net as its solver's prototxt says",
-        description="Trains as caffe train does, with its log on stderr. Ctrl-C snapshots and"
-        " stops, a hangup snapshots and goes on; --snapshot goes on exactly where that was."
+        description="Trains as caffe train does, with its log on stderr. Ctrl-C and SIGTERM"
+        " snapshot and stop, a hangup snapshots and goes on, and an error snapshots before it ends"
+        " the run; --snapshot goes on exactly where that was."
         " Several GPUs each take the prototxt's batch; under torchrun, each process does.",
     )
     add = parser.add_argument
@@ -40,9 +42,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         default=[],
         help="stage of its state; several with commas, or repeated",
     )
-    for name, effect in (("sigint", "stop"), ("sighup", "snapshot")):
+    for name, effect, what in (
+        ("sigint", "stop", "Ctrl-C"),
+        ("sighup", "snapshot", "a hangup"),
+        ("sigterm", "stop", "a termination"),
+    ):
         flags = (f"--{name}_effect", f"--{name}-effect")
-        what = "Ctrl-C" if name == "sigint" else "a hangup"
         text = f"what {what} does; stop snapshots too (default: %(default)s)"
         add(*flags, choices=_EFFECTS, default=effect, help=text)
     add("--log-dir", "--log_dir", default="", metavar="DIR", help="write the log there, too")
@@ -62,14 +67,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train."""
+    """Train; return 143 after a stop by SIGTERM, as a shell reports it."""
     from sphereface.solver.modes import Mode
     from sphereface.solver.training import DataOptions, LogOptions, TrainOptions, train
 
     table = args.csv or args.jsonl
     if table and not args.snapshot:  # a resumed run goes on with its table
         check_output(table, overwrite=args.overwrite, inputs=[args.solver])
-    train(
+    stopped_by = train(
         TrainOptions(
             args.solver,
             weights=args.weights,
@@ -80,10 +85,11 @@ def run(args: argparse.Namespace) -> int:
             stages=stages(args.stage),
             sigint_effect=args.sigint_effect,
             sighup_effect=args.sighup_effect,
+            sigterm_effect=args.sigterm_effect,
             mode=Mode(args.amp, args.channels_last, args.compile),
             data=DataOptions(args.workers, args.skip_bad_images, exif=args.exif == "apply"),
             logs=LogOptions(args.log_dir, table, args.tensorboard),
             allow_python=tuple(args.allow_python),
         )
     )
-    return 0
+    return 128 + signal.SIGTERM if stopped_by == signal.SIGTERM else 0

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Place", "RankGroup", "StartTogether", "devices_of", "spawn", "torchrun_place"]
 
 _ACTIONS = (Action.NONE, Action.SNAPSHOT, Action.STOP)  # a later one wins over those before
+_GRACE = 60.0  # seconds in which the others may snapshot and end when one process failed
 _POLL = 0.2  # seconds between two looks at the signals, while other processes train
 _BAD_INPUT = 2
 
@@ -223,7 +224,7 @@ def spawn(
         )
         try:
             action = Action.NONE
-            while not processes.join(timeout=_POLL):
+            while not processes.join(timeout=_POLL, grace_period=_GRACE):
                 # Signals after a stop have their usual effect again.
                 if action is not Action.STOP and (action := asked()) is not Action.NONE:
                     request.value = _ACTIONS.index(action)
@@ -236,7 +237,7 @@ def spawn(
         finally:
             for process in processes.processes:
                 if process.is_alive():
-                    process.terminate()
+                    process.kill()  # snapshots survive that
 
 
 def _child(
@@ -250,8 +251,9 @@ def _child(
 ) -> None:
     import signal
 
-    # A terminal's Ctrl-C reaches every process; the first one hears it and tells.
-    for number in (signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)):
+    # A terminal's Ctrl-C, or a scheduler's SIGTERM, reaches every process; the one that started
+    # them hears it and tells.
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     if devices[rank] == "cpu":
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // len(devices)))

@@ -1,8 +1,9 @@
-"""SIGINT and SIGHUP as requests to a solver: stop, snapshot or none.
+"""SIGINT, SIGHUP and SIGTERM as requests to a solver: stop, snapshot or none.
 
 Source: util/signal_handler.cpp and the flags --sigint_effect and --sighup_effect of Caffe's tool.
 What differs: while a stop is not yet served, another such signal acts as if there were no handler,
-so a second Ctrl-C ends the program at once; snapshots survive that.
+so a second Ctrl-C ends the program at once; snapshots survive that. SIGTERM, which ends Caffe's
+tool without a snapshot, stops too: it is what schedulers and containers send before they kill.
 """
 
 from __future__ import annotations
@@ -30,8 +31,13 @@ class SignalActions:
 
     Parameters
     ----------
-    sigint, sighup : {"stop", "snapshot", "none"}
-        What Ctrl-C and a hangup ask for; of none, the signal keeps its usual effect.
+    sigint, sighup, sigterm : {"stop", "snapshot", "none"}
+        What Ctrl-C, a hangup and a termination ask for; of none, the signal keeps its usual effect.
+
+    Attributes
+    ----------
+    stopped_by : int or None
+        The signal whose stop was handed out last.
 
     Examples
     --------
@@ -39,13 +45,19 @@ class SignalActions:
     ...     Solver("solver.prototxt", action=action).solve()  # doctest: +SKIP
     """
 
-    def __init__(self, sigint: str = "stop", sighup: str = "snapshot") -> None:
-        effects = {signal.SIGINT: ("sigint_effect", sigint)}
+    def __init__(
+        self, sigint: str = "stop", sighup: str = "snapshot", sigterm: str = "stop"
+    ) -> None:
+        effects = {
+            signal.SIGINT: ("sigint_effect", sigint),
+            signal.SIGTERM: ("sigterm_effect", sigterm),
+        }
         if hasattr(signal, "SIGHUP"):
             effects[signal.SIGHUP] = ("sighup_effect", sighup)
         self._effects = {number: _action(*effect) for number, effect in effects.items()}
         self._before: dict[int, Any] = {}
         self._pending: list[int] = []
+        self.stopped_by: int | None = None
 
     def __enter__(self) -> SignalActions:
         for number, action in self._effects.items():
@@ -70,7 +82,10 @@ class SignalActions:
         number = self._pending.pop(0)
         if number in self._before:
             signal.signal(number, self._handle)
-        return self._effects[signal.Signals(number)]
+        action = self._effects[signal.Signals(number)]
+        if action is Action.STOP:
+            self.stopped_by = number
+        return action
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if number not in self._pending:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from sphereface.errors import SphereFaceError
 from sphereface.solver.sidecar import Sidecar, checksum, read_sidecar, write_sidecar
+from sphereface.solver.snapshot_lock import SnapshotLock
 from sphereface.weights import SolverState, read_solverstate, write_solverstate
 
 __all__ = [
@@ -74,8 +75,24 @@ def write_snapshot(
         Of the solver.
     sidecar : Sidecar
         Gets the checksums here.
+
+    Raises
+    ------
+    SphereFaceError
+        It cannot be written, or another process writes snapshots of that prefix.
     """
     prefix = re.sub(r"_iter_\d+\.solverstate.*$", "", files.state.name)
+    with SnapshotLock(str(files.state.parent / prefix)):
+        _write(prefix, files, write_model, state, sidecar)
+
+
+def _write(
+    prefix: str,
+    files: SnapshotFiles,
+    write_model: Callable[[Path], None],
+    state: SolverState,
+    sidecar: Sidecar,
+) -> None:
     # One name for a prefix, so that what a killed process left is overwritten by the next.
     partial = files.state.parent / f".{prefix}.partial"
     shutil.rmtree(partial, ignore_errors=True)

@@ -7,7 +7,6 @@ them (on a CPU, always); a loss that is no number ends the run; a snapshot resum
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -22,11 +21,12 @@ from sphereface.solver.debug_info import DebugInfo
 from sphereface.solver.divergence import DivergenceMonitor
 from sphereface.solver.finetuning import start_from
 from sphereface.solver.gradients import Updater
+from sphereface.solver.losses import Losses
 from sphereface.solver.lr_policy import learning_rate
 from sphereface.solver.nets import SolverNets
-from sphereface.solver.passes import Pass
 from sphereface.solver.persistence import RunState
 from sphereface.solver.records import IterationRecord, SolverCallback, TestRecord
+from sphereface.solver.rescue import rescued
 from sphereface.solver.signals import Action
 from sphereface.solver.snapshot import (
     SnapshotFiles,
@@ -34,6 +34,7 @@ from sphereface.solver.snapshot import (
     snapshot_files,
     write_snapshot,
 )
+from sphereface.solver.snapshot_lock import SnapshotLock
 from sphereface.solver.test_nets import TestNets
 from sphereface.weights import SolverState
 
@@ -71,8 +72,10 @@ class Solver:
         Checked and upgraded.
     net, test_nets : Net, list of Net
         The nets; test nets share the weights of `net` while they are tested.
-    iter : int
-        Updates done.
+    iter, saved_iter : int
+        Updates done, and how many of them the newest snapshot holds.
+    updating : bool
+        An update is under way, so weights, histories and `iter` do not belong together.
     current_step : int
         Steps of the rate that the policy has taken.
     source, test_sources
@@ -107,7 +110,8 @@ class Solver:
         file = solver if isinstance(solver, SolverFile) else read_solver(solver)
         self.file, self.param, self.rank = file, file.param, rank
         self.callbacks = list(callbacks)
-        self.iter, self.current_step, self.stopped = 0, 0, False
+        self.iter, self.saved_iter, self.current_step = 0, 0, 0
+        self.stopped, self.updating = False, False
         self._action = action or (lambda: Action.NONE)
         self.device = self._device(device)
         if self.param.random_seed >= 0:
@@ -133,8 +137,7 @@ class Solver:
             self.copy_from(names)
         self.updater = Updater(self.net, self.param)
         self.monitor: DivergenceMonitor | None = DivergenceMonitor(self.net, self.param)
-        self._losses: deque[Tensor] = deque(maxlen=self.param.average_loss)
-        self._unseen: list[tuple[int, Tensor, int]] = []  # iteration, loss, samples
+        self._losses = Losses(self.param.average_loss)
         for change in file.changes:
             self.tell(f"{file.source}: upgraded {change}")
 
@@ -153,29 +156,32 @@ class Solver:
         Raises
         ------
         SphereFaceError
-            The data ended, or the loss is no number any more (`DivergedError`).
+            The data ended, or the loss is no number any more (`DivergedError`); or another process
+            writes snapshots of the same prefix.
         """
+        with SnapshotLock(self.param.snapshot_prefix) if self.snapshots else nullcontext():
+            self._solve(feed, resume)
+
+    def _solve(self, feed: Feed | None, resume: str | os.PathLike[str]) -> None:
         param = self.param
         if param.snapshot_after_train and not param.HasField("snapshot_prefix"):
-            raise SphereFaceError(
-                "no snapshot_prefix for the snapshot after training",
-                where=self.file.source,
-                fix='give a snapshot_prefix, or "snapshot_after_train: false"',
-            )
-        source = self.source if feed is None else as_source(feed)
+            problem = "no snapshot_prefix for the snapshot after training"
+            fix = 'give a snapshot_prefix, or "snapshot_after_train: false"'
+            raise SphereFaceError(problem, where=self.file.source, fix=fix)
         for callback in self.callbacks:
             callback.on_solve(self)
         if resume:
             self.tell(f"Restoring previous solver status from {os.fspath(resume)}")
             self.restore(resume)
-        self.step(param.max_iter - self.iter, source)
+        with rescued(self):
+            self.step(param.max_iter - self.iter, feed)
         if param.snapshot_after_train and not (param.snapshot and self.iter % param.snapshot == 0):
             self.snapshot()
         if self.stopped:
             self.tell("Optimization stopped early.")
             return
         if param.display and self.iter % param.display == 0:
-            self._final_loss(source)
+            self._final_loss(self.source if feed is None else as_source(feed))
         if param.test_interval and self.iter % param.test_interval == 0:
             self.test_all()
         self.tell("Optimization Done.")
@@ -192,7 +198,7 @@ class Solver:
             takes one batch.
         """
         source = self.source if feed is None else as_source(feed)
-        self._losses.clear()
+        self._losses.last.clear()
         self.stopped = False
         stop, param = self.iter + iterations, self.param
         while self.iter < stop:
@@ -262,6 +268,7 @@ class Solver:
         )
         if self.monitor is not None:
             self.monitor.last_snapshot = str(files.state)
+        self.saved_iter = self.iter
         return files
 
     def restore(self, path: str | os.PathLike[str]) -> None:
@@ -277,6 +284,7 @@ class Solver:
         self.net.copy_from(loaded.files.model, strict=True)
         self.updater.load_history(loaded.state.history)
         self.iter, self.current_step = loaded.state.iter, loaded.state.current_step
+        self.saved_iter = self.iter
         sidecar = loaded.files.sidecar
         if loaded.sidecar is None:
             lines = [self._state.rebuild(self.iter * self.param.iter_size, sidecar)]
@@ -284,9 +292,15 @@ class Solver:
             lines = self._state.restore(loaded.sidecar, str(sidecar))
         for line in lines:
             self.tell(line)
-        self._unseen.clear()
+        self._losses.forget()
         if self.monitor is not None:
             self.monitor.last_snapshot = os.fspath(path)
+
+    @property
+    def snapshots(self) -> bool:
+        """Whether this process is to write snapshots while it trains."""
+        wanted = self.param.snapshot > 0 or self.param.snapshot_after_train
+        return wanted and self.param.HasField("snapshot_prefix") and not self.rank
 
     def tell(self, text: str) -> None:
         """Give a message to the callbacks."""
@@ -316,11 +330,10 @@ class Solver:
             samples += len(next(iter(batch.values()))) if batch else 0
             with debug.watch(batch) if debug else nullcontext():
                 results.append(self.passes.forward_backward(batch))
-        self._losses.append(_mean_loss(results))
+        self._losses.add(self.iter, results, samples)
         for callback in self.callbacks:
             callback.on_gradients(self)
-        self._unseen.append((self.iter, self._losses[-1], samples))
-        if self.device.type == "cpu" or len(self._unseen) >= _LOOK_AT_LOSSES:
+        if self.device.type == "cpu" or self._losses.unseen >= _LOOK_AT_LOSSES:
             self._look_at_losses()
         record = IterationRecord(
             self.iter,
@@ -328,7 +341,7 @@ class Solver:
             samples,
             results[-1].outputs,
             self.net.loss_weights,
-            tuple(self._losses),
+            tuple(self._losses.last),
         )
         self._update(record, debug.update if debug else None)
         for callback in self.callbacks:
@@ -342,18 +355,18 @@ class Solver:
             record.new_step = step
         self.current_step = step
         grads = self.passes.gradients(self.updater.parameters)
+        self.updating = True
         record.gradient_norm = self.updater.apply(grads, record.rate, self.iter, tell)
         self.iter += 1
+        self.updating = False
 
     def _draw(self, source: Any) -> dict[str, Tensor]:
         try:
             return draw(source, self.net, self.device)
         except StopIteration:
-            raise SphereFaceError(
-                f"the data ended at iteration {self.iter}",
-                where=self.file.source,
-                expected=f"a batch for every pass until iteration {self.param.max_iter}",
-            ) from None
+            expected = f"a batch for every pass until iteration {self.param.max_iter}"
+            problem, where = f"the data ended at iteration {self.iter}", self.file.source
+            raise SphereFaceError(problem, where=where, expected=expected) from None
 
     def _final_loss(self, source: Any) -> None:
         """Caffe's last line: the loss of the final weights, on one more batch."""
@@ -361,19 +374,14 @@ class Solver:
             batch = draw(source, self.net, self.device)
         except StopIteration:
             return
-        self._losses.append(self.passes.forward(batch).loss)
-        smoothed = float(torch.stack(tuple(self._losses)).mean())
+        smoothed = self._losses.smoothed(self.passes.forward(batch).loss)
         self.tell(f"Iteration {self.iter}, loss = {smoothed:g}")
 
     def _look_at_losses(self) -> None:
-        unseen, self._unseen = self._unseen, []
-        if self.monitor is None or not unseen:
-            return
-        values = torch.stack([loss for _, loss, _ in unseen]).tolist()
-        rate, _ = learning_rate(self.param, unseen[-1][0], self.current_step)
-        for (iteration, _, samples), value in zip(unseen, values, strict=True):
-            warning = self.monitor.observe(iteration, value, rate, samples)
-            if warning:
+        monitor, losses = self.monitor, self._losses
+        for iteration, value, samples in losses.take() if monitor else losses.forget():
+            rate, _ = learning_rate(self.param, iteration, self.current_step)
+            if monitor and (warning := monitor.observe(iteration, value, rate, samples)):
                 self.tell(warning)
 
     def _interrupted(self) -> bool:
@@ -389,9 +397,3 @@ class Solver:
         if self.param.solver_mode == self.param.GPU and torch.cuda.is_available():
             return torch.device("cuda", self.param.device_id)
         return torch.device("cpu")
-
-
-def _mean_loss(results: Sequence[Pass]) -> Tensor:
-    if len(results) == 1:
-        return results[0].loss
-    return torch.stack([result.loss for result in results]).mean()

@@ -74,7 +74,7 @@ class TrainOptions:
         Processes on CPUs, with gpu ``none``.
     level, stages : int, tuple of str
         Of the train net's state.
-    sigint_effect, sighup_effect : str
+    sigint_effect, sighup_effect, sigterm_effect : str
         ``snapshot``, ``stop`` or ``none``.
     """
 
@@ -87,14 +87,20 @@ class TrainOptions:
     stages: tuple[str, ...] = ()
     sigint_effect: str = "stop"
     sighup_effect: str = "snapshot"
+    sigterm_effect: str = "stop"
     mode: Mode = field(default_factory=Mode)
     data: DataOptions = field(default_factory=DataOptions)
     logs: LogOptions = field(default_factory=LogOptions)
     allow_python: tuple[str, ...] = ()
 
 
-def train(options: TrainOptions) -> None:
+def train(options: TrainOptions) -> int | None:
     """Train as `options` say, in this process or in one for each of several devices.
+
+    Returns
+    -------
+    int or None
+        The signal that stopped it, if one did.
 
     Raises
     ------
@@ -109,7 +115,8 @@ def train(options: TrainOptions) -> None:
         check_weights_names(options.weights)
     if options.snapshot:
         check_state_name(options.snapshot)
-    with SignalActions(options.sigint_effect, options.sighup_effect) as action:
+    effects = options.sigint_effect, options.sighup_effect, options.sigterm_effect
+    with SignalActions(*effects) as action:
         place = torchrun_place(options.gpu)
         devices = devices_of(options.gpu, options.ranks)
         if place is None and len(devices) > 1:
@@ -117,6 +124,7 @@ def train(options: TrainOptions) -> None:
             spawn(train_rank, devices, options, action)
         else:
             train_rank(place or Place(device=devices[0]), options, action)
+    return action.stopped_by
 
 
 def train_rank(place: Place, options: TrainOptions, action: Callable[[], Action]) -> None:
