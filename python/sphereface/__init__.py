@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sphereface import checkpoints as checkpoints
     from sphereface import convert as convert
     from sphereface import data as data
+    from sphereface import distributed as distributed
     from sphereface import evaluation as evaluation
     from sphereface import faces as faces
     from sphereface import images as images
@@ -36,6 +37,7 @@ __all__ = [
     "checkpoints",
     "convert",
     "data",
+    "distributed",
     "evaluation",
     "faces",
     "images",

@@ -20,7 +20,7 @@ from sphereface.margin_type import is_exact
 from sphereface.ops._library import call, refuse_forward_mode
 from sphereface.ops.margin_inner_product import normalize_rows_
 
-__all__ = ["MarginSoftmaxStats", "margin_softmax_loss"]
+__all__ = ["MarginSoftmaxStats", "check_loss_options", "keeps_logits", "margin_softmax_loss"]
 
 _OPS = torch.ops.sphereface
 _BUDGET = 1 << 30
@@ -120,7 +120,7 @@ def margin_softmax_loss(
     tensor(0.3133)
     """
     refuse_forward_mode("margin_softmax_loss", x, weight)
-    _check_options(reduction, label_smoothing, memory)
+    check_loss_options(reduction, label_smoothing, memory)
     exact = is_exact(gradient) or isinstance(margin, CombinedMargin)
     if isinstance(margin, CombinedMargin):
         x = margin.scale * F.normalize(x, eps=torch.finfo(x.dtype).tiny)
@@ -135,7 +135,7 @@ def margin_softmax_loss(
     weights = _weights(class_weight, label, weight, x)
     grows = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
     size = x.shape[0] * weight.shape[0] * x.element_size()
-    keep = grows and (memory == "fast" or (memory != "lean" and size <= _budget(memory)))
+    keep = grows and keeps_logits(memory, size)
     loss, lse, target, cosine, prediction, plain, _ = call(
         _OPS.margin_softmax,
         x,
@@ -159,11 +159,21 @@ def margin_softmax_loss(
     return reduced, MarginSoftmaxStats(log_probability, prediction, plain, cosine)
 
 
-def _budget(memory: str | int | None) -> int:
-    return _BUDGET if memory is None else int(memory)
+def keeps_logits(memory: str | int | None, size: int) -> bool:
+    """Tell whether logits of `size` bytes are kept from the forward to the backward."""
+    if memory in ("fast", "lean"):
+        return memory == "fast"
+    return size <= (_BUDGET if memory is None else int(memory))
 
 
-def _check_options(reduction: str, label_smoothing: float, memory: str | int | None) -> None:
+def check_loss_options(reduction: str, label_smoothing: float, memory: str | int | None) -> None:
+    """Refuse what the loss does not know.
+
+    Raises
+    ------
+    SphereFaceError
+        An option is unknown or out of its range.
+    """
     where = "margin_softmax_loss"
     if reduction not in _REDUCTIONS:
         raise SphereFaceError(

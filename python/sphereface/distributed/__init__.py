@@ -1,0 +1,6 @@
+"""Losses over more classes than one device holds, on torch.distributed."""
+
+from sphereface.class_range import ClassRange
+from sphereface.distributed.sharded_margin_loss import ShardedMarginLoss
+
+__all__ = ["ClassRange", "ShardedMarginLoss"]

@@ -1,0 +1,191 @@
+"""The loss over split classes against one process: values, gradients, statistics, checkpoints."""
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+
+import sharded_work as work
+import sphereface
+from sphereface import SphereFaceError
+from sphereface.annealing import Annealing
+from sphereface.distributed import ShardedMarginLoss
+from sphereface.margin_policy import ArcFace, CombinedMargin, CosFace, NormFace
+
+M, K, N = 12, 5, 23
+
+
+@pytest.fixture
+def problem(rng):
+    label = rng.integers(N, size=M)
+    label[3] = label[7]
+    return rng.normal(size=(M, K)), rng.normal(size=(N, K)), label
+
+
+def assert_equal_to_one_process(pool, ranks, problem, options, sizes=None, seed=None):
+    x, weight, label = problem
+    names = ("margin", "gradient", "ignore_index")
+    keywords = {name: options[name] for name in names if name in options}
+    loss_options = options.get("loss_options", {})
+    loss_of = functools.partial(
+        sphereface.margin_softmax_loss, return_stats=True, **keywords, **loss_options
+    )
+    cotangent = None
+    if loss_options.get("reduction") == "none":
+        cotangent = np.linspace(-1, 2, M)
+    stats = []
+
+    def value_of(*arguments):
+        value, seen = loss_of(*arguments)
+        stats.append(seen)
+        return value
+
+    value, dx, dweight = work.reference_step(x, weight, label, value_of, cotangent)
+    results = pool.run(work.one_step, ranks, x, weight, label, options, sizes, cotangent)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-12)
+    if cotangent is None:
+        for result in results:
+            close(result["loss"], value)
+    else:
+        close(np.concatenate([result["loss"] for result in results]), value)
+    assert np.abs(dx).max() > 1e-3
+    assert np.abs(dweight).max() > 1e-3
+    close(np.concatenate([result["dx"] for result in results]), dx)
+    close(np.concatenate([result["dweight"] for result in results]), dweight)
+    for index, field in enumerate(stats[0]):
+        close(np.concatenate([result["stats"][index] for result in results]), field.numpy())
+
+
+MEMBERS = {
+    "plain": {"margin": 1},
+    "caffe": {"margin": 4},
+    "exact": {"margin": 3, "gradient": "exact"},
+    "cosface": {"margin": CosFace(0.35, 16)},
+    "arcface": {"margin": ArcFace(0.5, 16)},
+    "easy": {"margin": ArcFace(0.5, 16, easy=True)},
+    "normface": {"margin": NormFace(10)},
+    "combined": {"margin": CombinedMargin(1.2, 0.3, 0.1, 10)},
+}
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+@pytest.mark.parametrize("member", MEMBERS)
+def test_equal_to_one_process(pool, ranks, member, problem):
+    assert_equal_to_one_process(pool, ranks, problem, MEMBERS[member])
+
+
+OPTIONS = {
+    "lean": {"loss_options": {"memory": "lean"}},
+    "sum": {"loss_options": {"reduction": "sum"}},
+    "none": {"loss_options": {"reduction": "none"}},
+    "smoothing": {"loss_options": {"label_smoothing": 0.2}},
+    "weights": {"loss_options": {"class_weight": torch.linspace(0.5, 2, N, dtype=torch.float64)}},
+    "all": {
+        "loss_options": {
+            "class_weight": torch.linspace(0.5, 2, N, dtype=torch.float64),
+            "label_smoothing": 0.1,
+        }
+    },
+}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_options(pool, option, problem):
+    assert_equal_to_one_process(pool, 3, problem, {"margin": 2, **OPTIONS[option]})
+
+
+def test_ignored_labels(pool, problem):
+    problem[2][[0, 5]] = -1
+    options = {"margin": CosFace(0.35, 10), "ignore_index": -1}
+    assert_equal_to_one_process(pool, 3, problem, options)
+
+
+@pytest.mark.parametrize("sizes", [[7, 0, 5], [1, 2, 9]])
+def test_uneven_batches(pool, sizes, problem):
+    assert_equal_to_one_process(pool, 3, problem, {"margin": ArcFace(0.5, 10)}, sizes)
+
+
+def test_a_rank_without_classes(pool, rng):
+    x, weight = rng.normal(size=(M, K)), rng.normal(size=(5, K))
+    label = rng.integers(5, size=M)
+    assert_equal_to_one_process(pool, 4, (x, weight, label), {"margin": 4, "gradient": "exact"})
+
+
+def test_equal_batches_need_not_tell(pool, problem):
+    assert_equal_to_one_process(pool, 4, problem, {"margin": 4, "equal_batches": True})
+
+
+def test_trains_a_data_parallel_net_as_one_process(pool, rng):
+    x, weight, label = rng.normal(size=(M, 4)), rng.normal(size=(N, K)), rng.integers(N, size=M)
+    first_layer = rng.normal(size=(K, 4))
+    one = pool.run(work.train_with_ddp, 1, x, weight, label, first_layer, 4)[0]
+    several = pool.run(work.train_with_ddp, 3, x, weight, label, first_layer, 4)
+    for values, net, _ in several:
+        np.testing.assert_allclose(values, one[0], rtol=1e-9)
+        np.testing.assert_allclose(net, one[1], rtol=1e-9)
+    parts = np.concatenate([part for _, _, part in several])
+    np.testing.assert_allclose(parts, one[2], rtol=1e-9)
+    assert one[0][-1] < one[0][0]
+
+
+def test_the_single_process_is_the_fused_loss(problem):
+    x, weight, label = (torch.from_numpy(a) for a in problem)
+    loss = ShardedMarginLoss(K, N, 4, annealing=Annealing(100, 0.1, 1, 5), dtype=torch.float64)
+    with torch.no_grad():
+        loss.weight.copy_(weight)
+    for count in (1, 2):
+        expected = sphereface.margin_softmax_loss(x, weight, label, loss.annealing.at(count))
+        torch.testing.assert_close(loss(x, label), expected)
+    loss.eval()
+    loss(x, label)
+    assert int(loss.iteration) == 2
+
+
+def test_the_start_does_not_depend_on_the_split(pool):
+    whole = pool.run(work.started, 1, 3, 2500)[0]
+    assert np.concatenate(pool.run(work.started, 3, 3, 2500)).tobytes() == whole.tobytes()
+    assert -1 <= whole.min() < -0.99 < 0.99 < whole.max() <= 1  # sqrt(3 / 3)
+    assert len(np.unique(whole)) > 7000
+
+
+@pytest.mark.parametrize("margin", [4, CosFace(0.35, 10)], ids=["caffe", "cosface"])
+def test_every_process_hears_of_a_weight_that_is_not_finite(pool, margin, problem):
+    messages = pool.run(work.message_of, 3, *problem, {"margin": margin}, 1)
+    assert "weight has a NaN or infinite value in row 0" in messages[1]
+    for message in (messages[0], messages[2]):
+        assert message.startswith("ShardedMarginLoss: another process met a value that is not")
+
+
+def test_a_bad_label_is_told_by_every_process(pool, problem):
+    problem[2][4] = N
+    for message in pool.run(work.message_of, 2, *problem, {"margin": 4}, -1):
+        assert f"is {N}; expected 0 to {N - 1}" in message
+
+
+def test_what_is_refused():
+    for options, message in (
+        ({"backbone": "max"}, "backbone is 'max'"),
+        ({"sample_rate": 0.0}, "rate 0.0"),
+        ({"loss_options": {"smoothing": 1}}, "loss option 'smoothing'"),
+        ({"sample_rate": 0.5, "loss_options": {"label_smoothing": 0.1}}, "label_smoothing or"),
+        ({"loss_options": {"class_weight": torch.ones(3)}}, r"class_weight has shape \(3,\)"),
+    ):
+        with pytest.raises(SphereFaceError, match=message):
+            ShardedMarginLoss(K, N, **options)
+    loss = ShardedMarginLoss(K, N, sample_rate=0.5)
+    with pytest.raises(SphereFaceError, match="sampling of classes without an optimizer"):
+        loss(torch.ones(2, K), torch.zeros(2, dtype=torch.int64))
+    with pytest.raises(SphereFaceError, match=r"x of shape \(2, 3\)"):
+        loss(torch.ones(2, 3), torch.zeros(2, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_a_checkpoint_of_three_processes_loads_on_others(pool, ranks, tmp_path, rng):
+    weight = rng.normal(size=(N, K))
+    saved = pool.run(work.save_checkpoint, 3, weight, str(tmp_path))
+    loaded = pool.run(work.load_checkpoint, ranks, weight, str(tmp_path))
+    for index in range(2):  # the weight, and Adam's first moment
+        whole = np.concatenate([part[index] for part in saved])
+        assert len(np.unique(whole)) > N
+        np.testing.assert_array_equal(np.concatenate([part[index] for part in loaded]), whole)

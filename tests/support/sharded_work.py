@@ -1,0 +1,173 @@
+"""What the processes of a test of `sphereface.distributed` do; arguments and results are numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import nn
+
+from sphereface.annealing import Annealing
+from sphereface.distributed import ShardedMarginLoss
+from sphereface.errors import SphereFaceError
+
+
+def shares(count, ranks, sizes=None):
+    """Return the slice of `count` rows that each rank has."""
+    sizes = sizes or [len(part) for part in np.array_split(np.arange(count), ranks)]
+    ends = np.cumsum(sizes)
+    assert ends[-1] == count
+    return [slice(int(end - size), int(end)) for end, size in zip(ends, sizes, strict=True)]
+
+
+def make(group, x, weight, **options):
+    loss = ShardedMarginLoss(
+        x.shape[1], len(weight), group=group, dtype=torch.from_numpy(x).dtype, **options
+    )
+    with torch.no_grad():
+        loss.weight.copy_(torch.from_numpy(weight[loss.classes.rows]))
+    return loss
+
+
+def one_step(group, x, weight, label, options, sizes=None, cotangent=None):
+    """Return loss, gradients and statistics of this rank's share."""
+    rank, ranks = dist.get_rank(group), dist.get_world_size(group)
+    mine = shares(len(x), ranks, sizes)[rank]
+    loss = make(group, x, weight, backbone="sum", **options)
+    own = torch.from_numpy(x[mine]).requires_grad_()
+    value, stats = loss(own, torch.from_numpy(label[mine]), return_stats=True)
+    grad = torch.ones_like(value) if cotangent is None else torch.from_numpy(cotangent[mine])
+    value.backward(grad)
+    return {
+        "loss": value.detach().numpy(),
+        "dx": own.grad.numpy(),
+        "dweight": loss.weight.grad.to_dense().numpy(),
+        "weight": loss.weight.detach().numpy(),
+        "stats": [field.numpy() for field in stats],
+    }
+
+
+def train_with_ddp(group, x, weight, label, first_layer, steps):
+    """Train a linear net under DistributedDataParallel and the loss; return what they became."""
+    rank, ranks = dist.get_rank(group), dist.get_world_size(group)
+    mine = shares(len(x), ranks)[rank]
+    net = nn.Linear(x.shape[1], first_layer.shape[0], bias=False).double()
+    with torch.no_grad():
+        net.weight.copy_(torch.from_numpy(first_layer))
+    model = nn.parallel.DistributedDataParallel(net, process_group=group)
+    loss = ShardedMarginLoss(
+        first_layer.shape[0], len(weight), 3, annealing=Annealing(10, 0.5, 1, 1), group=group,
+        dtype=torch.float64,
+    )  # fmt: skip
+    with torch.no_grad():
+        loss.weight.copy_(torch.from_numpy(weight[loss.classes.rows]))
+    optimizer = torch.optim.SGD([*net.parameters(), *loss.parameters()], 0.1, momentum=0.9)
+    values = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        value = loss(model(torch.from_numpy(x[mine])), torch.from_numpy(label[mine]))
+        value.backward()
+        optimizer.step()
+        values.append(float(value))
+    return values, net.weight.detach().numpy(), loss.weight.detach().numpy()
+
+
+def message_of(group, x, weight, label, options, bad_rank):
+    """Return the error that a NaN in the weight of one rank gives."""
+    loss = make(group, x, weight, **options)
+    if dist.get_rank(group) == bad_rank:
+        with torch.no_grad():
+            loss.weight[0, 0] = float("nan")
+    try:
+        loss(torch.from_numpy(x), torch.from_numpy(label))
+    except SphereFaceError as error:
+        return str(error)
+    return None
+
+
+def sampled_training(group, x, weight, label, rate, steps, folder, stop_at, kind):
+    """Train with sampled classes; with `stop_at`, through a checkpoint there."""
+    import torch.distributed.checkpoint as dcp
+
+    rank, ranks = dist.get_rank(group), dist.get_world_size(group)
+    mine = shares(len(x), ranks)[rank]
+
+    def fresh():
+        loss = make(group, x, weight, margin=1, gradient="exact", sample_rate=rate, seed=5)
+        optimizer = kind(loss.parameters())
+        loss.attach(optimizer)
+        return loss, optimizer
+
+    loss, optimizer = fresh()
+    moved = []
+    for step in range(steps):
+        if step == stop_at:
+            dcp.save(
+                {"loss": loss.state_dict(), "optimizer": optimizer.state_dict()},
+                checkpoint_id=folder, process_group=group,
+            )  # fmt: skip
+            loss, optimizer = fresh()
+            # State to load into, as torch asks for: made by a step of zeros.
+            loss.weight.grad = torch.zeros_like(loss.weight)
+            optimizer.step()
+            state = {"loss": loss.state_dict(), "optimizer": optimizer.state_dict()}
+            dcp.load(state, checkpoint_id=folder, process_group=group)
+            loss.load_state_dict(state["loss"])
+            optimizer.load_state_dict(state["optimizer"])
+        before = loss.weight.detach().clone()
+        optimizer.zero_grad()
+        loss(torch.from_numpy(x[mine]), torch.from_numpy(label[mine])).backward()
+        drawn = loss.weight.grad.coalesce().indices()[0]
+        optimizer.step()
+        changed = (loss.weight.detach() != before).any(1).nonzero()[:, 0]
+        moved.append((drawn.numpy(), changed.numpy()))
+    return loss.weight.detach().numpy(), moved
+
+
+def save_checkpoint(group, weight, folder):
+    import torch.distributed.checkpoint as dcp
+
+    loss = make(group, weight, weight, margin=1)
+    loss.iteration.fill_(7)
+    optimizer = torch.optim.Adam(loss.parameters())
+    loss.attach(optimizer)
+    loss.weight.grad = torch.from_numpy(weight[loss.classes.rows]).clone()
+    optimizer.step()
+    dcp.save({"loss": loss.state_dict(), "optimizer": optimizer.state_dict()},
+             checkpoint_id=folder, process_group=group)  # fmt: skip
+    return loss.weight.detach().numpy(), optimizer.state[loss.weight]["exp_avg"].numpy()
+
+
+def load_checkpoint(group, weight, folder):
+    import torch.distributed.checkpoint as dcp
+
+    loss = make(group, weight, np.zeros_like(weight), margin=1)
+    optimizer = torch.optim.Adam(loss.parameters())
+    loss.attach(optimizer)
+    loss.weight.grad = torch.zeros_like(loss.weight)
+    optimizer.step()
+    state = {"loss": loss.state_dict(), "optimizer": optimizer.state_dict()}
+    dcp.load(state, checkpoint_id=folder, process_group=group)
+    loss.load_state_dict(state["loss"])
+    optimizer.load_state_dict(state["optimizer"])
+    assert int(loss.iteration) == 7
+    return loss.weight.detach().numpy(), optimizer.state[loss.weight]["exp_avg"].numpy()
+
+
+def started(group, features, classes):
+    loss = ShardedMarginLoss(features, classes, group=group)
+    return loss.weight.detach().numpy()
+
+
+def reference_step(x, weight, label, loss_of, cotangent=None):
+    """Return loss and gradients of one process; `loss_of` takes x, weight and label."""
+    x, weight = (torch.from_numpy(a.copy()).requires_grad_() for a in (x, weight))
+    value = loss_of(x, weight, torch.from_numpy(label))
+    grad = torch.ones_like(value) if cotangent is None else torch.from_numpy(cotangent)
+    value.backward(grad)
+    return value.detach().numpy(), x.grad.numpy(), weight.grad.numpy()
+
+
+def normalised_product(x, weight):
+    return F.normalize(x) @ F.normalize(weight).T
