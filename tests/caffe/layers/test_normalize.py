@@ -10,6 +10,13 @@ from sphereface.errors import SphereFaceError
 EXAMPLES = {
     "l2": example("Normalize", images=True, x=(1, 4, 13, 11)),
     "l1_norm": example("Normalize", 'normalize_type: "L1"', tops=2, x=(1, 4, 13, 11)),
+    "channels": example(
+        "Normalize",
+        fields="norm_param { across_spatial: false channel_shared: false }",
+        images=True,
+        x=(1, 4, 13, 11),
+    ),
+    "image": example("Normalize", fields="norm_param { }", images=True, x=(1, 4, 13, 11)),
 }
 
 
@@ -49,6 +56,40 @@ def test_defaults_and_zero(layer_net):
     np.testing.assert_allclose(result.tops["y"], [[0.6, 0.8], [0, 0]], atol=1e-6)
     # sqrt(1e-6) is what a zero vector is divided by.
     np.testing.assert_allclose(result.bottom_diffs["x"][1], [1000, 1000])
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("across", [True, False])
+@pytest.mark.parametrize("shape", [(3, 4), (2, 4, 3, 2)])
+def test_the_one_of_ssd(shape, across, shared, layer_net, rng):
+    x, dy = rng.normal(size=shape), rng.normal(size=shape)
+    weight = rng.normal(size=() if shared else (4,))
+    options = f"across_spatial: {str(across).lower()} channel_shared: {str(shared).lower()}"
+    text = layer("", 'top: "y"').replace(
+        "normalize_param {  }", f"norm_param {{ {options} eps: 0.5 }}"
+    )
+    net = layer_net(text, x=shape)
+    assert (net.layer.weight == 1).all()
+    result = net.set(weight=weight).run({"x": x}, {"y": dy})
+
+    def top(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        axes = tuple(range(1, x.ndim)) if across else 1
+        column = weight.reshape(-1, *[1] * (x.ndim - 2))
+        return column * x / np.sqrt((x**2).sum(axes, keepdims=True) + 0.5)
+
+    np.testing.assert_allclose(result.tops["y"], top(x, weight), rtol=1e-12)
+    expected = numeric_gradient(
+        lambda x, weight: (dy * top(x, weight)).sum(), {"x": x, "weight": weight}
+    )
+    np.testing.assert_allclose(result.bottom_diffs["x"], expected["x"], rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(result.param_diffs["weight"], expected["weight"], rtol=1e-6)
+
+
+def test_its_scale_is_filled(layer_net):
+    text = layer("").replace("normalize_param {  }", "norm_param { scale_filler { value: 20 } }")
+    assert layer_net(text.replace('top: "norm"', ""), x=(2, 3)).layer.weight == 20
+    with pytest.raises(SphereFaceError, match="norm_param, which is of SSD's"):
+        layer_net(text, x=(2, 3))
 
 
 def test_errors(layer_net):

@@ -35,6 +35,8 @@ class Example:
         Takes images of any size.
     batch : bool
         Takes any size of axis 0.
+    opencv : bool
+        OpenCV's dnn runs its ONNX form.
     """
 
     type: str
@@ -42,6 +44,7 @@ class Example:
     shapes: Shapes
     images: bool
     batch: bool
+    opencv: bool = True
 
     def text(self, *, convolved: bool = False) -> str:
         """Return the prototxt.
@@ -74,6 +77,7 @@ def example(
     tops: int = 1,
     images: bool = False,
     batch: bool = True,
+    opencv: bool = True,
     before: str = "",
     fields: str = "",
     **shapes: tuple[int, ...],
@@ -91,7 +95,7 @@ def example(
     names = ["y", *(f"y{i}" for i in range(2, tops + 1))][:tops]
     text += "".join(f' top: "{name}"' for name in names)
     text += f" {field} {{ {options} }}" if options else ""
-    return Example(kind, f"{before}\n{text} {fields} }}".strip(), shapes, images, batch)
+    return Example(kind, f"{before}\n{text} {fields} }}".strip(), shapes, images, batch, opencv)
 
 
 @cache
