@@ -38,10 +38,10 @@ def prior_box(
     height, width = feature.shape[2], feature.shape[3]
     image_height, image_width = image_size or (image.shape[2], image.shape[3])
     step_y, step_x = step or (image_height / height, image_width / width)
-    like = {"dtype": feature.dtype, "device": feature.device}
-    y = (torch.arange(height, **like) + offset) * (step_y / image_height)
-    x = (torch.arange(width, **like) + offset) * (step_x / image_width)
-    half = torch.tensor(sizes, **like) / 2
+    dtype, device = feature.dtype, feature.device
+    y = (torch.arange(height, dtype=dtype, device=device) + offset) * (step_y / image_height)
+    x = (torch.arange(width, dtype=dtype, device=device) + offset) * (step_x / image_width)
+    half = torch.tensor(sizes, dtype=dtype, device=device) / 2
     across, down = half[:, 0] / image_width, half[:, 1] / image_height
     grid = (height, width, len(sizes))
     corners = torch.stack(
@@ -55,7 +55,7 @@ def prior_box(
     )
     if clip:
         corners = corners.clamp(0, 1)
-    variances = torch.tensor(variance, **like).expand(corners.shape)
+    variances = torch.tensor(variance, dtype=dtype, device=device).expand(corners.shape)
     return torch.stack([corners.reshape(-1), variances.reshape(-1)])[None]
 
 
