@@ -5,7 +5,14 @@ import pickle
 import pytest
 
 from sphereface.caffe.layer import UnknownShapeError
-from sphereface.errors import ExistsError, NonFiniteError, SphereFaceError, nearest
+from sphereface.errors import (
+    ExistsError,
+    NonFiniteError,
+    ProblemsError,
+    SphereFaceError,
+    nearest,
+    raise_problems,
+)
 
 
 def test_the_text_has_its_four_parts():
@@ -50,3 +57,41 @@ def test_a_command_names_its_option_for_an_output_that_exists():
 def test_nearest_folds_case():
     assert nearest("KERNAL_SIZE", ["kernel_size", "pad"]) == 'did you mean "kernel_size"?'
     assert nearest("zzz", ["kernel_size"]) == ""
+
+
+def test_all_problems_are_told_in_groups():
+    odd = [SphereFaceError("odd", where=f"n:{line}", fix="mend it") for line in range(1, 9)]
+    other = ExistsError("out.npz")
+    with pytest.raises(ProblemsError) as caught:
+        raise_problems([*odd[:4], other, *odd[4:]], "n")
+    assert str(caught.value) == (
+        "n: 9 problems\n"
+        "  odd; mend it\n    n:1\n    n:2\n    n:3\n    n:4\n    n:5\n    n:6\n    and 2 more\n"
+        "  exists already; give another name, or pass overwrite=True\n    out.npz"
+    )
+    told = str(caught.value.on_command_line())
+    assert told.endswith(
+        "  exists already; give another name, or --overwrite to replace it\n    out.npz"
+    )
+    with pytest.raises(ExistsError):
+        raise_problems([other])
+    with pytest.raises(ProblemsError, match="3 problems"):
+        raise_problems([ProblemsError(odd[:2]), other])
+    raise_problems([])
+
+
+def test_problems_can_be_pickled():
+    error = ProblemsError([SphereFaceError("odd", where="1"), ExistsError("out.npz")], "n")
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - made in this line
+    assert type(again) is ProblemsError
+    assert str(again) == str(error)
+
+
+def test_a_huge_name_makes_no_huge_message():
+    name = "x" * 1_000_000
+    text = str(SphereFaceError(f'unknown "{name}"', where=name, fix="a " * 100_000))
+    assert len(text) < 21_000
+    assert text.startswith("x" * 100 + "...")
+    many = ProblemsError([SphereFaceError(f"{name} {index}", where=name) for index in range(500)])
+    assert len(str(many)) < 21_000
+    assert "and 460 more" in str(many)

@@ -6,13 +6,26 @@ Every message says where (file, layer or line), what was found, what was expecte
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["ExistsError", "NonFiniteError", "SphereFaceError", "nearest"]
+__all__ = [
+    "ExistsError",
+    "NonFiniteError",
+    "ProblemsError",
+    "SphereFaceError",
+    "nearest",
+    "raise_problems",
+]
+
+# A word this long is no name that anybody reads; its ends tell it apart.
+_MAX_WORD, _WORD_ENDS = 1000, 100
+_MAX_TEXT = 20_000
+_PLACES, _GROUPS = 6, 40
 
 
 class SphereFaceError(ValueError):
@@ -35,7 +48,12 @@ class SphereFaceError(ValueError):
         super().__init__(problem)
 
     def __str__(self) -> str:
-        text = f"{self.where}: {self.problem}" if self.where else self.problem
+        return _shortened(f"{self.where}: {self.advice}" if self.where else self.advice)
+
+    @property
+    def advice(self) -> str:
+        """The message without its place."""
+        text = self.problem
         if self.expected:
             text += f"; expected {self.expected}"
         if self.fix:
@@ -87,6 +105,72 @@ class ExistsError(SphereFaceError):
     def on_command_line(self) -> SphereFaceError:
         """Return the error with the command's option."""
         return self.at("", fix="give another name, or --overwrite to replace it")
+
+
+class ProblemsError(SphereFaceError):
+    """All that is wrong with one file, so that it is mended in one go.
+
+    Parameters
+    ----------
+    problems : iterable of SphereFaceError
+        In the order of the file.
+    where : str, optional
+        The file.
+    """
+
+    def __init__(self, problems: Iterable[SphereFaceError], where: str = "") -> None:
+        self.problems = tuple(problems)
+        super().__init__(f"{len(self.problems)} problems", where=where)
+
+    def __str__(self) -> str:
+        groups: dict[str, list[str]] = {}
+        for error in self.problems:
+            groups.setdefault(error.advice, []).append(error.where)
+        lines = [f"{self.where}: {self.problem}" if self.where else self.problem]
+        for advice, places in list(groups.items())[:_GROUPS]:
+            lines.append(f"  {advice}")
+            lines += [f"    {place}" for place in places[:_PLACES] if place]
+            if len(places) > _PLACES:
+                lines.append(f"    and {len(places) - _PLACES} more")
+        if len(groups) > _GROUPS:
+            lines.append(f"  and {len(groups) - _GROUPS} more")
+        return _shortened("\n".join(lines))
+
+    def on_command_line(self) -> SphereFaceError:
+        """Return the error with each problem as a command tells it."""
+        problems = [problem.on_command_line() for problem in self.problems]
+        return ProblemsError(problems, self.where)
+
+
+def raise_problems(problems: Iterable[SphereFaceError], where: str = "") -> None:
+    """Raise what is wrong with the file `where`, if anything is: one error as it is, or all.
+
+    Raises
+    ------
+    SphereFaceError
+        The only problem, or `ProblemsError`.
+    """
+    found: list[SphereFaceError] = []
+    for problem in problems:
+        found += problem.problems if isinstance(problem, ProblemsError) else [problem]
+    if len(found) == 1:
+        raise found[0] from None
+    if found:
+        raise ProblemsError(found, where)
+
+
+def _shortened(text: str) -> str:
+    """Cut names and texts that a hostile file made huge."""
+    if len(text) <= _MAX_WORD:
+        return text
+    text = re.sub(
+        rf"\S{{{_MAX_WORD},}}",
+        lambda word: f"{word[0][:_WORD_ENDS]}...{word[0][-_WORD_ENDS:]}",
+        text,
+    )
+    if len(text) <= _MAX_TEXT:
+        return text
+    return f"{text[: _MAX_TEXT // 2]} ... {text[-_MAX_TEXT // 2 :]}"
 
 
 def _rebuild(kind: type[Any], fields: dict[str, Any]) -> Any:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sphereface.errors import ExistsError, SphereFaceError
+from sphereface.file_kinds import HEAD_BYTES, file_kind
 
 __all__ = [
     "atomic_folder",
@@ -29,6 +30,7 @@ __all__ = [
     "open_regular",
     "read_bytes",
     "read_text",
+    "refuse_other_kinds",
 ]
 
 _KINDS = {
@@ -121,9 +123,33 @@ def read_bytes(path: str | os.PathLike[str], *, limit: int, what: str = "file") 
 def read_text(path: str | os.PathLike[str], *, limit: int, what: str = "file") -> str:
     """Return the content of a UTF-8 file of at most `limit` bytes; as `read_bytes`.
 
-    Bytes that are no UTF-8 become surrogates, so that the names of files in a list survive.
+    Bytes that are no UTF-8 become surrogates, so that the names of files in a list survive. A file
+    that is plainly no text, or a page in place of the file, is an error that says what it is.
     """
-    return read_bytes(path, limit=limit, what=what).decode("utf-8", "surrogateescape")
+    data = read_bytes(path, limit=limit, what=what)
+    kind = file_kind(data)
+    if kind and not kind.structured:
+        raise SphereFaceError(
+            kind.what, where=os.fspath(path), expected=f"a {what}, which is text", fix=kind.fix
+        )
+    return data.decode("utf-8", "surrogateescape")
+
+
+def refuse_other_kinds(path: str | os.PathLike[str], expected: str) -> None:
+    """Raise if a file is of a kind that `sphereface.file_kinds` knows, and so is not `expected`.
+
+    Raises
+    ------
+    SphereFaceError
+        It is, or it is empty; or it cannot be read.
+    """
+    with open_regular(path) as stream:
+        head = stream.read(HEAD_BYTES)
+    where = os.fspath(path)
+    if not head:
+        raise SphereFaceError("an empty file", where=where, expected=expected)
+    if kind := file_kind(head):
+        raise SphereFaceError(kind.what, where=where, expected=expected, fix=kind.fix)
 
 
 def check_output(

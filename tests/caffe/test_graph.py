@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from sphereface.caffe.graph import Arity, at_least, build_graph, exactly
-from sphereface.errors import SphereFaceError
+from sphereface.errors import ProblemsError, SphereFaceError
 from sphereface.proto import text
 
 ONE = exactly(1)
@@ -144,3 +144,38 @@ def test_propagate_down():
     assert forced.nodes[1].detach == (False, False)
     with pytest.raises(SphereFaceError, match="1 propagate_down values for 2 bottom blobs"):
         graph(DATA, layer("l", "Sum", "x t", "y", "propagate_down: false"))
+
+
+def test_all_problems_are_told_unknown_types_first():
+    def kind(name, where):
+        if name not in KINDS:
+            raise SphereFaceError(f"no {name}", where=where)
+        return KINDS[name]
+
+    net = text.parse(
+        DATA
+        + layer("a", "Unary", "q", "a")
+        + layer("b", "Sum", "q r", "b")
+        + layer("c", "Strange", "x", "c")
+        + layer("d", "Unary", "x", "d e")
+        + layer("f", "Sum", "a b c d", "f")
+        + layer("g", "Stranger", "z", "g")
+    ).message
+    earlier = SphereFaceError("odd")
+    with pytest.raises(ProblemsError) as caught:
+        build_graph(
+            net, kind, source="net.prototxt", problems=[earlier], why_missing=lambda n: f"why {n}"
+        )
+    assert caught.value.where == "net.prototxt"
+    assert [(error.problem, error.fix) for error in caught.value.problems] == [
+        ("no Strange", ""),
+        ("no Stranger", ""),
+        ("odd", ""),
+        ('unknown bottom blob "q" at index 0', "why q"),
+        ('unknown bottom blob "q" at index 0', "why q"),
+        ('unknown bottom blob "r" at index 1', "why r"),
+        ('2 top blobs ("d", "e")', ""),
+        ('unknown bottom blob "z" at index 0', "why z"),
+    ]
+    with pytest.raises(SphereFaceError, match="^odd$"):
+        build_graph(text.parse(DATA).message, kind, problems=[earlier])

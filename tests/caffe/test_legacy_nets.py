@@ -20,7 +20,7 @@ from reference.legacy_nets import BOTH, NETS
 from sphereface.caffe import Net, load
 from sphereface.caffe.graph import NetGraph
 from sphereface.caffe.load import load_graph
-from sphereface.errors import SphereFaceError
+from sphereface.errors import ProblemsError
 
 FOLDER = Path(__file__).parent / "legacy"
 TESTED = [name for name in NETS if NETS[name].phases == BOTH and not name.endswith("deploy")]
@@ -205,5 +205,8 @@ def test_shared_halves_are_one_set_of_weights():
 
 
 def test_a_net_without_data_in_the_phase():
-    with pytest.raises(SphereFaceError, match=r'train.prototxt:\d+: .*unknown bottom blob "data"'):
+    with pytest.raises(ProblemsError, match=r"normface_train.prototxt: 2 problems") as caught:
         load(FOLDER / "normface_train.prototxt")
+    for blob, error in zip(("data", "label"), caught.value.problems, strict=True):
+        assert f'unknown bottom blob "{blob}"' in error.problem
+        assert 'train.prototxt:2: layer "data" (ImageData) makes it, which phase TEST' in error.fix

@@ -119,3 +119,31 @@ def test_python_layers_are_run_when_allowed(doubling, command, capsys):
     assert main([name, *rest, *allow]) == 0
     assert "doubling_of_the_test" in sys.modules
     assert "caffe" not in sys.modules
+
+
+def test_all_problems_of_a_net_are_told_in_one_go(tmp_path, capsys):
+    path = tmp_path / "net.prototxt"
+    path.write_text(
+        'layer { name: "x" type: "Input" top: "x" include { phase: TRAIN } }\n'
+        'layer { name: "a" type: "Strangest" bottom: "x" top: "a" strangest_param { b: 1 } }\n'
+        'layer { name: "b" type: "ReLU" bottom: "a" top: "b" relu_parm { } }\n'
+        'layer { name: "c" type: "Strangest" bottom: "b" top: "c" }\n'
+    )
+    assert main(["summary", str(path)]) == 2
+    assert capsys.readouterr().err == (
+        f"sphereface summary: {path}: 4 problems\n"
+        '  unknown layer type "Strangest"; a layer of your own is added with --layers FILE.py'
+        " (docs/adding_layers.md)\n"
+        f'    {path}:2: layer "a" (Strangest)\n'
+        f'    {path}:4: layer "c" (Strangest)\n'
+        '  unknown field "relu_parm"; did you mean "relu_param"?\n'
+        f'    {path}:3:53: layer "b" (ReLU)\n'
+        '  unknown bottom blob "x" at index 0; expected the name of a top of an earlier layer; '
+        f'{path}:1: layer "x" (Input) makes it, which phase TEST leaves out: '
+        "include { phase: TRAIN }\n"
+        f'    {path}:2: layer "a" (Strangest)\n'
+    )
+    assert main(["diff", str(path), str(path)]) == 2
+    told = capsys.readouterr().err
+    assert 'unknown layer type "Strangest", with fields of its own' in told
+    assert 'unknown field "strangest_param"' not in told

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sphereface.errors import SphereFaceError
-from sphereface.proto.net_file import read_net
+from sphereface.errors import ProblemsError, SphereFaceError
+from sphereface.proto.net_file import net_of_text, read_net
 
 PROTOTXTS = Path(__file__).parent / "prototxts"
 
@@ -81,3 +81,44 @@ def test_weights_in_the_place_of_the_prototxt(tmp_path):
     path.write_bytes(b"\n\x04ORL4\xa2\x06\x10\x00\x00")
     with pytest.raises(SphereFaceError, match="a binary file; expected a prototxt"):
         read_net(path)
+
+
+STRANGE = """layer { name: "x" type: "Input" top: "x" include { phase: TRAIN not_stage: "s" } }
+layer { name: "p" type: "Strange" top: "p" strange_param { a: 1 } transform_param { b: 2 } }
+layer { name: "r" type: "ReLU" bottom: "x" top: "r" exclude { phase: TEST } }
+layer { name: "q" type: "Strange" top: "q" strange_param { a: 1 } include { phase: TRAIN } }
+"""
+
+
+def test_fields_of_unknown_types_are_not_what_is_wrong():
+    file = net_of_text(STRANGE, "n", {"Input", "ReLU"})
+    assert (file.problems, file.unread) == ((), (1, 3))
+    assert file.kept("TEST").unread == (0,)
+    assert file.kept("TRAIN").unread == (1, 3)
+    assert file.net.layer[1].top == ["p"]
+    with pytest.raises(ProblemsError) as caught:
+        file.checked()
+    assert [error.where for error in caught.value.problems] == [
+        'n:2: layer "p" (Strange)',
+        'n:4: layer "q" (Strange)',
+    ]
+    with pytest.raises(ProblemsError, match='unknown field "strange_param"'):
+        net_of_text(STRANGE, "n")
+    known = net_of_text(STRANGE, "n", {"Strange"})
+    assert known.unread == ()
+    assert [error.problem for error in known.problems] == [
+        'unknown field "strange_param"',
+        'unknown field "b"',
+        'unknown field "strange_param"',
+    ]
+
+
+def test_why_a_blob_is_missing():
+    test = net_of_text(STRANGE, "n", ()).kept("TEST", 3, ["s", "t"])
+    assert test.why_missing("x") == (
+        'n:1: layer "x" (Input) makes it, which phase TEST, level 3, stage s, stage t leaves out: '
+        'include { phase: TRAIN not_stage: "s" }'
+    )
+    assert test.why_missing("r").endswith("leaves out: exclude { phase: TEST }")
+    assert test.why_missing("p") == 'n:2: layer "p" (Strange) makes it, but stands later'
+    assert test.why_missing("nowhere") == ""

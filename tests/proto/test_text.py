@@ -8,7 +8,7 @@ from random import Random
 import pytest
 from google.protobuf import text_format
 
-from sphereface.errors import SphereFaceError
+from sphereface.errors import ProblemsError, SphereFaceError
 from sphereface.proto import schema, text
 
 PROTOTXTS = sorted((Path(__file__).parent / "prototxts").glob("*.prototxt"))
@@ -130,7 +130,7 @@ POOL = 'layer { name: "p" type: "Pooling" pooling_param { %s } }'
         ),
         (
             'layers { name: "c" type: CONVOLUTON }',
-            'net.prototxt:1:26: layer "c" (CONVOLUTON): "type" is CONVOLUTON; '
+            'net.prototxt:1:26: layer "c" (CONVOLUTON): unknown layer type CONVOLUTON; '
             'did you mean "CONVOLUTION"?',
         ),
         (
@@ -361,3 +361,26 @@ def test_what_is_no_file_of_a_nets_size_is_not_read(tmp_path):
     for name, found in ((tmp_path / "pipe", "a pipe"), ("/dev/zero", "a device")):
         with pytest.raises(SphereFaceError, match=f"{found}; expected a prototxt: a regular file"):
             text.read(name)
+
+
+def test_all_problems_of_a_text_are_told():
+    with pytest.raises(ProblemsError) as caught:
+        text.parse(
+            'name: 3\nlayer { name: "a" typo: 1 top: "x" }\n'
+            'layer { name: "b" type: "Pooling" pooling_param { pool: MAXX stride: x } }'
+            "\nlayers { type: PERMUTE permute_param { } }\nlayers { type: PERMUTE }",
+            source="n",
+        )
+    assert [(error.where, error.problem) for error in caught.value.problems] == [
+        ("n:1:7", '"name" is 3'),
+        ('n:2:19: layer "a"', 'unknown field "typo"'),
+        ('n:3:57: layer "b" (Pooling)', '"pool" is MAXX'),
+        ('n:3:70: layer "b" (Pooling)', '"stride" is x'),
+        ("n:4:16: layer (PERMUTE)", "unknown layer type PERMUTE"),
+        ("n:5:16: layer (PERMUTE)", "unknown layer type PERMUTE"),
+    ]
+
+
+def test_a_million_problems_end_early():
+    with pytest.raises(ProblemsError, match="n: 1000 problems"):
+        text.parse("".join(f"a{i % 50}: 1 " for i in range(100_000)), source="n")

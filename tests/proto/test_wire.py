@@ -67,7 +67,7 @@ def test_packed_floats_are_views_that_hold_the_map(tmp_path) -> None:
     path.write_bytes(
         wire.encode_key(5, LENGTH) + wire.encode_varint(values.nbytes) + values.tobytes()
     )
-    reader = wire.map_file(path)
+    reader = wire.map_file(path, "model")
     (field,) = reader.fields(0, reader.size)
     view = reader.numbers(field, "data", "<f4")
     other = reader.numbers(field, "data", "<f4")
@@ -84,7 +84,7 @@ def test_released_pages_read_the_same(tmp_path) -> None:
     path = tmp_path / "floats"
     values = np.random.default_rng(0).standard_normal(100_000).astype("<f4")
     path.write_bytes(b"abc" + values.tobytes())
-    reader = wire.map_file(path)
+    reader = wire.map_file(path, "model")
     view = np.frombuffer(reader.buffer, "<f4", values.size, 3)
     for piece in (view, view[5_000:6_000].reshape(10, 100), view[::2], view[:0], values):
         wire.release_pages(piece)
@@ -152,18 +152,21 @@ def test_files_that_cannot_be_mapped(tmp_path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for name, problem in (
         ("missing", "no such model"),
-        ("empty", "the file is empty"),
+        ("empty", "an empty file; expected a model"),
         ("pipe", "a pipe; expected a model: a regular file"),
         (".", "a folder; expected a model"),
     ):
         with pytest.raises(SphereFaceError, match=problem) as caught:
-            wire.map_file(tmp_path / name)
+            wire.map_file(tmp_path / name, "model")
         assert str(tmp_path) in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "text", [b"version https://git-lfs.github.com/spec/v1\n", b"<!DOCTYPE html>"]
-)
-def test_downloaded_page_is_recognised(text: bytes) -> None:
-    with pytest.raises(SphereFaceError, match="download the model itself"):
-        read(text)
+def test_a_file_of_another_kind_is_told_instead_of_a_byte(tmp_path) -> None:
+    reader = WireReader(b"version https://git-lfs.github.com/spec/v1\n", "file", "caffemodel")
+    assert str(reader.error(3, "odd")) == (
+        "file: a Git LFS pointer, not the file; expected a caffemodel; fetch the file: git lfs pull"
+    )
+    state = WireReader(b"\x08\x05\x12\x0ea_5.caffemodel\x1a", "file", "solverstate")
+    assert str(state.error(3, "odd")) == "file: byte 3: odd"
+    state.what = "caffemodel"
+    assert "file: a solverstate; expected a caffemodel" in str(state.error(3, "odd"))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from sphereface.errors import SphereFaceError, nearest
+from sphereface.errors import SphereFaceError, nearest, raise_problems
 from sphereface.proto import schema
 
 __all__ = ["Arity", "LayerClass", "NetGraph", "Node", "at_least", "build_graph", "exactly"]
@@ -126,6 +126,10 @@ def build_graph(
     net: Any,
     layer_class: Callable[[str, str], LayerClass],
     where: Callable[[int], str] | None = None,
+    *,
+    source: str = "",
+    problems: Iterable[SphereFaceError] = (),
+    why_missing: Callable[[str], str] | None = None,
 ) -> NetGraph:
     """Connect the layers of a net whose upgrade and phase rules have been applied.
 
@@ -137,6 +141,12 @@ def build_graph(
         (type, where) to the class registered for it; raises for an unknown type.
     where : callable, optional
         Index of a layer to how errors name it: ``net.prototxt:12: layer "fc5" (InnerProduct)``.
+    source : str, optional
+        Name of the file, where several problems are told.
+    problems : iterable of SphereFaceError
+        What is wrong with the net already, to be raised with what is found here.
+    why_missing : callable, optional
+        Name of a blob that no earlier layer makes to why that is so, or ``""``.
 
     Returns
     -------
@@ -145,36 +155,62 @@ def build_graph(
     Raises
     ------
     SphereFaceError
-        Unknown layer type, unknown bottom, top with two sources, wrong number of blobs.
+        Unknown layer type, unknown bottom, top with two sources, wrong number of blobs: all of
+        them, unknown types first.
     """
     graph = NetGraph(net.name, net.force_backward)
     consumed: set[int] = set()
+    unknown, found = [], list(problems)
     for index, param in enumerate(net.layer):
         place = where(index) if where else f'layer "{param.name}" ({param.type})'
-        cls = layer_class(param.type, place)
-        bottoms = _connect_bottoms(graph, param, place)
-        consumed.update(bottoms)
-        _check_counts(cls, param, place)
-        tops = _add_tops(graph, param, cls, place)
-        if cls.is_input:
-            graph.inputs.update(zip(param.top, tops, strict=True))
-        detach = _detached(param, graph.force_backward, place)
-        graph.nodes.append(Node(index, param, cls, place, bottoms, tops, detach))
+        try:
+            cls = layer_class(param.type, place)
+        except SphereFaceError as error:
+            unknown.append(error)
+            cls = None
+        try:
+            bottoms = _connect_bottoms(graph, param, place, why_missing)
+            consumed.update(bottoms)
+            if cls is not None:
+                graph.nodes.append(_node(graph, index, param, cls, place, bottoms))
+        except SphereFaceError as error:
+            found.append(error)
+        # What a layer with a problem makes is not missing.
+        for name in param.top:
+            if name not in graph.blobs:
+                graph.blobs[name] = len(graph.blob_names)
+                graph.blob_names.append(name)
+    raise_problems([*unknown, *found], source)
     graph.outputs = {
         name: slot for name, slot in sorted(graph.blobs.items()) if slot not in consumed
     }
     return graph
 
 
-def _connect_bottoms(graph: NetGraph, param: Any, place: str) -> tuple[int, ...]:
-    for position, name in enumerate(param.bottom):
-        if name not in graph.blobs:
-            raise SphereFaceError(
-                f'unknown bottom blob "{name}" at index {position}',
-                where=place,
-                expected="the name of a top of an earlier layer",
-                fix=nearest(name, graph.blobs),
-            )
+def _node(
+    graph: NetGraph, index: int, param: Any, cls: LayerClass, place: str, bottoms: tuple[int, ...]
+) -> Node:
+    _check_counts(cls, param, place)
+    tops = _add_tops(graph, param, cls, place)
+    if cls.is_input:
+        graph.inputs.update(zip(param.top, tops, strict=True))
+    detach = _detached(param, graph.force_backward, place)
+    return Node(index, param, cls, place, bottoms, tops, detach)
+
+
+def _connect_bottoms(
+    graph: NetGraph, param: Any, place: str, why_missing: Callable[[str], str] | None
+) -> tuple[int, ...]:
+    raise_problems(
+        SphereFaceError(
+            f'unknown bottom blob "{name}" at index {position}',
+            where=place,
+            expected="the name of a top of an earlier layer",
+            fix=(why_missing(name) if why_missing else "") or nearest(name, graph.blobs),
+        )
+        for position, name in enumerate(param.bottom)
+        if name not in graph.blobs
+    )
     return tuple(graph.blobs[name] for name in param.bottom)
 
 

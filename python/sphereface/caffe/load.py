@@ -135,20 +135,28 @@ def load_graph(
         raise SphereFaceError(f"phase {phase!r}", expected='"TRAIN" or "TEST"')
     file = prototxt if isinstance(prototxt, NetFile) else load_file(prototxt)
     kept = file.kept(phase, level, stages)
-    return build_graph(kept.net, layer_class, kept.where)
+    return build_graph(
+        kept.net,
+        layer_class,
+        kept.where,
+        source=kept.source,
+        problems=kept.problems,
+        why_missing=kept.why_missing,
+    )
 
 
 def load_file(prototxt: str | os.PathLike[str] | Any) -> NetFile:
     """Read a net with the layers of all phases: a file, its text, or a message.
 
-    Of a file of weights that holds its net, the deploy net; see `read_definition`.
+    Of a file of weights that holds its net, the deploy net; see `read_definition`. What is wrong
+    with single layers is raised by `load_graph`, together with what it finds.
 
     Raises
     ------
     SphereFaceError
-        The text is wrong, with its place; or the net cannot be upgraded.
+        The text is no net, with its place; or the net cannot be upgraded.
     """
-    list_layers()  # layers bring their parameter messages; the text is read with all of them
+    types = frozenset(list_layers())  # which bring their parameter messages
     if hasattr(prototxt, "DESCRIPTOR"):
         return net_of_message(prototxt)
-    return read_definition(prototxt)
+    return read_definition(prototxt, types)

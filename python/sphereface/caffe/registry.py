@@ -19,6 +19,7 @@ from sphereface.proto import schema
 __all__ = [
     "LAYERS",
     "LayerType",
+    "UnknownLayerError",
     "layer_class",
     "list_layers",
     "param_field",
@@ -34,6 +35,35 @@ class LayerType(NamedTuple):
 
 
 LAYERS: dict[str, LayerType] = {}
+
+
+class UnknownLayerError(SphereFaceError):
+    """A layer type that nothing has registered.
+
+    Parameters
+    ----------
+    type_name : str
+        The type.
+    where : str, optional
+        The layer in its file.
+    """
+
+    def __init__(self, type_name: str, where: str = "") -> None:
+        self._hint = nearest(type_name, LAYERS)
+        super().__init__(
+            f'unknown layer type "{type_name}"',
+            where=where,
+            fix=self._fix("sphereface.caffe.register_layer"),
+        )
+
+    def on_command_line(self) -> SphereFaceError:
+        """Return the error as a command tells it."""
+        return self.at("", fix=self._fix("--layers FILE.py"))
+
+    def _fix(self, how: str) -> str:
+        added = f"a layer of your own is added with {how} (docs/adding_layers.md)"
+        return f"{self._hint}, or {added}" if self._hint else added
+
 
 L = TypeVar("L", bound="type[Any]")
 
@@ -101,12 +131,7 @@ def layer_class(type_name: str, where: str = "") -> Any:
     """
     _load_layers(type_name)
     if type_name not in LAYERS:
-        raise SphereFaceError(
-            f'unknown layer type "{type_name}"',
-            where=where,
-            fix=nearest(type_name, LAYERS)
-            or "a layer of your own is added with sphereface.caffe.register_layer",
-        )
+        raise UnknownLayerError(type_name, where)
     return LAYERS[type_name].cls
 
 

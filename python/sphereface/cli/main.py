@@ -81,8 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0; 2 after bad input, an unusable file or with too little memory, told in one line on
-        stderr; 70 after a bug of this program; 130 after Ctrl-C.
+        0; 2 after bad input, an unusable file or with too little memory, told on stderr in one
+        line, or a line a problem of a file; 70 after a bug of this program; 130 after Ctrl-C.
     """
     _open_standard_streams()
     given = sys.argv[1:] if arguments is None else arguments

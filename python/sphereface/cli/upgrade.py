@@ -41,14 +41,14 @@ def run(args: argparse.Namespace) -> int:
         output = args.input
     else:
         output = output_path(args, args.input)
-    list_layers()  # layers bring their parameter messages
+    types = frozenset(list_layers())  # layers bring their parameter messages
     if output is not None and output.suffix == ".prototxt" and is_weights(args.input):
         text = definition_text(args.input)
         with atomic_path(output) as temporary:
             temporary.write_text(text, encoding="utf-8")
         print(f"written: {output}, the net of {args.input}")
         return 0
-    result = upgrade_file(args.input)
+    result = upgrade_file(args.input, types)
     age = "old" if result.changes else "current"
     print(f"{args.input}: {result.kind}, {age} format")
     for change in result.changes:

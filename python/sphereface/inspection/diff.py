@@ -89,8 +89,8 @@ def diff_nets(
     SphereFaceError
         A net cannot be read.
     """
-    list_layers()  # layers bring their parameter messages
-    files = [read_definition(file) for file in (old, new)]
+    types = frozenset(list_layers())  # layers bring their parameter messages
+    files = [read_definition(file, types).checked() for file in (old, new)]
     nets = [file.kept(phase) if phase else file for file in files]
     before, after = (_keyed_layers(net) for net in nets)
     common = [key for key in before if key in after]

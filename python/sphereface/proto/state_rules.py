@@ -11,7 +11,14 @@ from typing import Any
 from sphereface.errors import SphereFaceError, nearest
 from sphereface.proto import schema
 
-__all__ = ["filter_by_state", "filter_net", "kept_layers", "meets_rule", "phase_number"]
+__all__ = [
+    "filter_by_state",
+    "filter_net",
+    "kept_layers",
+    "meets_rule",
+    "phase_number",
+    "state_text",
+]
 
 
 def phase_number(phase: str | int) -> int:
@@ -24,6 +31,14 @@ def phase_number(phase: str | int) -> int:
     raise SphereFaceError(
         f"phase {phase!r}", expected='"TRAIN" or "TEST"', fix=nearest(str(phase), phases)
     )
+
+
+def state_text(state: Any) -> str:
+    """Return ``"phase TEST, level 1, stage deploy"`` of a NetState, for errors."""
+    words = [f"phase {'TEST' if state.phase == schema.TEST else 'TRAIN'}"]
+    words += [f"level {state.level}"] if state.level else []
+    words += [f"stage {name}" for name in state.stage]
+    return ", ".join(words)
 
 
 def meets_rule(state: Any, rule: Any) -> bool:

@@ -10,22 +10,23 @@ from __future__ import annotations
 import os
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from sphereface.errors import SphereFaceError, nearest
-from sphereface.files import read_bytes
+from sphereface.errors import SphereFaceError, nearest, raise_problems
 from sphereface.proto import schema
 from sphereface.proto._text_tree import Block, Entry, Tree, Value, parse_tree
+from sphereface.proto.mistaken import check_kind
+from sphereface.proto.source import load_text
 
-__all__ = ["Located", "is_text", "load_text", "parse", "read", "write"]
+__all__ = ["Located", "parse", "parse_net", "read", "write"]
 
-_MAX_BYTES = 1 << 24
+# A file with more is of another kind than anybody means to mend.
+_MAX_PROBLEMS = 1000
 
 _INTEGERS = {
     FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1, "int32"),
@@ -55,36 +56,17 @@ class Located:
         Name of the file for errors.
     layer_lines : tuple of int
         Line of each ``layer`` (or, in an old net, ``layers``) of a NetParameter.
+    problems : tuple of SphereFaceError
+        What is wrong with it; those fields are missing in `message`.
+    unread : tuple of int
+        Layers of unknown types with fields that cannot be understood, and are missing.
     """
 
     message: Any
     source: str
     layer_lines: tuple[int, ...]
-
-
-def is_text(prototxt: str | os.PathLike[str]) -> TypeGuard[str]:
-    """Tell whether `prototxt` is text: a str with a line end, a brace or a leading ``field:``.
-
-    Any other str is a path.
-    """
-    return isinstance(prototxt, str) and bool(re.search(r"[\n{]|^\s*\w+\s*:", prototxt))
-
-
-def load_text(prototxt: str | os.PathLike[str], source: str = "") -> tuple[str, str]:
-    """Return the text of a path, or the text itself (see `is_text`), and a name for it."""
-    if is_text(prototxt):
-        return prototxt, source or "prototxt"
-    path = Path(prototxt)
-    data = read_bytes(path, limit=_MAX_BYTES, what="prototxt")
-    if b"\0" in data[:4096]:
-        raise SphereFaceError(
-            "a binary file",
-            where=str(path),
-            expected="a prototxt, which is UTF-8 text",
-            fix="the prototxt comes before the caffemodel",
-        )
-    # Comments in legacy encodings are common; they are skipped, whatever their bytes.
-    return data.decode("utf-8-sig", "surrogateescape"), source or str(path)
+    problems: tuple[SphereFaceError, ...] = ()
+    unread: tuple[int, ...] = ()
 
 
 def parse(text: str, name: str = "NetParameter", source: str = "prototxt") -> Located:
@@ -93,15 +75,43 @@ def parse(text: str, name: str = "NetParameter", source: str = "prototxt") -> Lo
     Raises
     ------
     SphereFaceError
-        With ``file:line:column``, the layer, what is wrong and the nearest known name.
+        With ``file:line:column``, the layer, what is wrong and the nearest known name; a
+        `ProblemsError` with all of them if there are several.
     """
+    located = _parse(text, name, source)
+    raise_problems(located.problems, source)
+    return located
+
+
+def parse_net(text: str, source: str, types: Collection[str] | None = None) -> Located:
+    """Parse the text of a net, and leave it to the caller to raise its problems.
+
+    Parameters
+    ----------
+    text, source : str
+        The text, and its name for errors.
+    types : collection of str, optional
+        The layer types that are known. What cannot be understood in layers of other types is told
+        by `Located.unread`, because not their fields are wrong.
+
+    Raises
+    ------
+    SphereFaceError
+        The text is not in the format, or is no net.
+    """
+    return _parse(text, "NetParameter", source, types)
+
+
+def _parse(text: str, name: str, source: str, types: Collection[str] | None = None) -> Located:
     tree = parse_tree(text, source)
     message = schema.message(name)()
-    _Filler(tree).fill(message, tree.root, [])
+    check_kind(tree, name)
+    filler = _Filler(tree, types)
+    filler.fill(message, tree.root, [])
     lines = [tree.line(e.offset) for e in tree.root.entries for _ in e.values if e.name == "layer"]
     if not lines:
         lines = [tree.line(e.offset) for e in tree.root.entries if e.name == "layers"]
-    return Located(message, source, tuple(lines))
+    return Located(message, source, tuple(lines), tuple(filler.problems), tuple(filler.unread))
 
 
 def read(prototxt: str | os.PathLike[str], name: str = "NetParameter") -> Any:
@@ -129,11 +139,19 @@ def _is_required(field: FieldDescriptor) -> bool:
         return field.label == FieldDescriptor.LABEL_REQUIRED
 
 
-class _Filler:
-    """Fills messages from a tree."""
+@cache
+def _required(descriptor: Descriptor) -> tuple[str, ...]:
+    return tuple(name for name, field in _fields(descriptor).items() if _is_required(field))
 
-    def __init__(self, tree: Tree) -> None:
-        self.tree = tree
+
+class _Filler:
+    """Fills messages from a tree; what is wrong is left out and told in `problems`."""
+
+    def __init__(self, tree: Tree, types: Collection[str] | None) -> None:
+        self.tree, self.types = tree, types
+        self.problems: list[SphereFaceError] = []
+        self.unread: list[int] = []
+        self.hints: dict[tuple[str, str], str] = {}
 
     def fill(self, message: Any, block: Block, path: list[Entry]) -> None:
         fields = _fields(message.DESCRIPTOR)
@@ -141,25 +159,61 @@ class _Filler:
         for entry in block.entries:
             inner = [*path, entry]
             field = fields.get(entry.name)
-            if field is None:
-                raise self.unknown_field(entry, message.DESCRIPTOR, inner)
-            if not _is_repeated(field) and (entry.name in seen or len(entry.values) != 1):
-                first = seen.get(entry.name, entry)
-                raise self.tree.error(
-                    f'"{entry.name}" is given more than once (first at line '
-                    f"{self.tree.line(first.offset)})",
-                    entry.offset,
-                    inner,
-                    expected="a single value",
-                )
+            try:
+                if field is None:
+                    raise self.unknown_field(entry, message.DESCRIPTOR, inner)
+                if not _is_repeated(field) and (entry.name in seen or len(entry.values) != 1):
+                    raise self.repeated(entry, seen.get(entry.name, entry), inner)
+            except SphereFaceError as error:
+                self.found(error)
+                continue
             seen[entry.name] = entry
             for value in entry.values:
-                self.set(message, field, value, inner)
-        if not message.IsInitialized():
-            missing = [f.name for f in fields.values() if _is_required(f) and f.name not in seen]
-            raise self.tree.error(
-                f"{message.DESCRIPTOR.name} needs {' and '.join(missing)}", block.offset, path
-            )
+                try:
+                    self.set(message, field, value, inner)
+                except SphereFaceError as error:
+                    self.found(error)
+        if missing := [name for name in _required(message.DESCRIPTOR) if name not in seen]:
+            name = message.DESCRIPTOR.name
+            self.found(self.tree.error(f"{name} needs {' and '.join(missing)}", block.offset, path))
+
+    def found(self, error: SphereFaceError) -> None:
+        self.problems.append(error)
+        if len(self.problems) >= _MAX_PROBLEMS:
+            raise_problems(self.problems, self.tree.source)
+
+    def layer(self, message: Any, block: Block, path: list[Entry], index: int) -> None:
+        """Fill a layer; of one of an unknown type, that is what is wrong."""
+        before = len(self.problems)
+        self.fill(message, block, path)
+        problems = self.problems[before:]
+        kind = block.first("type")
+        if not problems or not kind:
+            return
+        if message.DESCRIPTOR.name == "LayerParameter":
+            if self.types is not None and kind not in self.types:
+                del self.problems[before:]
+                self.unread.append(index)
+        elif kind not in (known := _fields(message.DESCRIPTOR)["type"].enum_type).values_by_name:
+            hint = nearest(kind, known.values_by_name)
+            self.problems[before:] = [
+                self.tree.error(
+                    f"unknown layer type {kind}",
+                    next(e.values[0].offset for e in block.entries if e.name == "type"),
+                    path,
+                    expected="" if hint else "one that Caffe had when it wrote layers { }",
+                    fix=hint,
+                )
+            ]
+
+    def repeated(self, entry: Entry, first: Entry, path: list[Entry]) -> SphereFaceError:
+        return self.tree.error(
+            f'"{entry.name}" is given more than once (first at line '
+            f"{self.tree.line(first.offset)})",
+            entry.offset,
+            path,
+            expected="a single value",
+        )
 
     def set(self, message: Any, field: FieldDescriptor, value: Value | Block, path: list) -> None:
         if field.message_type is not None:
@@ -170,7 +224,11 @@ class _Filler:
                 target = target.add()
             else:
                 target.SetInParent()
-            self.fill(target, value, path)
+            if len(path) == 1 and field.name in ("layer", "layers"):
+                index = len(getattr(message, field.name)) - 1
+                self.layer(target, value, path, index)
+            else:
+                self.fill(target, value, path)
             return
         if isinstance(value, Block):
             raise self.tree.error(
@@ -184,7 +242,10 @@ class _Filler:
 
     def unknown_field(self, entry: Entry, descriptor: Descriptor, path: list) -> SphereFaceError:
         names = _fields(descriptor)
-        hint = nearest(entry.name, names)
+        key = (descriptor.name, entry.name)
+        if key not in self.hints:  # a fork's field comes once a layer
+            self.hints[key] = nearest(entry.name, names)
+        hint = self.hints[key]
         few = "" if hint or len(names) > 12 else "one of " + ", ".join(names)
         return self.tree.error(
             f'unknown field "{entry.name}"', entry.offset, path, expected=few, fix=hint

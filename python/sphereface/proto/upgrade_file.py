@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -17,7 +17,9 @@ from typing import Any, Literal, TypeAlias
 from sphereface.errors import SphereFaceError
 from sphereface.files import atomic_path, open_regular
 from sphereface.proto import schema
-from sphereface.proto.text import load_text, parse, write
+from sphereface.proto.net_file import net_of_text
+from sphereface.proto.source import load_text, prototxt_encoding
+from sphereface.proto.text import parse, write
 from sphereface.proto.upgrade import upgrade_net, upgrade_solver
 from sphereface.proto.wire import (
     LENGTH,
@@ -73,11 +75,15 @@ def is_binary(path: str | os.PathLike[str]) -> bool:
     """Tell a binary net or an HDF5 file from a text, by control characters at its start."""
     with open_regular(path) as stream:
         head = stream.read(4096)
-    return head != head.translate(None, _CONTROLS)
+    return prototxt_encoding(head) != "utf-16" and head != head.translate(None, _CONTROLS)
 
 
-def upgrade_file(path: str | os.PathLike[str]) -> UpgradedFile:
+def upgrade_file(
+    path: str | os.PathLike[str], types: Collection[str] | None = None
+) -> UpgradedFile:
     """Upgrade the file `path`, in memory; `UpgradedFile.save` writes it.
+
+    `types` are the layer types that are known, for errors about others.
 
     A prototxt loses its comments and spelling if it is changed. A binary net keeps every blob byte
     by byte, whole layers that need no change, and all unknown fields but those of V0 and V1 layer
@@ -89,7 +95,7 @@ def upgrade_file(path: str | os.PathLike[str]) -> UpgradedFile:
         The file cannot be read, is HDF5 (which has no old format), or is contradictory.
     """
     if not is_binary(path):
-        return _upgrade_text(Path(path))
+        return _upgrade_text(Path(path), types)
     with open_regular(path) as stream:
         if stream.read(len(_HDF5)) == _HDF5:
             raise SphereFaceError(
@@ -98,16 +104,18 @@ def upgrade_file(path: str | os.PathLike[str]) -> UpgradedFile:
     return _upgrade_binary(path)
 
 
-def _upgrade_text(path: Path) -> UpgradedFile:
+def _upgrade_text(path: Path, types: Collection[str] | None) -> UpgradedFile:
     text, source = load_text(path)
     code = re.sub(r"#.*", "", text)
     kind: FileKind = "solver" if _SOLVER_FIELD.search(code) else "net"
     if kind == "solver":
-        result = upgrade_solver(parse(text, "SolverParameter", source).message)
+        upgraded = upgrade_solver(parse(text, "SolverParameter", source).message)
+        message, changes = upgraded.message, upgraded.changes
     else:
-        result = upgrade_net(parse(text, "NetParameter", source).message, source)
-    content = write(result.message) if result.changes else text
-    return UpgradedFile(kind, result.changes, (content.encode("utf-8", "surrogateescape"),))
+        file = net_of_text(text, source, types).checked()
+        message, changes = file.net, file.changes
+    content = write(message) if changes else text
+    return UpgradedFile(kind, changes, (content.encode("utf-8", "surrogateescape"),))
 
 
 @dataclass
@@ -121,7 +129,7 @@ class _Layer:
 
 
 def _upgrade_binary(path: str | os.PathLike[str]) -> UpgradedFile:
-    reader = map_file(path)
+    reader = map_file(path, "caffemodel")
     view = memoryview(reader.buffer)
     net_fields, layers = [], []
     for field in reader.fields(0, reader.size):

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sphereface.errors import SphereFaceError
+from sphereface.file_kinds import HEAD_BYTES, file_kind
 from sphereface.files import open_regular
 
 __all__ = [
@@ -47,7 +48,6 @@ MAX_FIELDS = 1 << 18
 
 _VARINT_BYTES = 10
 _MAX_KEY = (1 << 32) - 1
-_TEXT_STARTS = (b"version https://git-lfs", b"<!DOCTYPE", b"<html", b"<?xml")
 
 Buffer = bytes | bytearray | memoryview | mmap.mmap
 
@@ -73,11 +73,14 @@ class WireReader:
         The file, usually memory mapped. Arrays made from it keep it alive.
     source : str
         Name of the file in error messages.
+    what : str
+        What the file should be, ``"caffemodel"``, for errors.
     """
 
-    def __init__(self, buffer: Buffer, source: str) -> None:
+    def __init__(self, buffer: Buffer, source: str, what: str = "binary file of Caffe") -> None:
         self.buffer = buffer
         self.source = source
+        self.what = what
         self.size = len(buffer)
         self.layer: str | None = None  # set by the caller; named in error messages
         self._fields_left = MAX_FIELDS
@@ -85,13 +88,18 @@ class WireReader:
     def error(
         self, offset: int, problem: str, *, expected: str = "", fix: str = ""
     ) -> SphereFaceError:
-        """Return the error that names the file, the byte and the layer being read."""
+        """Return the error that names the file, the byte and the layer being read.
+
+        Of a file of another kind, the error that says which.
+        """
+        kind = file_kind(self.buffer[:HEAD_BYTES])
+        if kind and kind.what != f"a {self.what}":
+            return SphereFaceError(
+                kind.what, where=self.source, expected=f"a {self.what}", fix=kind.fix
+            )
         where = f"{self.source}: byte {offset}"
         if self.layer is not None:
             where += f': layer "{self.layer[:80]}"'
-        head = bytes(self.buffer[:32]).lstrip()
-        if head.startswith(_TEXT_STARTS):
-            fix = "the file is a text page or a Git LFS pointer; download the model itself"
         return SphereFaceError(problem, where=where, expected=expected, fix=fix)
 
     def fields(self, begin: int, end: int) -> Iterator[Field]:
@@ -234,11 +242,12 @@ def _signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-def map_file(path: str | os.PathLike[str]) -> WireReader:
+def map_file(path: str | os.PathLike[str], what: str) -> WireReader:
     """Memory map a file read-only and return a reader of it.
 
     Arrays that the reader makes hold the map open; replacing the file by a rename (as every
-    writer of this package does) leaves them intact, truncating it in place does not.
+    writer of this package does) leaves them intact, truncating it in place does not. `what` the
+    file should be is told in errors.
 
     Raises
     ------
@@ -246,11 +255,12 @@ def map_file(path: str | os.PathLike[str]) -> WireReader:
         There is no such file, or it is empty or not a regular file.
     """
     source = os.fspath(path)
-    with open_regular(path, "model") as stream:
+    with open_regular(path, what) as stream:
         if not os.fstat(stream.fileno()).st_size:
-            raise SphereFaceError("the file is empty", where=source)
+            raise SphereFaceError("an empty file", where=source, expected=f"a {what}")
         try:
-            return WireReader(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ), source)
+            content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+            return WireReader(content, source, what)
         except OSError as error:
             raise SphereFaceError(error.strerror or str(error), where=source) from error
 

@@ -56,4 +56,11 @@ def _graph(file: NetFile) -> NetGraph:
             return file.where(origin[index])
         return f'{file.source}: layer "{message.layer[index].name}" (Split)'
 
-    return build_graph(message, layer_class, where)
+    return build_graph(
+        message,
+        layer_class,
+        where,
+        source=file.source,
+        problems=file.problems,
+        why_missing=file.why_missing,
+    )

@@ -19,6 +19,7 @@ from sphereface.caffe.load import load_file
 from sphereface.errors import SphereFaceError, nearest
 from sphereface.proto import schema, text
 from sphereface.proto.net_file import NetFile
+from sphereface.proto.source import load_text
 from sphereface.proto.upgrade import upgrade_solver
 from sphereface.solver.lr_policy import check_policy
 from sphereface.solver.update_rules import RULES
@@ -79,7 +80,7 @@ def read_solver(solver: str | os.PathLike[str] | Any) -> SolverFile:
     if hasattr(solver, "DESCRIPTOR"):
         message, source = solver, "solver"
     else:
-        content, source = text.load_text(solver)
+        content, source = load_text(solver)
         message = text.parse(content, "SolverParameter", source).message
         if source == os.fspath(solver):
             folder = Path(source).parent

@@ -26,7 +26,7 @@ def read_binaryproto(path: str | os.PathLike[str]) -> np.ndarray:
     SphereFaceError
         The file is damaged or holds something else.
     """
-    reader = map_file(path)
+    reader = map_file(path, "binaryproto")
     return read_blob(reader, 0, reader.size).data
 
 

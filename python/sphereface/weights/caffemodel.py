@@ -170,7 +170,7 @@ def read_caffemodel(path: str | os.PathLike[str]) -> Caffemodel:
     SphereFaceError
         The file is damaged or holds no layers.
     """
-    reader = map_file(path)
+    reader = map_file(path, "caffemodel")
     net_name, layers = "", []
     for field in reader.fields(0, reader.size):
         reader.layer = None

@@ -8,14 +8,17 @@ package hold the net's prototxt as text.
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from typing import Any
 
 from sphereface.errors import SphereFaceError
 from sphereface.extras import require
+from sphereface.files import refuse_other_kinds
 from sphereface.proto import schema
 from sphereface.proto.deploy import deploy_net
-from sphereface.proto.net_file import NetFile, net_of_text, read_net
-from sphereface.proto.text import is_text, load_text, parse, write
+from sphereface.proto.net_file import NetFile, net_of_text
+from sphereface.proto.source import is_text, load_text
+from sphereface.proto.text import parse, write
 from sphereface.proto.upgrade import upgrade_net
 from sphereface.weights.caffemodel import read_caffemodel
 from sphereface.weights.file_format import weight_format
@@ -32,7 +35,7 @@ def is_weights(source: str | os.PathLike[str]) -> bool:
 
 
 def read_definition(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str], types: Collection[str] | None = None
 ) -> NetFile:
     """Read a net, its layers of all phases, from a prototxt, its text or a file of weights.
 
@@ -43,6 +46,8 @@ def read_definition(
     ----------
     source : path or str
         A prototxt, its text, or a caffemodel, ``.caffemodel.h5`` or ``.safetensors``.
+    types : collection of str, optional
+        The layer types that are known; see `sphereface.proto.net_file.net_of_text`.
 
     Raises
     ------
@@ -50,12 +55,14 @@ def read_definition(
         The file is damaged, wrong, or holds weights alone.
     """
     if not is_weights(source):
-        return read_net(source)
+        return net_of_text(*load_text(source), types)
     path, kind = os.fspath(source), weight_format(source)
     if kind == "safetensors":
-        return net_of_text(_safetensors_prototxt(path), path)
+        return net_of_text(_safetensors_prototxt(path), path, types)
     if kind == "torch":
         raise _weights_alone(path)
+    if kind == "caffemodel":
+        refuse_other_kinds(path, "a prototxt or a caffemodel")
     net, shapes = (_stored_net if kind == "caffemodel" else _stored_net_h5)(path)
     upgraded = upgrade_net(net, path)
     try:

@@ -65,7 +65,7 @@ def read_solverstate(path: str | os.PathLike[str]) -> SolverState:
     SphereFaceError
         The file is damaged or no solver state.
     """
-    return _read_h5(path) if is_hdf5(path) else _read_binary(map_file(path))
+    return _read_h5(path) if is_hdf5(path) else _read_binary(map_file(path, "solverstate"))
 
 
 def _read_binary(reader: WireReader) -> SolverState:
