@@ -92,7 +92,7 @@ class WireReader:
 
         Of a file of another kind, the error that says which.
         """
-        kind = file_kind(self.buffer[:HEAD_BYTES])
+        kind = file_kind(bytes(self.buffer[:HEAD_BYTES]))
         if kind and kind.what != f"a {self.what}":
             return SphereFaceError(
                 kind.what, where=self.source, expected=f"a {self.what}", fix=kind.fix
