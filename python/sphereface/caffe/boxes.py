@@ -54,10 +54,10 @@ def encode_boxes(box: Tensor, prior: Tensor, variance: Tensor | None, code_type:
     return offset if variance is None else offset / variance
 
 
-def clip_boxes(box: Tensor, height: float, width: float) -> Tensor:
+def clip_boxes(box: Tensor, height: float | Tensor, width: float | Tensor) -> Tensor:
     """Return boxes whose corners are moved into 0 to `width` and 0 to `height`."""
-    limit = torch.tensor([width, height, width, height], dtype=box.dtype, device=box.device)
-    return box.clamp(min=0).minimum(limit)
+    limits = [torch.as_tensor(v, dtype=box.dtype, device=box.device) for v in (width, height)]
+    return box.clamp(min=0).minimum(torch.stack(limits * 2))
 
 
 def box_area(box: Tensor, rim: float = 0.0) -> Tensor:

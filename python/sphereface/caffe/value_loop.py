@@ -1,8 +1,8 @@
-"""Layers that loop over values: what suppresses boxes cannot be one graph of tensor operations."""
+"""Layers that loop over boxes, whose number and sizes are values: no single graph of operations."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,19 +13,25 @@ __all__ = ["ValueLoop"]
 
 
 class ValueLoop(Layer):
-    """Base of DetectionOutput and Proposal, whose bottoms get no gradient.
+    """Base of what loops over boxes; torch.compile breaks the graph here, torch.export refuses.
 
-    torch.compile breaks the graph at such a layer, and torch.export refuses it.
+    Attributes
+    ----------
+    gradient : bool
+        Whether the first bottom gets one; others never do.
     """
 
+    gradient: ClassVar[bool] = False
+
     def forward(self, *bottoms: Tensor) -> Any:
-        """Call `function` with detached bottoms."""
+        """Call `function` with bottoms that are detached where they get no gradient."""
         if torch.compiler.is_exporting():
             raise self.error(
-                "suppressing boxes is a loop over values, which torch.export cannot take",
+                "it loops over boxes that are values, which torch.export cannot take",
                 fix="write the net as .onnx",
             )
         compute = self.compute
         if torch.compiler.is_compiling():
             compute = torch.compiler.disable(compute)
-        return compute(*(bottom.detach() for bottom in bottoms))
+        free = int(self.gradient)
+        return compute(*bottoms[:free], *(bottom.detach() for bottom in bottoms[free:]))

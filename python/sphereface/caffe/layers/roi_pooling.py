@@ -1,0 +1,88 @@
+"""ROIPooling: each region's maxima over a grid of bins.
+
+Source: roi_pooling_layer.cpp of Fast R-CNN's Caffe fork (Girshick, ICCV 2015, section 2.1). Bounds
+of bins are computed in float32, so that a last bin may reach one position beyond its region, as
+there. What differs: nothing. The bins depend on values: torch.compile breaks the graph here, and
+torch.export refuses the layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import torch
+from torch import Tensor
+
+from sphereface.caffe.graph import exactly
+from sphereface.caffe.layer import Shape
+from sphereface.caffe.regions import round_half_away
+from sphereface.caffe.registry import register_layer
+from sphereface.caffe.value_loop import ValueLoop
+
+__all__ = ["ROIPooling", "pool_regions", "region_bins"]
+
+
+def region_bins(near: Tensor, far: Tensor, count: int, size: int) -> list[list[tuple[int, int]]]:
+    """Return the bins' first and last positions + 1, for each region from `near` to `far`."""
+    step = (far - near + 1).clamp(min=1)[:, None] / count
+    place = torch.arange(count + 1, dtype=torch.float32, device=near.device)
+    start = ((place[:-1] * step).floor() + near[:, None]).clamp(0, size)
+    end = ((place[1:] * step).ceil() + near[:, None]).clamp(0, size)
+    return torch.stack([start, end], 2).long().tolist()
+
+
+def pool_regions(
+    x: Tensor, region: Tensor, *, pooled: tuple[int, int], spatial_scale: float
+) -> Tensor:
+    """Return the maxima, (regions, C, pooled height, pooled width); 0 for bins of no position."""
+    region = region.reshape(-1, 5).float()
+    corner = round_half_away(region[:, 1:] * spatial_scale)
+    rows = region_bins(corner[:, 1], corner[:, 3], pooled[0], x.shape[2])
+    columns = region_bins(corner[:, 0], corner[:, 2], pooled[1], x.shape[3])
+    empty = x.new_zeros(())
+    found = []
+    for image, vertical, horizontal in zip(region[:, 0].long(), rows, columns, strict=True):
+        # Columns first, so that of equal maxima the first in reading order has the gradient.
+        parts = []
+        for start, end in horizontal:
+            part = x[image, :, :, start:end]
+            full = end > start
+            parts.append(part.max(2).values if full else empty.expand(part.shape[:2]))
+        wide = torch.stack(parts, 2)  # (C, H, pooled width)
+        for start, end in vertical:
+            part = wide[:, start:end]
+            full = end > start
+            found.append(part.max(1).values if full else empty.expand(len(wide), pooled[1]))
+    if not found:
+        return x.new_zeros((0, x.shape[1], *pooled))
+    return torch.stack(found, 1).unflatten(1, (-1, pooled[0])).transpose(0, 1)
+
+
+@register_layer("ROIPooling", param="roi_pooling_param")
+class ROIPooling(ValueLoop):
+    """Maxima over ``pooled_h`` by ``pooled_w`` bins of each region.
+
+    Bottoms: the feature map, and regions (R, 5): number of the image, x1, y1, x2, y2 in pixels, the
+    last inside, which ``spatial_scale`` takes to positions of the map.
+    """
+
+    bottoms = exactly(2)
+    gradient = True
+    function = staticmethod(pool_regions)
+
+    def setup(self, bottom_shapes: Sequence[Shape]) -> None:
+        """Read the grid."""
+        self.pooled = (self.options.pooled_h, self.options.pooled_w)
+        self.spatial_scale = self.options.spatial_scale
+        if min(self.pooled) < 1:
+            raise self.error(f"pooled_h and pooled_w {self.pooled}", expected="at least 1")
+
+    def reshape(self, bottom_shapes: Sequence[Shape]) -> Sequence[Shape]:
+        """Return (R, C, pooled_h, pooled_w)."""
+        shape, region = bottom_shapes
+        if len(shape) != 4 or prod(region[1:]) != 5:
+            raise self.error(
+                f"bottoms of shapes {shape} and {region}", expected="(N, C, H, W) and (R, 5)"
+            )
+        return [(region[0], shape[1], *self.pooled)]
