@@ -36,7 +36,7 @@ ORIGINAL = words(
 # These are Python at work, not tensor operations.
 UNTRACEABLE = {"HDF5Output", "Python"}
 # Loops over values: torch.compile breaks the graph, torch.export refuses.
-LOOPS = {"DetectionOutput"}
+LOOPS = {"DetectionOutput", "Proposal", "ROIPooling"}
 
 TYPES = [
     name for name in list_layers() if layer_class(name).__module__.startswith(catalogue.__name__)

@@ -11,6 +11,14 @@ from sphereface.errors import SphereFaceError
 
 EXAMPLES = {
     "max": example("Pooling", "pool: MAX kernel_size: 3 stride: 2", images=True, x=(1, 4, 13, 11)),
+    "max_mask": example(
+        "Pooling",
+        "pool: MAX kernel_size: 3 stride: 2 pad: 1",
+        tops=2,
+        images=True,
+        opencv=False,
+        x=(1, 4, 13, 11),
+    ),
     "max_pad": example(
         "Pooling", "pool: MAX kernel_size: 3 stride: 2 pad: 1", images=True, x=(1, 4, 13, 11)
     ),

@@ -1,8 +1,8 @@
 """Small layers of every type, for what is tested of all layers alike: compilers and converters.
 
 Each test file of tests/caffe/layers has a dict EXAMPLES of its types. Inputs called label, index,
-cont and p hold labels (0 to 2), indices (0 to 4), marks (0 and 1) and probabilities; others normal
-numbers.
+cont and p hold labels (0 to 2), indices (0 to 4), marks (0 and 1) and probabilities, region and
+info regions of an image of 50 pixels and its size; others normal numbers.
 """
 
 from __future__ import annotations
@@ -133,6 +133,11 @@ def inputs(net: Net, more: int = 0, larger: int = 0) -> list[torch.Tensor]:
         shape = [first + more, *sizes]
         if name in ("label", "index"):
             value = torch.randint(0, 3 if name == "label" else 5, shape).float()
+        elif name == "info":
+            value = torch.tensor([[50.0, 50, 1]])
+        elif name == "region":
+            near = 30 * torch.rand(first, 2)
+            value = torch.cat([torch.zeros(first, 1), near, near + 20 * torch.rand(first, 2)], 1)
         elif name == "cont":
             value = torch.ones(shape)
             value[0] = 0

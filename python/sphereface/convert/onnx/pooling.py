@@ -17,10 +17,10 @@ __all__ = ["padded", "pooling"]
 
 
 @onnx_layer("Pooling")
-def pooling(graph: OnnxGraph, layer: Pooling, x: Value) -> str:
+def pooling(graph: OnnxGraph, layer: Pooling, x: Value) -> str | list[str]:
     """Write MaxPool or AveragePool with the far padding that makes Caffe's output size."""
     if layer.top_count == 2:
-        raise layer.error("the second top, indices of maxima, has no ONNX form", expected="one top")
+        return _maxima(graph, layer, x)
     if layer.method == "STOCHASTIC":
         # TEST weighs the activations by themselves; sums are averages times the window's size.
         total = _pool(graph, layer, x.name, x, "SUM")
@@ -46,6 +46,20 @@ def _pool(graph: OnnxGraph, layer: Pooling, name: str, x: Value, method: str) ->
     if method != "AVE" or far == [0, 0]:
         return y
     return graph.node("Div", y, _counted_share(graph, layer, x, far))
+
+
+def _maxima(graph: OnnxGraph, layer: Pooling, x: Value) -> list[str]:
+    """Write MaxPool with its second output, indices, which count on from image to image."""
+    kernel = layer.kernel or [graph.fixed(size, layer) for size in x.shape[2:]]
+    far = [_far_padding(layer, axis) if layer.kernel else 0 for axis in (0, 1)]
+    pads = [*layer.pad, *(p + extra for p, extra in zip(layer.pad, far, strict=True))]
+    if any(pad >= size for pad, size in zip(pads[2:], kernel, strict=True)):
+        raise layer.error("indices of windows outside the image have no ONNX form")
+    options = {"kernel_shape": kernel, "strides": layer.stride, "pads": pads}
+    y, index = graph.split_node("MaxPool", x, outputs=2, **options)
+    sizes = graph.node("Slice", graph.node("Shape", x), graph.integers([2]), graph.integers([4]))
+    index = graph.node("Mod", index, graph.node("ReduceProd", sizes, keepdims=0))
+    return [y, graph.node("Cast", index, to=graph.onnx.TensorProto.FLOAT)]
 
 
 def _far_padding(layer: Pooling, axis: int) -> int:
