@@ -73,7 +73,7 @@ def _boxes(graph: OnnxGraph, layer: Proposal, offset: Value) -> str:
     height, width = (graph.fixed(size, layer) for size in offset.shape[2:])
     y, x = np.mgrid[:height, :width] * layer.stride
     shift = np.stack([x, y, x, y], 2)[:, :, None].astype(np.float32)
-    anchor = (shift + np.float32(layer.anchors)).reshape(-1, 4)
+    anchor = (shift + np.asarray(layer.anchors, np.float32)).reshape(-1, 4)
     size = anchor[:, 2:] - anchor[:, :2] + 1
     rows = graph.node("Transpose", offset, perm=[0, 2, 3, 1])
     rows = graph.node("Reshape", rows, graph.integers([-1, 4]))
