@@ -1,9 +1,8 @@
 """PriorBox: the default boxes of a feature map, with their variances.
 
 Source: prior_box_layer.cpp of SSD's Caffe fork (Liu et al., SSD, ECCV 2016, section 2.2). Sizes
-lose their fraction there (``min_size: 35.84`` is 35), which OpenCV's layer of this name does not
-copy.
-What differs: nothing.
+lose their fraction there: ``min_size: 35.84`` is 35. OpenCV's layer of this name keeps it, and
+clips the boxes where the file does not say ``clip``. What differs: nothing.
 """
 
 from __future__ import annotations

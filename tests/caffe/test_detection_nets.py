@@ -1,0 +1,44 @@
+"""Nets in the shapes of known detectors: end to end as OpenCV 4.14 runs them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from reference.detection_nets import NETS, fill_again, inputs_of
+from sphereface.caffe import load
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "opencv"
+
+
+def same_rows(found, recorded, score):
+    """Compare boxes by falling score; OpenCV fills up with rows of zeros."""
+    recorded = recorded[recorded[:, score] > 0]
+    found = found[np.argsort(-found[:, score], kind="stable")]
+    assert found.shape == recorded.shape
+    np.testing.assert_allclose(found, recorded, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_as_opencv(name):
+    net = load(NETS[name]())
+    fill_again(net)
+    with np.load(GOLDEN / f"{name}.npz") as file:
+        recorded = dict(file)
+    assert str(recorded.pop("version")).startswith("4.14")
+    with torch.no_grad():
+        tensors = {key: torch.from_numpy(value) for key, value in inputs_of(net).items()}
+        found = net(tensors, blobs=list(recorded))
+    assert set(recorded) >= set(net.outputs)
+    for blob, value in recorded.items():
+        top = found[blob].numpy()
+        if blob == "detection_out":
+            assert len(top[0, 0]) > 5
+            same_rows(top[0, 0], value.reshape(-1, 7), 2)
+        else:
+            assert top.shape == value.shape, blob
+            scale = max(np.abs(value).max(), 1)
+            np.testing.assert_allclose(top / scale, value / scale, atol=1e-5, err_msg=blob)
