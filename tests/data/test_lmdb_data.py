@@ -1,9 +1,12 @@
+import os
+
 import cv2
 import numpy as np
 import pytest
 
 from reference.datum_wire import encode_datum
 from sphereface.data import open_source
+from sphereface.data.lmdb_pages import PageFile
 from sphereface.errors import SphereFaceError
 
 
@@ -106,6 +109,43 @@ def test_a_bad_record_is_named_or_skipped(layer, faces, make_lmdb):
     with open_source(param, workers=2, seed=1, bad_images="skip") as source:
         assert source.next_batch()["label"].tolist() == [1, 1, 3, 3]
         assert sorted(source.bad) == [0, 2]
+
+
+def damaged(make_lmdb, faces):
+    """300 records in leaves of their own size; the third leaf's flags are gone."""
+    path = make_lmdb([encode_datum(faces.images[0], label) for label in range(300)])
+    file = PageFile(path / "data.mdb")
+    leaves = list(file.leaves())
+    file.close()
+    lost, before = len(leaves[2].nodes), len(leaves[0].nodes) + len(leaves[1].nodes)
+    with (path / "data.mdb").open("r+b") as data:
+        data.seek(leaves[2].number * 4096 + 10)
+        data.write(b"\0\0")
+    return path, leaves[2].number, before, lost
+
+
+def test_a_damaged_page_is_named_or_skipped(layer, faces, make_lmdb):
+    path, page, before, lost = damaged(make_lmdb, faces)
+    param = layer("Data", data_param(path, batch=300))
+    with pytest.raises(SphereFaceError, match=f"page {page} is damaged"):
+        read(param)
+    labels = [*range(before), *range(before + lost, 300)]
+    for workers in (0, 3):
+        with open_source(param, workers=workers, seed=1, bad_images="skip") as source:
+            got = source.next_batch()["label"].tolist()
+            # What is missing at the end is replaced by what comes next: the first.
+            assert got == labels + [0] * lost
+            assert sorted(source.bad) == [-1, *range(300 - lost, 300)]
+            assert f"page {page} is damaged" in source.bad[-1]
+
+
+def test_a_file_that_is_cut_while_it_is_read(layer, faces, make_lmdb):
+    path = make_lmdb([encode_datum(faces.images[0], label) for label in range(300)])
+    with open_source(layer("Data", data_param(path, batch=10)), workers=0, seed=1) as source:
+        assert source.next_batch()["label"].tolist() == list(range(10))
+        os.truncate(path / "data.mdb", 4096 * 4)
+        with pytest.raises(SphereFaceError, match=r"lmdb: .*(ends at byte|is damaged)"):
+            [source.next_batch() for _ in range(29)]
 
 
 def test_leveldb_is_refused_with_what_to_do(layer, face_lmdb, tmp_path):

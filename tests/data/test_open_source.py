@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import pytest
 
 from sphereface.data import SOURCE_TYPES, open_source, open_sources
@@ -57,9 +60,8 @@ def test_what_was_opened_is_closed_after_an_error(layer, face_lmdb):
     for _ in range(2):
         with pytest.raises(SphereFaceError, match="b: gone"):
             open_sources([(good, "a"), (bad, "b")])
-    from sphereface.data.record_file import _opened
-
-    assert not _opened
+    held = {os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()}
+    assert str(face_lmdb / "data.mdb") not in held
 
 
 @pytest.fixture

@@ -1,29 +1,47 @@
+import lmdb
 import pytest
 
 from reference.datum_wire import encode_datum
+from sphereface.data.lmdb_pages import PageFile
 from sphereface.data.record_file import RecordFile
 from sphereface.errors import SphereFaceError
 
 
-def test_keys_by_number_and_values_by_key(face_lmdb, faces):
+def test_records_by_number(face_lmdb, faces):
     records = RecordFile(face_lmdb)
     assert records.size == 10
     for index in (0, 1, 7, 7, 9, 2, 0):
-        assert records.key(index) == b"%08d_%d.png" % (index, index)
-        assert records.value(records.key(index)).label == faces.labels[index]
-    assert records.key_after(records.key(3)) == b"00000004_4.png"
-    assert records.key_after(records.key(9)) == b"00000000_0.png"
+        record = records.record(index)
+        assert record.key == b"%08d_%d.png" % (index, index)
+        assert records.datum(record).label == faces.labels[index]
+    with pytest.raises(SphereFaceError, match="record 10 is not there; expected 10 records"):
+        records.record(10)
     assert [datum.label for _, datum in records] == faces.labels
     records.close()
     records.close()
 
 
-def test_several_readers_of_one_file(face_lmdb):
+def test_programs_that_have_it_open_too(face_lmdb):
+    """Which LMDB's library forbids within a process."""
     first, second = RecordFile(face_lmdb), RecordFile(f"{face_lmdb}/../lmdb")
-    first.close()
-    assert second.key(1) == b"00000001_1.png"
+    with lmdb.open(str(face_lmdb), readonly=True, lock=False):
+        first.close()
+        assert second.record(1).key == b"00000001_1.png"
     second.close()
-    RecordFile(face_lmdb).close()
+
+
+def test_a_step_back_walks_nothing_again(make_lmdb, faces, monkeypatch):
+    records = RecordFile(make_lmdb([encode_datum(faces.images[0], i) for i in range(400)]))
+    pages = []
+    read = PageFile._bytes
+    monkeypatch.setattr(PageFile, "_bytes", lambda *a: pages.append(a[1]) or read(*a))
+    assert records.record(399).key.startswith(b"00000399")
+    walked = len(pages)
+    assert walked > 5
+    for index in (398, 200, 3):
+        assert records.record(index).key.startswith(b"%08d" % index)
+    assert len(pages) <= walked + 3
+    records.close()
 
 
 def test_a_file_without_its_folder(face_lmdb):

@@ -89,11 +89,11 @@ def _of_records(
 
     def images() -> Iterator[tuple[str, NDArray[Any]]]:
         try:
-            for key, datum in records:
+            for index, (_, datum) in enumerate(records):
                 try:
-                    yield records.place(key), datum_image(datum, exif=exif)
+                    yield records.place(index), datum_image(datum, exif=exif)
                 except SphereFaceError as error:
-                    raise error.at(records.place(key)) from None
+                    raise error.at(records.place(index)) from None
         finally:
             records.close()
 

@@ -1,7 +1,7 @@
 """Data: the records of an LMDB, in the order of their keys.
 
-Source: Caffe's data_layer.cpp. What differs: LevelDB is not read; a record that cannot be decoded
-is named by its key.
+Source: Caffe's data_layer.cpp. What differs: LevelDB is not read; a record that cannot be decoded,
+or lies in a damaged page, is named.
 """
 
 from __future__ import annotations
@@ -61,41 +61,40 @@ class Data(ImageSource):
         forced = True if param.force_encoded_color else None
         self._color = forced if self._transform.color is None else self._transform.color
         self.records = RecordFile(param.source, self.where)
-        self._names: RecordFile | None = None
         self._start(self.records.size, param.batch_size, shuffle=False, rand_skip=param.rand_skip)
 
     def labels(self) -> Iterator[tuple[int, str]]:
         """Yield each record's label and place; this reads the whole file."""
-        for key, datum in self.records:
-            yield datum.label, self.records.place(key)
+        for index, (_, datum) in enumerate(self.records):
+            yield datum.label, self.records.place(index)
 
     def record_name(self, index: int) -> str:
         """Return the key."""
-        if self._names is None:
-            # With a cursor of its own: the reader's is further on.
-            self._names = RecordFile(self.records.path, self.where)
-        return self._names.key(index).decode("utf-8", "surrogateescape")
+        return self.records.record(index).key.decode("utf-8", "surrogateescape")
 
     def close(self) -> None:
         """End the threads and close the LMDB."""
         super().close()
-        if self._names is not None:
-            self._names.close()
         self.records.close()
 
-    def _keys(self, samples: Samples) -> list[bytes]:
-        return [self.records.key(index) for index in samples.indices.tolist()]
-
     def _read(self, key: Any) -> tuple[NDArray[Any], int]:
-        datum = self.records.value(key)
+        record = self.records.record(key)
+        for number, damage in enumerate(self.records.damage):
+            self._skip(-1 - number, damage)
+        datum = self.records.datum(record)
         image = datum_image(datum, self._color, exif=self.options.exif)
         return image, datum.label
+
+    def _keys(self, samples: Samples) -> list[int]:
+        keys: list[int] = samples.indices.tolist()
+        return keys
 
     def _place(self, key: Any) -> str:
         return self.records.place(key)
 
-    def _first_key(self) -> bytes:
-        return self.records.key(0)
+    def _first_key(self) -> int:
+        return 0
 
-    def _key_after(self, key: Any) -> bytes:
-        return self.records.key_after(key)
+    def _key_after(self, key: Any) -> int:
+        after: int = (key + 1) % self.records.size
+        return after

@@ -1,29 +1,31 @@
 """An LMDB of Datum records, as convert_imageset makes it.
 
-Source: Caffe's db_lmdb.cpp. What differs: several readers in one process share the opened file,
-which LMDB requires; LevelDB is not read. lmdb is an extra, imported here only.
+Source: Caffe's db_lmdb.cpp. What differs: the file is read page by page and not mapped, so damage
+is an error that names the record; any number of readers, lmdb's own among them, may have it open.
 """
 
 from __future__ import annotations
 
+import bisect
 import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sphereface.data.datum import read_datum
+from sphereface.data.lmdb_pages import Page, PageFile, Value
 from sphereface.errors import SphereFaceError
 from sphereface.extras import require
 
-__all__ = ["LMDB_FILES", "RecordFile", "lmdb_module"]
+__all__ = ["LMDB_FILES", "Record", "RecordFile", "lmdb_module"]
 
 # What the folder of an LMDB holds.
 LMDB_FILES = ("data.mdb", "lock.mdb")
 
 
 def lmdb_module() -> Any:
-    """Return the package lmdb.
+    """Return the package lmdb, which writes; reading does not need it.
 
     Raises
     ------
@@ -33,10 +35,15 @@ def lmdb_module() -> Any:
     return require("lmdb", "data")
 
 
-class RecordFile:
-    """An LMDB whose records are found by key; `key` gives the keys by number.
+class Record(NamedTuple):
+    """A record's key, and where its Datum lies."""
 
-    Threads may call `value` and `key_after` at the same time; `key` belongs to one.
+    key: bytes
+    value: Value
+
+
+class RecordFile:
+    """The records of an LMDB by number, in the order of their keys; threads may share it.
 
     Parameters
     ----------
@@ -49,6 +56,9 @@ class RecordFile:
     ----------
     size : int
         Number of records.
+    damage : list of SphereFaceError
+        Pages that `record` found damaged so far. The records after them move up, so as many are
+        missing at the end.
 
     Raises
     ------
@@ -59,74 +69,104 @@ class RecordFile:
     def __init__(self, path: str | os.PathLike[str], where: str = "") -> None:
         self.path = os.fspath(path)
         self.where = f"{where}: {self.path}" if where else self.path
-        self._transaction: Any = None
-        self._at = -1
-        self._check_kind()
-        self._env = _acquire(self.path, self.where)
-        self.size = int(self._env.stat()["entries"])
+        self.damage: list[SphereFaceError] = []
+        folder = self._check_kind()
+        try:
+            self._pages = PageFile(Path(path, "data.mdb") if folder else path)
+        except SphereFaceError as error:
+            raise SphereFaceError(
+                error.problem, where=self.where, expected=error.expected, fix=error.fix
+            ) from None
+        self.size = self._pages.entries
         if not self.size:
             self.close()
             raise SphereFaceError("an LMDB without records", where=self.where)
+        # The leaves met so far: the number of each one's first record, and its page.
+        self._starts: list[int] = []
+        self._numbers: list[int] = []
+        self._found = 0
+        self._further = self._pages.leaves()
+        self._page: Page | None = None
+        self._lock = threading.Lock()
 
-    def key(self, index: int) -> bytes:
-        """Return the key of record `index`; quick when the indices go up."""
-        if self._transaction is None:
-            self._transaction = self._env.begin()
-            self._cursor = self._transaction.cursor()
-        if self._at < 0 or index < self._at:
-            self._cursor.first()
-            self._at = 0
-        while self._at < index:  # walks the keys; the values are not touched
-            if not self._cursor.next():
-                raise SphereFaceError(
-                    f"no record {index} of {self.size}", where=self.where, fix="is it damaged?"
-                )
-            self._at += 1
-        return bytes(self._cursor.key())
-
-    def value(self, key: bytes) -> Any:
-        """Return the Datum of a key.
+    def record(self, index: int) -> Record:
+        """Return record `index`; the tree is walked once, as far as needed.
 
         Raises
         ------
         SphereFaceError
-            It is no Datum.
+            It is damaged, or one of those that damaged pages held; `place` says where that is.
         """
-        with self._env.begin(buffers=True) as transaction:
-            return read_datum(transaction.get(key))
+        with self._lock:
+            while index >= self._found:
+                if not self._meet_leaf():
+                    raise self._lost(index)
+            position = bisect.bisect_right(self._starts, index) - 1
+            number = self._numbers[position]
+            try:
+                if self._page is None or self._page.number != number:
+                    self._page = self._pages.leaf(number)
+                slot = index - self._starts[position]
+                key, value = self._pages.record(self._page, slot)
+            except IndexError:
+                raise SphereFaceError(f"page {number} has changed since it was read") from None
+        return Record(key, value)
 
-    def key_after(self, key: bytes) -> bytes:
-        """Return the next key; after the last, the first."""
-        with self._env.begin() as transaction, transaction.cursor() as cursor:
-            if not (cursor.set_key(key) and cursor.next()):
-                cursor.first()
-            return bytes(cursor.key())
+    def datum(self, record: Record) -> Any:
+        """Return the Datum of a record.
+
+        Raises
+        ------
+        SphereFaceError
+            It is no Datum, or its pages are damaged.
+        """
+        return read_datum(self._pages.read(record.value))
 
     def __iter__(self) -> Iterator[tuple[bytes, Any]]:
         """Yield each record's key and Datum."""
-        with self._env.begin(buffers=True) as transaction, transaction.cursor() as cursor:
-            for key, value in cursor:
-                try:
-                    datum = read_datum(value)
-                except SphereFaceError as error:
-                    raise error.at(self.place(key)) from None
-                yield bytes(key), datum
+        for index in range(self.size):
+            try:
+                record = self.record(index)
+                if self.damage:
+                    raise self.damage[0]
+                datum = self.datum(record)
+            except SphereFaceError as error:
+                raise error.at(self.place(index)) from None
+            yield record.key, datum
 
-    def place(self, key: Any) -> str:
+    def place(self, index: int) -> str:
         """Return where a record is, for errors."""
-        return f'{self.path}: key "{bytes(key).decode("utf-8", "backslashreplace")}"'
+        try:
+            key = self.record(index).key.decode("utf-8", "backslashreplace")
+        except SphereFaceError:
+            return f"{self.path}: record {index}"
+        return f'{self.path}: key "{key}"'
 
     def close(self) -> None:
-        """Close the file, if nobody else here reads it."""
-        if self._env is None:
-            return
-        if self._transaction is not None:
-            self._cursor.close()
-            self._transaction.abort()
-        self._env = None
-        _release(self.path)
+        """Close the file."""
+        self._pages.close()
 
-    def _check_kind(self) -> None:
+    def _meet_leaf(self) -> bool:
+        """Walk to the next leaf that can be read; False after the last."""
+        for leaf in self._further:
+            if isinstance(leaf, SphereFaceError):
+                self.damage.append(leaf)
+            else:
+                self._starts.append(self._found)
+                self._numbers.append(leaf.number)
+                self._found += len(leaf.nodes)
+                return True
+        return False
+
+    def _lost(self, index: int) -> SphereFaceError:
+        why = f": {self.damage[0].problem}" if self.damage else ""
+        return SphereFaceError(
+            f"record {index} is not there{why}",
+            expected=f"{self.size} records, of which {self._found} can be found",
+        )
+
+    def _check_kind(self) -> bool:
+        """Tell whether it is a folder."""
         path = Path(self.path)
         if not path.exists():
             raise SphereFaceError(
@@ -140,45 +180,4 @@ class RecordFile:
                 expected="an LMDB",
                 fix="make one of the images: sphereface convert-imageset" if leveldb else "",
             )
-
-
-_lock = threading.Lock()
-_opened: dict[str, tuple[Any, int]] = {}  # real path: the environment and its number of readers
-
-
-def _acquire(path: str, where: str) -> Any:
-    real = os.path.realpath(path)
-    with _lock:
-        env, readers = _opened.get(real, (None, 0))
-        if env is None:
-            env = _open(real, where)
-        _opened[real] = (env, readers + 1)
-    return env
-
-
-def _release(path: str) -> None:
-    real = os.path.realpath(path)
-    with _lock:
-        env, readers = _opened.pop(real)
-        if readers > 1:
-            _opened[real] = (env, readers - 1)
-        else:
-            env.close()
-
-
-def _open(path: str, where: str) -> Any:
-    lmdb = lmdb_module()
-    folder = Path(path).is_dir()
-    try:
-        env = lmdb.open(path, subdir=folder, readonly=True, lock=False)
-    except lmdb.Error as error:
-        raise SphereFaceError(f"not a readable LMDB ({error})", where=where) from None
-    # LMDB maps the file, and a page beyond its end would kill the process.
-    wanted = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
-    found = (Path(path, "data.mdb") if folder else Path(path)).stat().st_size
-    if found < wanted:
-        env.close()
-        raise SphereFaceError(
-            f"{found} bytes", where=where, expected=f"{wanted}", fix="the LMDB is truncated"
-        )
-    return env
+        return path.is_dir()

@@ -183,7 +183,8 @@ class SampleSource(Source):
     batch_size : int
         Samples of a batch of one rank.
     bad : dict
-        Index of each sample that was skipped, to what is wrong with it.
+        Index of each sample that was skipped, to what is wrong with it; negative where a source
+        lost samples that it cannot count.
     """
 
     def __init__(self, layer_param: Any, options: LoadOptions, where: str = "") -> None:

@@ -141,19 +141,23 @@ class LmdbRecords(_Pictures):
     def batches(self, size: int) -> Iterator[Batch]:
         """Yield all records once, `size` at a time."""
         with contextlib.closing(RecordFile(self._path)) as file:
-            keys = (file.key(index) for index in range(self.count))
-            yield from self._batches(size, (partial(self._read, file, key) for key in keys))
+            yield from self._batches(
+                size, (partial(self._read, file, n) for n in range(self.count))
+            )
 
-    def _read(self, file: RecordFile, key: bytes) -> tuple[str, str, np.ndarray]:
-        where = file.place(key)
+    def _read(self, file: RecordFile, index: int) -> tuple[str, str, np.ndarray]:
+        where = file.place(index)
         try:
-            image = datum_image(file.value(key), self._form.color != "gray")
+            record = file.record(index)
+            if file.damage:
+                raise file.damage[0]
+            image = datum_image(file.datum(record), self._form.color != "gray")
         except SphereFaceError as error:
             raise error.at(where) from None
         if self._form.color == "rgb" and image.shape[2] == 3:
             image = image[:, :, ::-1]
         pixels = self._form.blob(np.ascontiguousarray(image), where)
-        return key.decode("utf-8", "surrogateescape"), where, pixels
+        return record.key.decode("utf-8", "surrogateescape"), where, pixels
 
 
 class ArrayRecords:
