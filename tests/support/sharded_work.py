@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -9,8 +11,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from sphereface.annealing import Annealing
+from sphereface.class_range import ClassRange
 from sphereface.distributed import ShardedMarginLoss
+from sphereface.distributed.ranks import Ranks
+from sphereface.distributed.row_service import RowService, scatter_rows
 from sphereface.errors import SphereFaceError
+from sphereface.proto import schema
+from sphereface.weights import StreamedArray, write_caffemodel
 
 
 def shares(count, ranks, sizes=None):
@@ -171,3 +178,55 @@ def reference_step(x, weight, label, loss_of, cotangent=None):
 
 def normalised_product(x, weight):
     return F.normalize(x) @ F.normalize(weight).T
+
+
+def _parts(group, arrays):
+    rank, ranks = dist.get_rank(group), dist.get_world_size(group)
+    parts = []
+    for array in arrays:
+        classes = ClassRange.of(rank, ranks, len(array))
+        parts.append((torch.from_numpy(array[classes.rows].copy()), classes))
+    return parts
+
+
+def write_whole(group, arrays, path):
+    """Write one caffemodel of arrays that are split; return the largest piece on rank 0."""
+    parts, largest = _parts(group, arrays), 0
+
+    def watched(array):
+        nonlocal largest
+        for piece in array.pieces():
+            largest = max(largest, piece.nbytes)
+            yield piece
+
+    with RowService(Ranks(group), parts) as service:
+        if dist.get_rank(group) == 0:
+            layers = []
+            for index, (tensor, _) in enumerate(parts):
+                whole = service.whole(tensor)
+                stream = StreamedArray(whole.shape, functools.partial(watched, whole))
+                header = schema.message("LayerParameter")(name=f"w{index}", type="InnerProduct")
+                layers.append((schema.encode(header), [stream]))
+            write_caffemodel(path, "net", layers)
+    return largest
+
+
+def fail_while_writing(group, array):
+    parts = _parts(group, [array])
+    try:
+        with RowService(Ranks(group), parts) as service:
+            if dist.get_rank(group) == 0:
+                pieces = service.whole(parts[0][0]).pieces()
+                next(pieces), next(pieces)
+                raise OSError("disk full")
+    except OSError as error:
+        return str(error)
+    return "served"
+
+
+def scattered(group, rows, columns):
+    classes = ClassRange.of(dist.get_rank(group), dist.get_world_size(group), rows)
+    part = torch.zeros(classes.count, columns)
+    generator = torch.Generator().manual_seed(4)
+    scatter_rows(Ranks(group), part, classes, lambda t: t.normal_(generator=generator))
+    return part.numpy()

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from sphereface.caffe.fillers import fill_
 from sphereface.caffe.graph import Arity, exactly
 from sphereface.caffe.registry import param_field
+from sphereface.class_range import ClassRange
 from sphereface.errors import SphereFaceError
 from sphereface.proto import schema
 
@@ -99,6 +100,9 @@ class Layer(nn.Module):
     # The usual blobs; a layer that has others annotates them.
     weight: Tensor
     bias: Tensor | None
+
+    #: Which rows of its blobs this process has, where they are split over several; None is all.
+    part: ClassRange | None = None
 
     #: What the layer computes; its keyword-only parameters are attributes of the layer.
     function: ClassVar[Callable[..., Any] | None] = None
@@ -245,6 +249,12 @@ class Layer(nn.Module):
     def blobs(self) -> list[Tensor]:
         """The parameter blobs in Caffe's order."""
         return [getattr(self, name) for name in self.blob_names]
+
+    @property
+    def stored_shapes(self) -> list[Shape]:
+        """The shapes of the parameter blobs in files, which hold all rows."""
+        shapes = [tuple(blob.shape) for blob in self.blobs]
+        return shapes if self.part is None else [(self.part.total, *s[1:]) for s in shapes]
 
     def option_name(self, option: str) -> str:
         """Return the name of the value of an enum option: ``"MAX"`` of ``pool: MAX``."""

@@ -8,7 +8,7 @@ autograd's, which sums where Caffe inserts Split layers.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -20,7 +20,7 @@ from sphereface.caffe.layer import Layer, Phase, Shape
 from sphereface.caffe.program import Program, make_program
 from sphereface.caffe.weight_files import copy_weights, save_weights
 from sphereface.errors import SphereFaceError, nearest
-from sphereface.weights import LoadReport
+from sphereface.weights import LoadReport, StreamedArray
 
 __all__ = ["LearnableBlob", "Net"]
 
@@ -271,14 +271,21 @@ class Net(nn.Module):
         )
         return self.load_report
 
-    def save(self, path: str | os.PathLike[str], *, diffs: bool = False) -> None:
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        diffs: bool = False,
+        gathered: Callable[[Tensor], StreamedArray] | None = None,
+    ) -> None:
         """Write the net and its weights as a caffemodel that the original Caffe loads.
 
         Binary, or HDF5 for a name that ends in ``.h5``. With `diffs` gradients are written too, as
-        Caffe does with ``snapshot_diff``; zeros for blobs that have none.
+        Caffe does with ``snapshot_diff``; zeros for blobs that have none. `gathered` returns the
+        whole of a blob that is split over processes.
         """
         shared = {(slot.layer, slot.blob) for blob in self._learnable for slot in blob.sharers}
-        save_weights(path, self.name, self._order, shared, diffs)
+        save_weights(path, self.name, self._order, shared, diffs, gathered)
 
     def __repr__(self) -> str:
         """Show the net's name and phase, and its layers in order with the shapes of their tops."""

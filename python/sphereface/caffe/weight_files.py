@@ -8,7 +8,7 @@ the arrays into tensors and takes them out.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from sphereface.proto.text import write
 from sphereface.weights import (
     Blob,
     LoadReport,
+    StreamedArray,
     copy_blob,
     load_weights,
     match_weights,
@@ -119,7 +120,7 @@ def copy_weights(
         where = os.fspath(source)
     report = match_weights(
         arrays_by_name,
-        {name: [tuple(blob.shape) for blob in layer.blobs] for name, layer in by_name.items()},
+        {name: layer.stored_shapes for name, layer in by_name.items()},
         shared=[(order[layer].name, blob) for layer, blob in shared],
         where=where,
         **options,
@@ -130,9 +131,11 @@ def copy_weights(
             layer.fill(generator)
         layer.drop_fillers()
     for name, arrays in report.loaded.items():
-        for blob, array in zip(by_name[name].blobs, arrays, strict=True):
+        layer = by_name[name]
+        for blob, array, shape in zip(layer.blobs, arrays, layer.stored_shapes, strict=True):
             if array is not None:
-                _copy(array, blob)
+                whole = array.reshape(shape)
+                _copy(whole if layer.part is None else whole[layer.part.rows], blob)
     return report
 
 
@@ -142,9 +145,20 @@ def save_weights(
     layers: Sequence[Layer],
     shared: Collection[tuple[int, int]],
     diffs: bool = False,
+    gathered: Callable[[Tensor], StreamedArray] | None = None,
 ) -> None:
-    """Write a caffemodel, binary or (``.h5``) HDF5; HDF5 holds a shared blob once, as Caffe's."""
-    stored = _with_diff if diffs else _array
+    """Write a caffemodel, binary or (``.h5``) HDF5; HDF5 holds a shared blob once, as Caffe's.
+
+    `gathered` returns the whole of a blob that is split over processes.
+    """
+
+    def stored(blob: Tensor) -> Any:
+        if id(blob) in split:
+            assert gathered is not None
+            return gathered(blob)
+        return _with_diff(blob) if diffs else _array(blob)
+
+    split = {id(blob) for layer in layers if layer.part is not None for blob in layer.blobs}
     if Path(path).suffix != ".h5":
         records = ((_header(layer), [stored(blob) for blob in layer.blobs]) for layer in layers)
         write_caffemodel(path, net_name, records)

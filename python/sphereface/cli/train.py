@@ -35,6 +35,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     )
     add("--gpu", metavar="0,1", help="GPUs to use, all, or none; the prototxt's mode if not given")
     add("--ranks", type=int, default=1, help="processes on the CPU, with --gpu none (default: 1)")
+    add(
+        "--shard-classes",
+        action="store_true",
+        help="split the weights of a MarginInnerProduct's classes over the processes",
+    )
     add("--level", type=int, help="level of the train net's state")
     add(
         "--stage",
@@ -86,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
             sigint_effect=args.sigint_effect,
             sighup_effect=args.sighup_effect,
             sigterm_effect=args.sigterm_effect,
-            mode=Mode(args.amp, args.channels_last, args.compile),
+            mode=Mode(args.amp, args.channels_last, args.compile, args.shard_classes),
             data=DataOptions(args.workers, args.skip_bad_images, exif=args.exif == "apply"),
             logs=LogOptions(args.log_dir, table, args.tensorboard),
             allow_python=tuple(args.allow_python),

@@ -20,8 +20,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from sphereface.distributed.ranks import Ranks
 from sphereface.errors import SphereFaceError
 from sphereface.solver.records import SolverCallback
+from sphereface.solver.sharded_classes import Sharing
 from sphereface.solver.signals import Action
 
 if TYPE_CHECKING:
@@ -126,6 +128,10 @@ class RankGroup:
         if self.ranks > 1:
             dist.destroy_process_group()
 
+    def sharing(self) -> Sharing:
+        """Return who shares the classes of a net that is split over the processes."""
+        return Sharing(Ranks(), Ranks(self._control))
+
     def share(self, value: int) -> int:
         """Return rank 0's value."""
         if self.ranks == 1:
@@ -162,7 +168,7 @@ class RankGroup:
 
 
 class StartTogether(SolverCallback):
-    """Gives every rank the weights of rank 0 before the first iteration.
+    """Gives every rank the weights of rank 0 before anything is computed.
 
     Rank 0 alone resumes the random numbers of its snapshot; the others start theirs anew, or all
     would drop out the same units.
@@ -172,12 +178,19 @@ class StartTogether(SolverCallback):
         self._group, self._done = group, group.ranks == 1
         self._seed = torch.initial_seed() + group.rank
 
+    def on_solve(self, solver: Solver) -> None:
+        """Spread the weights."""
+        if self._group.ranks == 1:
+            return
+        own = {id(blob) for layer in solver.net.layers if layer.part for blob in layer.blobs}
+        state = solver.net.state_dict(keep_vars=True).values()
+        self._group.give([tensor for tensor in state if id(tensor) not in own])
+
     def on_forward(self, solver: Solver) -> None:
-        """Spread the weights, once."""
+        """Start the random numbers, once."""
         if self._done:
             return
         self._done = True
-        self._group.give(list(solver.net.state_dict().values()))
         if self._group.rank:
             torch.manual_seed(self._seed + solver.iter)
 

@@ -7,9 +7,10 @@ multipliers are updated together, and frozen ones (lr_mult 0) not at all.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,13 +19,31 @@ from torch import Tensor
 from sphereface.caffe import Net
 from sphereface.errors import SphereFaceError
 from sphereface.solver.update_rules import RULES, Tensors
+from sphereface.weights import StreamedArray
+
+if TYPE_CHECKING:
+    from sphereface.solver.sharded_classes import Sharing
 
 __all__ = ["Updater", "clip_gradients"]
 
 
-def clip_gradients(grads: Tensors, limit: float) -> Tensor:
-    """Scale `grads` in place so that their common L2 norm is at most `limit`; return the norm."""
-    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+def clip_gradients(
+    grads: Tensors,
+    limit: float,
+    split: tuple[Sequence[bool], Callable[[Tensor], Tensor]] | None = None,
+) -> Tensor:
+    """Scale `grads` in place so that their common L2 norm is at most `limit`; return the norm.
+
+    `split` tells which are this process's part of a gradient, and what sums over the processes.
+    """
+    norms = torch.stack(torch._foreach_norm(grads))
+    if split is not None:
+        own, total = split
+        parts = torch.tensor(own, device=norms.device)
+        norms = torch.stack(
+            [norms.where(~parts, 0).norm(), total(norms.where(parts, 0).square().sum()).sqrt()]
+        )
+    norm = torch.linalg.vector_norm(norms)
     # A device's number: whether it is over the limit is not worth waiting for.
     torch._foreach_mul_(grads, torch.where(norm > limit, limit / norm, torch.ones_like(norm)))
     return norm
@@ -49,24 +68,34 @@ class Updater:
         On its device.
     param : SolverParameter
         Checked.
+    sharing : Sharing, optional
+        Who shares the classes, where they are split over processes.
 
     Attributes
     ----------
+    sharing
+        As given.
     parameters : list of Tensor
         The blobs that learn, whose gradients `apply` takes.
     history : list of Tensor
         As in a solver state: one for each learnable blob, frozen ones too; for AdaDelta and Adam
         then the second ones.
+    parts : list of ClassRange or None
+        Which rows of each learnable blob are here, where they are split over processes.
+    split : list of Tensor
+        Those blobs.
     keep_updates : bool
         Leave the updates in the gradients, as Caffe's diffs hold them; ``snapshot_diff`` asks so.
     """
 
-    def __init__(self, net: Net, param: Any) -> None:
-        self.param = param
+    def __init__(self, net: Net, param: Any, sharing: Sharing | None = None) -> None:
+        self.param, self.sharing = param, sharing
         self.keep_updates: bool = param.snapshot_diff
         self.rule = RULES[param.type].of(param)
         blobs = list(net.learnable_blobs())
         self.keys = [blob.key for blob in blobs]
+        self.parts = [blob.layer.part for blob in blobs]
+        self.split = [blob.tensor for blob in blobs if blob.layer.part is not None]
         self.parameters: list[Tensor] = []
         self._groups: list[_Group] = []
         groups: dict[tuple[float, float], _Group] = {}
@@ -120,7 +149,9 @@ class Updater:
         if self.history[0].device != grads[0].device:
             self.history = [tensor.to(grads[0].device) for tensor in self.history]
         if param.clip_gradients >= 0:
-            norm = clip_gradients(grads, param.clip_gradients)
+            own = [self.parts[index] is not None for g in self._groups for index in g.indices]
+            split = (own, self.sharing.ranks.total) if self.sharing else None
+            norm = clip_gradients(grads, param.clip_gradients, split)
         if param.iter_size > 1:
             torch._foreach_mul_(grads, 1 / param.iter_size)
         begin = 0
@@ -160,17 +191,31 @@ class Updater:
                 fix="resume with the net and the solver type that the state was saved with",
             )
         for index, (array, tensor) in enumerate(zip(arrays, self.history, strict=True)):
-            if array.size != tensor.numel():
+            part, shape = self.parts[index % len(self.keys)], tuple(tensor.shape)
+            if part is not None:
+                shape = (part.total, *shape[1:])
+            if array.size != math.prod(shape):
                 raise SphereFaceError(
                     f"history {index} ({self.keys[index % len(self.keys)]}) has shape "
                     f"{array.shape}",
                     where=where,
-                    expected=f"{tuple(tensor.shape)}",
+                    expected=f"{shape}",
                 )
+
+    def history_arrays(self, whole: Callable[[Tensor], StreamedArray] | None = None) -> list[Any]:
+        """Return the histories for a solver state; `whole` is as in `Net.save`."""
+        parts = self.parts * self.rule.histories
+        return [
+            tensor.detach().cpu().numpy() if part is None or whole is None else whole(tensor)
+            for tensor, part in zip(self.history, parts, strict=True)
+        ]
 
     def load_history(self, arrays: Sequence[np.ndarray]) -> None:
         """Take the histories of a solver state, which `check_history` has seen."""
-        for array, tensor in zip(arrays, self.history, strict=True):
+        parts = self.parts * self.rule.histories
+        for array, tensor, part in zip(arrays, self.history, parts, strict=True):
+            if part is not None:
+                array = array.reshape(part.total, *tensor.shape[1:])[part.rows]
             values = torch.from_numpy(np.array(array))  # a copy: files are mapped read-only
             tensor.copy_(values.reshape(tensor.shape))
 

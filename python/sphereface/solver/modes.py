@@ -44,13 +44,18 @@ class Mode:
         Images and kernels in NHWC order in memory.
     compile : bool
         Use torch.compile; a minute at the first iteration.
+    shard_classes : bool
+        Split the weights of the classes over the processes.
     """
 
     amp: str = ""
     channels_last: bool = False
     compile: bool = False
+    shard_classes: bool = False
 
     def __post_init__(self) -> None:
+        if self.compile and self.shard_classes:
+            raise SphereFaceError("--compile with --shard-classes", expected="one of them")
         if self.amp and self.amp not in AMP_TYPES:
             raise SphereFaceError(f'"{self.amp}"', where="--amp", expected=" or ".join(AMP_TYPES))
 
@@ -67,6 +72,8 @@ class ModeNets(SolverNets):
     ) -> None:
         super().__init__(data, allow_python)
         self._mode, self._group = mode, group
+        if mode.shard_classes:
+            self.sharing = group.sharing()
 
     def passes(self, opened: OpenNet, device: torch.device, *, trained: bool) -> Passes:
         """Return what runs a net: test nets run in float32, and whole in every rank."""
@@ -107,7 +114,10 @@ class ModePasses(Passes):
     def gradients(self, parameters: Sequence[Tensor]) -> list[Tensor]:
         """Return the gradients' means over the ranks, without the scale of half precision."""
         grads = super().gradients(parameters)
-        self._group.average(grads)
+        # What a process has of a split weight is its own; the layer has scaled its gradient.
+        own = {id(blob) for layer in self.net.layers if layer.part for blob in layer.blobs}
+        pairs = zip(parameters, grads, strict=True)
+        self._group.average([grad for parameter, grad in pairs if id(parameter) not in own])
         if self._scale is not None and grads:
             self._unscale(grads, self._scale)
         return grads
@@ -115,6 +125,9 @@ class ModePasses(Passes):
     def _unscale(self, grads: Sequence[Tensor], scale: Tensor) -> None:
         """Divide by the scale, or zero all that overflowed; then adapt the scale, on the device."""
         finite = torch.stack([grad.isfinite().all() for grad in grads]).all()
+        overflow = (~finite).float()
+        self._group.average([overflow])
+        finite = overflow == 0
         for grad in grads:
             grad.div_(scale).masked_fill_(~finite, 0)
         self._steady.add_(1).mul_(finite)

@@ -10,9 +10,11 @@ from collections.abc import Iterable
 import torch
 
 from sphereface.caffe.batch_source import OpenSource
+from sphereface.caffe.load import load_graph
 from sphereface.caffe.open_net import OpenNet, open_net
 from sphereface.solver.config import NetSource
 from sphereface.solver.passes import Passes
+from sphereface.solver.sharded_classes import Sharing, shard_classes
 
 __all__ = ["SolverNets"]
 
@@ -32,6 +34,8 @@ class SolverNets:
         self, data: OpenSource | None = None, allow_python: bool | Iterable[str] = ()
     ) -> None:
         self.data, self.allow_python = data, allow_python
+        #: Who shares the classes, where they are split over processes.
+        self.sharing: Sharing | None = None
         self._opened: list[OpenNet] = []
 
     def open(self, source: NetSource, *, fill: bool) -> OpenNet:
@@ -55,11 +59,12 @@ class SolverNets:
         self.close()
 
     def _open(self, source: NetSource, *, fill: bool) -> OpenNet:
+        graph = load_graph(source.file, source.phase, source.level, source.stages)
+        if self.sharing is not None:
+            graph = shard_classes(graph, self.sharing)
         return open_net(
-            source.file,
+            graph,
             phase=source.phase,
-            level=source.level,
-            stages=source.stages,
             data=self.data,
             allow_python=self.allow_python,
             fill=fill,

@@ -24,13 +24,19 @@ def rescued(solver: Solver) -> Iterator[None]:
     Not after numbers that are none, which no snapshot should hold, and not within an update. Where
     a batch could not be read, the run resumes with that batch, bit for bit. An error within a
     forward or backward leaves what counts forwards (lambda, BatchNorm's means) one pass ahead.
+    Not with split classes: the other processes, which have their rows, are still within a pass.
     """
     try:
         yield
     except NonFiniteError:
         raise
     except Exception as error:
-        if solver.snapshots and solver.iter > solver.saved_iter and not solver.updating:
+        if (
+            solver.snapshots
+            and solver.updater.sharing is None
+            and solver.iter > solver.saved_iter
+            and not solver.updating
+        ):
             _snapshot(solver, error)
         raise
 

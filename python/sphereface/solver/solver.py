@@ -27,6 +27,7 @@ from sphereface.solver.nets import SolverNets
 from sphereface.solver.persistence import RunState
 from sphereface.solver.records import IterationRecord, SolverCallback, TestRecord
 from sphereface.solver.rescue import rescued
+from sphereface.solver.sharded_classes import split_rows
 from sphereface.solver.signals import Action
 from sphereface.solver.snapshot import (
     SnapshotFiles,
@@ -36,7 +37,7 @@ from sphereface.solver.snapshot import (
 )
 from sphereface.solver.snapshot_lock import SnapshotLock
 from sphereface.solver.test_nets import TestNets
-from sphereface.weights import SolverState
+from sphereface.weights import SolverState, StreamedArray
 
 __all__ = ["Solver"]
 
@@ -135,7 +136,7 @@ class Solver:
         )
         for names in self.param.weights:
             self.copy_from(names)
-        self.updater = Updater(self.net, self.param)
+        self.updater = Updater(self.net, self.param, nets.sharing)
         self.monitor: DivergenceMonitor | None = DivergenceMonitor(self.net, self.param)
         self._losses = Losses(self.param.average_loss)
         for change in file.changes:
@@ -228,10 +229,7 @@ class Solver:
         return records
 
     def apply_update(self) -> None:
-        """Update the weights by the gradients there are, and count the iteration.
-
-        `step` does it; a program that runs the passes itself calls it after them.
-        """
+        """Update the weights as `step` does after its passes, and count the iteration."""
         self._update(IterationRecord(self.iter))
 
     # ---- weights and snapshots
@@ -250,8 +248,10 @@ class Solver:
     def snapshot(self) -> SnapshotFiles | None:
         """Write caffemodel, solverstate and sidecar; return their names (rank 0 only)."""
         self._look_at_losses()
-        if self.rank:
-            return None
+        with split_rows(self.updater) as whole:
+            return None if self.rank else self._write_snapshot(whole)
+
+    def _write_snapshot(self, whole: Callable[[Tensor], StreamedArray] | None) -> SnapshotFiles:
         param, where = self.param, self.file.source
         if not param.HasField("snapshot_prefix"):
             raise SphereFaceError("no snapshot_prefix", where=where, expected="where snapshots go")
@@ -259,10 +259,10 @@ class Solver:
         files = snapshot_files(param.snapshot_prefix, self.iter, hdf5)
         for callback in self.callbacks:
             callback.on_snapshot(files)
-        history = [tensor.detach().cpu().numpy() for tensor in self.updater.history]
+        history = self.updater.history_arrays(whole)
         write_snapshot(
             files,
-            lambda path: self.net.save(path, diffs=param.snapshot_diff),
+            lambda path: self.net.save(path, diffs=param.snapshot_diff, gathered=whole),
             SolverState(self.iter, str(files.model), history, self.current_step),
             self._state.sidecar(self.iter),
         )

@@ -29,6 +29,7 @@ from sphereface.solver.live import LiveLine
 from sphereface.solver.lr_policy import learning_rate
 from sphereface.solver.modes import Mode, ModeNets
 from sphereface.solver.records import SolverCallback
+from sphereface.solver.sharded_classes import check_sharing
 from sphereface.solver.signals import Action, SignalActions
 from sphereface.solver.snapshot import check_state_name
 from sphereface.solver.solver import Solver
@@ -131,6 +132,8 @@ def train_rank(place: Place, options: TrainOptions, action: Callable[[], Action]
     """Do one process's part of a training."""
     with RankGroup(place) as group, contextlib.ExitStack() as stack:
         file = _solver_file(options)
+        if options.mode.shard_classes:
+            check_sharing(file)
         seed = file.param.random_seed
         seed = group.share(random.SystemRandom().getrandbits(31) if seed < 0 else seed)
         data = replace(options.data, seed=seed, rank=place.rank, ranks=place.ranks)

@@ -1,7 +1,7 @@
 """Caffe's weight files as {layer name: [numpy arrays]}, both ways. Needs no torch."""
 
 from sphereface.weights.binaryproto import read_binaryproto, write_binaryproto
-from sphereface.weights.blob import Blob, copy_blob, shape_equals
+from sphereface.weights.blob import Blob, StreamedArray, copy_blob, shape_equals
 from sphereface.weights.caffemodel import (
     Caffemodel,
     LayerRecord,
@@ -23,6 +23,7 @@ __all__ = [
     "LoadReport",
     "MismatchError",
     "SolverState",
+    "StreamedArray",
     "WeightFormat",
     "copy_blob",
     "definition_text",

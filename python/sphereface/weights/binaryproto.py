@@ -11,7 +11,7 @@ import numpy as np
 
 from sphereface.files import atomic_path
 from sphereface.proto.wire import map_file
-from sphereface.weights.blob import Blob, encode_blob, read_blob
+from sphereface.weights.blob import Blob, encode_blob, read_blob, write_pieces
 
 __all__ = ["read_binaryproto", "write_binaryproto"]
 
@@ -39,5 +39,4 @@ def write_binaryproto(path: str | os.PathLike[str], blob: Blob | np.ndarray) -> 
     if not isinstance(blob, Blob):
         blob = Blob(blob, legacy=blob.ndim == 4)
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        for piece in encode_blob(blob, os.fspath(path)):
-            stream.write(piece)
+        write_pieces(stream, encode_blob(blob, os.fspath(path)))

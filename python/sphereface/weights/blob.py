@@ -8,8 +8,9 @@ stored count is compared with the shape before anything is allocated.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 
@@ -29,12 +30,14 @@ __all__ = [
     "MAX_AXES",
     "MAX_COUNT",
     "Blob",
+    "StreamedArray",
     "check_shape",
     "copy_blob",
     "encode_blob",
     "read_blob",
     "shape_equals",
     "total_bytes",
+    "write_pieces",
 ]
 
 MAX_AXES = 32
@@ -74,6 +77,27 @@ class Blob:
     data: np.ndarray
     diff: np.ndarray | None = None
     legacy: bool = False
+
+
+@dataclass(frozen=True)
+class StreamedArray:
+    """A float32 array that is too large to hold, for a writer: made in pieces while it is written.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the whole.
+    pieces : callable
+        Returns an iterator over C-contiguous float32 arrays, the values in their order.
+    """
+
+    shape: tuple[int, ...]
+    pieces: Callable[[], Iterator[np.ndarray]]
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the whole."""
+        return 4 * math.prod(self.shape)
 
 
 def check_shape(shape: Iterable[int]) -> str:
@@ -214,12 +238,23 @@ def _values(
     return reader.view(field, "raw values", _RAW_TYPES[kind])
 
 
-def encode_blob(blob: Blob | np.ndarray, where: str = "") -> list[Buffer]:
+def encode_blob(
+    blob: Blob | np.ndarray | StreamedArray, where: str = ""
+) -> list[Buffer | StreamedArray]:
     """Return the bytes of a BlobProto in pieces, as Caffe's ToProto would write them.
 
     float32 is stored as data, float64 as double_data, and float16 as data, since BVLC's Caffe
-    has no halves. The pieces of a C-contiguous array are the array's own memory.
+    has no halves. The pieces of a C-contiguous array are the array's own memory; a StreamedArray
+    is a piece itself.
     """
+    if isinstance(blob, StreamedArray):
+        problem = check_shape(blob.shape)
+        if problem:
+            raise SphereFaceError(
+                problem, where=where, expected="an array that a Caffe blob can hold"
+            )
+        key = encode_key(_DATA, LENGTH) + encode_varint(blob.nbytes)
+        return [key, blob, _shape_field(blob.shape)]
     if not isinstance(blob, Blob):
         blob = Blob(blob)
     shape = blob.data.shape
@@ -233,7 +268,7 @@ def encode_blob(blob: Blob | np.ndarray, where: str = "") -> list[Buffer]:
     if problem:
         raise SphereFaceError(problem, where=where, expected="an array that a Caffe blob can hold")
     double = blob.data.dtype.itemsize == 8
-    values: list[Buffer] = [
+    values: list[Buffer | StreamedArray] = [
         *_encode_numbers(_DOUBLE_DATA if double else _DATA, blob.data, double),
         *_encode_numbers(_DOUBLE_DIFF if double else _DIFF, blob.diff, double),
     ]
@@ -244,10 +279,14 @@ def encode_blob(blob: Blob | np.ndarray, where: str = "") -> list[Buffer]:
             for number, size in zip(_LEGACY, four, strict=True)
         )
         return [dims, *values]
+    field = _shape_field(shape)
+    return [field, *values] if double else [*values, field]
+
+
+def _shape_field(shape: tuple[int, ...]) -> bytes:
     packed = b"".join(map(encode_varint, shape))
     inner = encode_key(_SHAPE_DIM, LENGTH) + encode_varint(len(packed)) + packed if shape else b""
-    field = encode_key(_SHAPE, LENGTH) + encode_varint(len(inner)) + inner
-    return [field, *values] if double else [*values, field]
+    return encode_key(_SHAPE, LENGTH) + encode_varint(len(inner)) + inner
 
 
 def _encode_numbers(number: int, array: np.ndarray | None, double: bool) -> Iterator[Buffer]:
@@ -258,6 +297,29 @@ def _encode_numbers(number: int, array: np.ndarray | None, double: bool) -> Iter
     yield flat.data
 
 
-def total_bytes(pieces: Iterable[Buffer]) -> int:
+def total_bytes(pieces: Iterable[Buffer | StreamedArray]) -> int:
     """Return the length in bytes of encoded pieces."""
-    return sum(memoryview(piece).nbytes for piece in pieces)
+    return sum(_length(piece) for piece in pieces)
+
+
+def write_pieces(stream: BinaryIO, pieces: Iterable[Buffer | StreamedArray]) -> None:
+    """Write encoded pieces.
+
+    Raises
+    ------
+    SphereFaceError
+        A StreamedArray has other values than its shape tells.
+    """
+    for piece in pieces:
+        if not isinstance(piece, StreamedArray):
+            stream.write(piece)
+            continue
+        written = 0
+        for values in piece.pieces():
+            written += stream.write(values.reshape(-1).data.cast("B"))
+        if written != piece.nbytes:
+            raise SphereFaceError(f"{written} bytes of values", expected=f"{piece.nbytes}")
+
+
+def _length(piece: Buffer | StreamedArray) -> int:
+    return piece.nbytes if isinstance(piece, StreamedArray) else memoryview(piece).nbytes

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 
@@ -27,7 +27,15 @@ from sphereface.proto.wire import (
     encode_varint,
     map_file,
 )
-from sphereface.weights.blob import Blob, encode_blob, read_blob, shape_equals, total_bytes
+from sphereface.weights.blob import (
+    Blob,
+    StreamedArray,
+    encode_blob,
+    read_blob,
+    shape_equals,
+    total_bytes,
+    write_pieces,
+)
 from sphereface.weights.hdf5 import is_hdf5, read_caffemodel_h5
 
 __all__ = [
@@ -220,7 +228,7 @@ def _v1_type(reader: WireReader, field: Field) -> str:
 def write_caffemodel(
     path: str | os.PathLike[str],
     net_name: str,
-    layers: Iterable[tuple[bytes, Sequence[Blob | np.ndarray]]],
+    layers: Iterable[tuple[bytes, Sequence[Blob | np.ndarray | StreamedArray]]],
 ) -> None:
     """Write a binary caffemodel, layer by layer and atomically.
 
@@ -230,7 +238,7 @@ def write_caffemodel(
         File to write.
     net_name : str
         NetParameter's name.
-    layers : iterable of (bytes, sequence of Blob or ndarray)
+    layers : iterable of (bytes, sequence of Blob, ndarray or StreamedArray)
         A serialised LayerParameter without its blobs, and the blobs. Blobs go where Caffe's own
         writer puts them, between the fields below and above their number.
 
@@ -246,7 +254,7 @@ def write_caffemodel(
         writer.write([_prefix(_NET_NAME, len(name)), name])
         for header, blobs in layers:
             head, tail, where = _split_header(header, writer.path)
-            pieces: list[Buffer] = [head]
+            pieces: list[Buffer | StreamedArray] = [head]
             for blob in blobs:
                 pieces += _blob_field(_CURRENT.blobs, blob, where)
             pieces.append(tail)
@@ -309,7 +317,7 @@ def _replaced(
                 fix="write a new file with write_caffemodel to change shapes",
             )
         changed = replace(blob, data=array.reshape(blob.data.shape), diff=None)
-        fields.append(_blob_field(number, changed, where))
+        fields.append(cast(list[Buffer], _blob_field(number, changed, where)))
     return fields
 
 
@@ -319,24 +327,25 @@ class _Writer:
     def __init__(self, stream: BinaryIO, path: str) -> None:
         self.stream, self.path, self.written = stream, path, 0
 
-    def write(self, pieces: Iterable[Buffer]) -> None:
-        for piece in pieces:
-            self.written += memoryview(piece).nbytes
-            if self.written > MAX_MESSAGE:
-                raise SphereFaceError(
-                    "the net is larger than 2 GiB",
-                    where=self.path,
-                    expected="a file that protobuf can read",
-                    fix="write a .caffemodel.h5",
-                )
-            self.stream.write(piece)
+    def write(self, pieces: Sequence[Buffer | StreamedArray]) -> None:
+        self.written += total_bytes(pieces)
+        if self.written > MAX_MESSAGE:
+            raise SphereFaceError(
+                "the net is larger than 2 GiB",
+                where=self.path,
+                expected="a file that protobuf can read",
+                fix="write a .caffemodel.h5",
+            )
+        write_pieces(self.stream, pieces)
 
 
 def _prefix(number: int, length: int) -> bytes:
     return encode_key(number, LENGTH) + encode_varint(length)
 
 
-def _blob_field(number: int, blob: Blob | np.ndarray, where: str) -> list[Buffer]:
+def _blob_field(
+    number: int, blob: Blob | np.ndarray | StreamedArray, where: str
+) -> list[Buffer | StreamedArray]:
     pieces = encode_blob(blob, where)
     return [_prefix(number, total_bytes(pieces)), *pieces]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,12 @@ from sphereface.proto.wire import (
     encode_varint,
     map_file,
 )
-from sphereface.weights.blob import encode_blob, read_blob, total_bytes
+from sphereface.weights.blob import (
+    encode_blob,
+    read_blob,
+    total_bytes,
+    write_pieces,
+)
 from sphereface.weights.hdf5 import H5Reader, is_hdf5, open_writer, write_array, write_string
 
 __all__ = ["SolverState", "read_solverstate", "write_solverstate"]
@@ -42,7 +48,7 @@ class SolverState:
         Iterations done.
     learned_net : str
         Path of the caffemodel saved with it, as the solver wrote it.
-    history : sequence of ndarray
+    history : sequence of ndarray (or, to write, StreamedArray)
         Momentum and the like, one array per learnable parameter in their order (Adam and
         AdaDelta: twice as many).
     current_step : int
@@ -51,7 +57,7 @@ class SolverState:
 
     iter: int
     learned_net: str = ""
-    history: Sequence[np.ndarray] = field(default_factory=tuple)
+    history: Sequence[Any] = field(default_factory=tuple)
     current_step: int = 0
 
 
@@ -131,8 +137,7 @@ def write_solverstate(path: str | os.PathLike[str], state: SolverState) -> None:
         for index, array in enumerate(state.history):
             pieces = encode_blob(array, f"{os.fspath(path)}: history {index}")
             stream.write(encode_key(_HISTORY, LENGTH) + encode_varint(total_bytes(pieces)))
-            for piece in pieces:
-                stream.write(piece)
+            write_pieces(stream, pieces)
         stream.write(encode_key(_CURRENT_STEP, VARINT) + encode_varint(state.current_step))
 
 

@@ -62,7 +62,7 @@ class AnnealedProduct(ClassWeights):
                 self.iteration.add_(1)
             lambda_ = annealed_lambda(self.iteration, *self.annealing)
         logits = self.logits(self.rows(x), self.labels(label), lambda_)
-        y = logits.reshape(*x.shape[: self.axis], self.num_output)
+        y = logits.reshape(*x.shape[: self.axis], logits.shape[-1])
         return (y, lambda_.reshape(1).to(y.dtype)) if self.top_count == 2 else y
 
     def count_from_start(self, forwards: int) -> None:

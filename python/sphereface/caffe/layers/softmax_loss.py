@@ -60,9 +60,12 @@ class SoftmaxWithLoss(LossLayer):
         rows = log_prob.movedim(self.softmax_axis, -1).flatten(0, -2)  # (outer * inner, classes)
         labels, valid = counted_labels(self, label, rows.shape[1], self.ignore_label)
         losses = -rows.gather(1, labels[:, None])[:, 0]
+        loss = self.total(losses, valid, prod(x.shape[: self.softmax_axis]))
+        return (loss, log_prob.exp()) if self.top_count == 2 else loss
+
+    def total(self, losses: Tensor, valid: Tensor | None, outer: int) -> Tensor:
+        """Return the loss of all labels, from the loss of each."""
         losses = losses - (losses - _LARGEST_LOSS).clamp(min=0).detach()
         if valid is not None:
             losses = losses.where(valid, 0)
-        outer = prod(x.shape[: self.softmax_axis])
-        loss = losses.sum() / self.normalizer(outer, labels.numel(), valid)
-        return (loss, log_prob.exp()) if self.top_count == 2 else loss
+        return losses.sum() / self.normalizer(outer, losses.numel(), valid)
