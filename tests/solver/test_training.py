@@ -58,6 +58,8 @@ def test_stopped_and_resumed_is_the_same_as_in_one_go(tmp_path, monkeypatch):
     train(TrainOptions(str(whole / "solver.prototxt"), gpu="none"))
 
     class StopAtSeven:
+        stopped_by = None
+
         def __init__(self, *effects):
             self.count = 0
 
