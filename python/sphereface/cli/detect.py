@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from sphereface.cli.image_options import image_size
+
 __all__ = ["add_parser", "run"]
 
 
@@ -24,12 +26,18 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     add(
         "--detector",
         default="mtcnn",
-        help="mtcnn; yunet (faster, other boxes); none (the pictures are crops already)",
+        help="mtcnn; yunet (faster, other boxes); none (the pictures are crops already); or the"
+        " .prototxt of a Caffe net that ends in DetectionOutput, such as res10 SSD or S3FD",
     )
-    add("--models", help="folder of the detector's weights; else `get mtcnn`'s or a package's")
+    add("--models", help="folder of the detector's weights; else `get mtcnn`'s or a package's;"
+        " of a Caffe net its caffemodel (default: the prototxt's name)")  # fmt: skip
     add("--min-size", type=float, help="side of the smallest face in pixels (20)")
     add("--factor", type=float, help="between two scales of MTCNN's pyramid (0.85)")
-    add("--thresholds", type=float, nargs="+", help="scores of MTCNN's three nets (0.6 0.7 0.9)")
+    add("--thresholds", type=float, nargs="+", help="scores of MTCNN's three nets (0.6 0.7 0.9);"
+        " one for others (YuNet 0.9, a Caffe net 0.5)")  # fmt: skip
+    add("--mean", type=float, nargs="+", help="of a Caffe net's B, G, R (104 117 123)")
+    add("--scale", type=float, help="after the mean, of a Caffe net (1)")
+    add("--size", metavar="HxW|native", help="that a Caffe net sees (default: its input)")
     add("--exif", choices=["apply", "ignore"], default="apply", help="turn pictures upright or not")
     add("--max-pixels", type=int, help="larger pictures are reported, not read (100 million)")
     add("--device", default="cpu", help="cpu, cuda, cuda:1 (default: %(default)s)")
@@ -54,6 +62,9 @@ def run(args: argparse.Namespace) -> int:
             min_size=args.min_size,
             factor=args.factor,
             thresholds=tuple(args.thresholds) if args.thresholds else None,
+            mean=tuple(args.mean) if args.mean else None,
+            scale=args.scale,
+            size=args.size if args.size in (None, "native") else image_size(args.size),
         ),
         reading=Reading(
             exif=args.exif == "apply",

@@ -15,6 +15,7 @@ __all__ = [
     "add_exif_option",
     "add_image_options",
     "apply_preset",
+    "image_size",
     "preprocessing",
     "preprocessing_text",
     "refuse_image_options",
@@ -86,7 +87,7 @@ def preprocessing(args: argparse.Namespace, predictor: Predictor) -> Preprocessi
     if args.size == "native":
         height_width = None
     elif args.size:
-        height_width = _size(args.size)
+        height_width = image_size(args.size)
     return Preprocessing(
         size=height_width,
         color=args.color,
@@ -103,7 +104,14 @@ def preprocessing_text(form: Preprocessing, with_mirror: bool = False) -> str:
     return f"preprocessing: {form}" + (", and mirror images" if with_mirror else "")
 
 
-def _size(text: str) -> tuple[int, int]:
+def image_size(text: str) -> tuple[int, int]:
+    """Return the height and width of --size.
+
+    Raises
+    ------
+    SphereFaceError
+        The text is another.
+    """
     try:
         height, width = (int(value) for value in text.lower().split("x"))
         if min(height, width) < 1:

@@ -21,6 +21,7 @@ from sphereface.cli.predictor_options import (
     open_predicted,
     predictor_of,
 )
+from sphereface.cli.run_boxes import add_box_options, print_boxes, refuse_box_options
 from sphereface.errors import SphereFaceError
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         help="run a net on images or arrays, print or save blobs",
         description="Feeds images (files, folders, .txt lists) or an .npy/.npz of ready inputs to"
         " a prototxt and its caffemodel; or, with --data, what its own data layers read. Images"
-        " become (pixel - mean) * scale, as in Caffe.",
+        " become (pixel - mean) * scale, as in Caffe. A net that ends in DetectionOutput gives the"
+        " boxes of each picture, in pixels.",
     )
     add_net_options(parser)
     parser.add_argument("caffemodel", help="the weights, of any format")
@@ -51,6 +53,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         "--iterations", type=int, help="batches of --data to run (default: 1)", metavar="N"
     )
     add_image_options(parser)
+    add_box_options(parser)
     add_predictor_options(parser)
     add_output_options(parser, "write .npy (one blob) or .npz (blobs by name), do not print")
     return parser
@@ -70,6 +73,7 @@ def _run(args: argparse.Namespace, opened: OpenNet, output: Path | None) -> int:
     from sphereface.inference import (
         ArrayRecords,
         ImageRecords,
+        detection_blob,
         image_input,
         read_arrays,
         run_arrays,
@@ -83,6 +87,11 @@ def _run(args: argparse.Namespace, opened: OpenNet, output: Path | None) -> int:
     if output:
         check_format(output, len(args.blob or predictor.net.outputs))
     arrays = [name for name in args.inputs if name.endswith((".npy", ".npz"))]
+    boxes = detection_blob(opened.net)
+    if boxes and args.blob in ([], [boxes]) and args.inputs and not arrays:
+        print_boxes(args, predictor, output)
+        return 0
+    refuse_box_options(args)
     if opened.source is not None:
         refuse_image_options(args, "--data", exif=True)
         print(data_text(opened.net), file=sys.stderr)
@@ -93,7 +102,7 @@ def _run(args: argparse.Namespace, opened: OpenNet, output: Path | None) -> int:
             raise SphereFaceError("more inputs", where=arrays[0], expected="an array alone")
         refuse_image_options(args, arrays[0])
         inputs = read_arrays(arrays[0], predictor)
-        if len({array.shape[:1] for array in inputs.values()}) == 1:
+        if not boxes and len({array.shape[:1] for array in inputs.values()}) == 1:
             _, blobs = run_records(predictor, ArrayRecords(inputs), args.blob, batch=args.batch)
         else:
             blobs = run_arrays(predictor, inputs, args.blob)

@@ -1,5 +1,6 @@
 """Nets in use: run fast over arrays and images, and features streamed into files."""
 
+from sphereface.inference.detections import Box, BoxFinder, detection_blob, read_labels
 from sphereface.inference.extract import Extracted, extract
 from sphereface.inference.forward import (
     image_input,
@@ -22,6 +23,8 @@ from sphereface.inference.scorer import DeviceScorer
 __all__ = [
     "ArrayRecords",
     "Batch",
+    "Box",
+    "BoxFinder",
     "DataRecords",
     "DeviceScorer",
     "Extracted",
@@ -29,9 +32,11 @@ __all__ = [
     "LmdbRecords",
     "Predictor",
     "Records",
+    "detection_blob",
     "extract",
     "image_input",
     "read_arrays",
+    "read_labels",
     "run_arrays",
     "run_batches",
     "run_records",

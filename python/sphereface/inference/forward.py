@@ -181,7 +181,7 @@ def run_arrays(
     predictor: Predictor, arrays: Mapping[str, np.ndarray], blobs: Sequence[str] = ()
 ) -> Arrays:
     """Return blobs of a net for arrays in one pass; inputs may have different numbers of rows."""
-    given = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
+    given = {name: np.array(array, np.float32) for name, array in arrays.items()}
     found = predictor(given, blobs)
     return {name: found[name].numpy() for name in tuple(blobs) or predictor.net.outputs}
 
