@@ -154,6 +154,22 @@ def test_an_installed_caffe_comes_back(pycaffe, monkeypatch):
     assert sys.modules["caffe.io"] is real_io
 
 
+def test_what_a_program_put_there_itself_stays(pycaffe, monkeypatch):
+    own, late = ModuleType("caffe.own"), ModuleType("caffe.late")
+    monkeypatch.setitem(sys.modules, "caffe.own", own)
+    monkeypatch.setitem(sys.modules, "caffe.io_of_the_test", own)
+    for known in (None, pycaffe):  # as a script has it without and after `install`
+        if known is not None:
+            monkeypatch.setitem(sys.modules, "caffe", known)
+        with as_caffe(pycaffe):
+            assert sys.modules["caffe"] is pycaffe
+            assert sys.modules["caffe.own"] is sys.modules["caffe.io_of_the_test"] is own
+            sys.modules["caffe.late"] = late  # by the module of a layer
+        assert sys.modules.get("caffe") is known
+        assert sys.modules["caffe.own"] is sys.modules["caffe.io_of_the_test"] is own
+        assert sys.modules.pop("caffe.late") is late
+
+
 def test_the_base_class():
     layer = PythonLayer()
     assert layer.type == "Python"

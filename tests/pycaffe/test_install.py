@@ -29,7 +29,8 @@ from caffe.pycaffe import Net
 from caffe.io import Transformer
 assert caffe is pycaffe and Net is caffe.Net
 assert caffe_pb2 is pycaffe.proto.caffe_pb2
-import caffe.net_spec
+import caffe.net_spec, caffe.coord_map, caffe.draw, caffe._caffe
+assert caffe._caffe.Net is Net and caffe.draw is pycaffe.draw
 assert caffe.net_spec.NetSpec is caffe.NetSpec
 print(caffe.__version__)
 """)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import cv2
@@ -33,6 +34,24 @@ def test_png_of_any_depth(tmp_path, rng, dtype, top, channels):
     np.testing.assert_allclose(io.load_image(path), rgb / top, rtol=1e-6)
     grey = pixels / top if channels == 1 else rgb / top @ [0.2125, 0.7154, 0.0721]
     np.testing.assert_allclose(io.load_image(path, color=False)[:, :, 0], grey, rtol=1e-6)
+
+
+def test_file_objects(tmp_path):
+    path = FOLDER / "photo.jpg"
+    expected = io.load_image(path)
+    with path.open("rb") as file:
+        np.testing.assert_array_equal(io.load_image(file), expected)
+    np.testing.assert_array_equal(io.load_image(BytesIO(path.read_bytes())), expected)
+    with pytest.raises(SphereFaceError, match="file object: .*"):
+        io.load_image(BytesIO(b"no image"))
+    (tmp_path / "text.jpg").write_text("no image")
+    with (
+        (tmp_path / "text.jpg").open() as file,
+        pytest.raises(
+            SphereFaceError, match='text.jpg: text; expected bytes; open it with mode "rb"'
+        ),
+    ):
+        io.load_image(file)
 
 
 def test_files_that_are_no_images(tmp_path):

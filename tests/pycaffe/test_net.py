@@ -233,6 +233,24 @@ def test_a_parameter_may_be_reshaped(net):
     np.testing.assert_allclose(net.blobs["left"].data, rows @ kept.T + bias.data, rtol=1e-5)
 
 
+def test_hooks_around_each_layer(net, image):
+    calls = []
+    for name in ("before_forward", "after_forward", "before_backward", "after_backward"):
+        getattr(net, name)(lambda index, name=name: calls.append((name, index)))
+    seen = []
+    net.after_forward(lambda index: seen.append(net.blobs["conv"].data.any()))
+    net.forward(data=image)
+    assert calls == [
+        (f"{when}_forward", index) for index in range(7) for when in ("before", "after")
+    ]
+    assert seen == [False] + [True] * 6
+    calls.clear()
+    net.backward(end="left")
+    assert calls == [
+        (f"{when}_backward", index) for index in (6, 5, 4) for when in ("before", "after")
+    ]
+
+
 def test_nets_warn_of_nothing_in_ordinary_use(net):
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -121,8 +121,25 @@ def test_wrong_options_are_named(options, message):
 
 
 def test_bottoms_must_be_tops():
-    with pytest.raises(SphereFaceError, match="ReLU input 0 is not a Top .type is str"):
+    message = r"^ReLU input 0 is not a Top \(type is <class 'str'>\)$"
+    with pytest.raises(TypeError, match=message) as caught:
         L.ReLU("data")
+    assert isinstance(caught.value, SphereFaceError)
+
+
+def test_pycaffes_classes_of_errors():
+    n = caffe.NetSpec()
+    n.x = L.Input(shape={"dim": [1, 2]})
+    for options, kind in (
+        ({"num_output": "3"}, TypeError),
+        ({"num_outputs": 3}, AttributeError),
+        ({"weight_filler": {"typ": "xavier"}}, AttributeError),
+        ({"num_output": -1}, ValueError),
+    ):
+        n.y = L.InnerProduct(n.x, **options)
+        with pytest.raises(kind, match=r'layer "y" \(InnerProduct\)') as caught:
+            n.to_proto()
+        assert isinstance(caught.value, SphereFaceError)
 
 
 def test_params_are_enums():

@@ -189,6 +189,20 @@ def test_callbacks(small):
     assert calls == ["start", "gradients"] * 2
 
 
+def test_learning_rate(small):
+    solver = small()
+    solver.param.lr_policy, solver.param.gamma, solver.param.stepsize = "step", 0.1, 2
+    rates = []
+    for _ in range(5):
+        rates.append(solver.lr)
+        assert solver.lr == rates[-1]  # looking does not advance it
+        solver.step(1)
+    base = solver.param.base_lr
+    np.testing.assert_allclose(rates, base * 0.1 ** np.array([0, 0, 1, 1, 2]), rtol=1e-6)
+    solver.param.base_lr = 7
+    assert solver.lr == pytest.approx(7 * 0.01)
+
+
 def test_classes_and_types(small):
     names = ["SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam"]
     for name in names:

@@ -137,7 +137,7 @@ def layer_class(type_name: str, where: str = "") -> Any:
 
 def param_field(type_name: str) -> str:
     """Return the field of LayerParameter that holds the options of `type_name`, or ""."""
-    return LAYERS[type_name].param
+    return LAYERS[type_name].param if type_name in LAYERS else ""
 
 
 def list_layers(pattern: str = "*") -> list[str]:

@@ -150,19 +150,21 @@ def as_caffe(module: ModuleType) -> Iterator[None]:
     >>> with as_caffe(pycaffe):
     ...     import my_layers  # says: import caffe; class MyLayer(caffe.Layer)
     """
-    prefix = module.__name__ + "."
-    names = {n: "caffe." + n.removeprefix(prefix) for n in sys.modules if n.startswith(prefix)}
-    aliases = {"caffe": module, **{alias: sys.modules[name] for name, alias in names.items()}}
-    hidden = {n: m for n, m in sys.modules.items() if n == "caffe" or n.startswith("caffe.")}
-    _replace(hidden, aliases)
+    prefix = f"{module.__name__}."
+    before = {n: m for n, m in sys.modules.items() if n == "caffe" or n.startswith("caffe.")}
+    if before.get("caffe") not in (None, module):
+        for name in before:
+            del sys.modules[name]
+    ours = {
+        f"caffe.{n.removeprefix(prefix)}": m for n, m in sys.modules.items() if n.startswith(prefix)
+    }
+    # What a program put there itself stays, during the block and after it.
+    ours = {"caffe": module, **{n: m for n, m in ours.items() if n not in sys.modules}}
+    sys.modules.update(ours)
     try:
         yield
     finally:
-        added = {n: m for n, m in sys.modules.items() if n == "caffe" or n.startswith("caffe.")}
-        _replace(added, hidden)
-
-
-def _replace(old: dict[str, ModuleType], new: dict[str, ModuleType]) -> None:
-    for name in old:
-        del sys.modules[name]
-    sys.modules.update(new)
+        for name, found in ours.items():
+            if sys.modules.get(name) is found:
+                del sys.modules[name]
+        sys.modules.update(before)

@@ -21,15 +21,17 @@ from sphereface.caffe import Net
 from sphereface.caffe.outline import Outline
 from sphereface.errors import SphereFaceError
 from sphereface.files import atomic_path
-from sphereface.inspection.boxes import Box, Diagram, net_diagram
+from sphereface.inspection.boxes import Box, Diagram, Top, net_diagram
 from sphereface.inspection.fold import Block, fold
 
-__all__ = ["FORMATS", "draw"]
+__all__ = ["FORMATS", "draw", "picture"]
 
 FORMATS = (".svg", ".png", ".pdf", ".html", ".dot")
 
 _INK, _LINE_COLOUR, _FONT = "#222222", "#555555", "DejaVu Sans"
 _BLOCK_COLOUR = "#f5f5f5"
+# Where an arrow leaves a box and enters one, by the direction of all arrows.
+_SIDES = {"TB": ("s", "n"), "BT": ("n", "s"), "LR": ("e", "w"), "RL": ("w", "e")}
 _POINTS_PER_INCH, _DOTS_PER_INCH, _MOST_PIXELS = 72.0, 144.0, 30_000
 
 
@@ -51,26 +53,57 @@ def draw(net: Net | Outline, path: str | os.PathLike[str], *, folded: bool = Fal
         Another suffix, or pygraphviz is missing.
     """
     suffix = Path(path).suffix.lower()
-    if suffix not in FORMATS:
-        raise SphereFaceError(
-            f'no pictures of type "{suffix}"',
-            where=os.fspath(path),
-            expected=f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}",
-        )
+    _check_format(suffix, os.fspath(path))
     diagram = net_diagram(net)
     blocks: tuple[Block, ...] = ()
     if folded:
         diagram, blocks = fold(diagram)
-    data = _render(_graph(diagram, blocks), suffix, diagram.name)
+    data = picture(diagram, suffix[1:], blocks)
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
 
-def _graph(diagram: Diagram, blocks: tuple[Block, ...]) -> Any:
+def picture(
+    diagram: Diagram, kind: str, blocks: tuple[Block, ...] = (), *, rankdir: str = "TB"
+) -> bytes:
+    """Return the picture of a diagram.
+
+    Parameters
+    ----------
+    diagram : Diagram
+        Of `net_diagram`, or of `fold` with its `blocks`.
+    kind : str
+        One of `FORMATS`, without the dot.
+    rankdir : {"TB", "BT", "LR", "RL"}
+        Where the arrows go: top to bottom, ...
+
+    Raises
+    ------
+    SphereFaceError
+        Another kind or direction, or pygraphviz is missing.
+    """
+    _check_format(f".{kind}", "")
+    if rankdir not in _SIDES:
+        raise SphereFaceError(f'rankdir "{rankdir}"', expected=", ".join(_SIDES))
+    return _render(_graph(diagram, blocks, rankdir), kind, diagram.name)
+
+
+def _check_format(suffix: str, where: str) -> None:
+    if suffix not in FORMATS:
+        raise SphereFaceError(
+            f'no pictures of type "{suffix}"',
+            where=where,
+            expected=f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}",
+        )
+
+
+def _graph(diagram: Diagram, blocks: tuple[Block, ...], rankdir: str) -> Any:
     graph = extras.require("pygraphviz", "draw").AGraph(directed=True, strict=False)
     text = {"fontname": _FONT, "fontcolor": _INK}
     title = _markup(f"<B>{_escaped(diagram.name)}</B>")
-    graph.graph_attr.update(text, label=title, labelloc="t", nodesep="0.35", ranksep="0.4")
+    graph.graph_attr.update(
+        text, label=title, labelloc="t", rankdir=rankdir, nodesep="0.35", ranksep="0.4"
+    )
     graph.node_attr.update(text, shape="plain", fontsize="11")
     graph.edge_attr.update(color=_LINE_COLOUR, arrowsize="0.7")
     # What a cluster is stands in its first box: arrows cross a cluster's own label.
@@ -78,11 +111,13 @@ def _graph(diagram: Diagram, blocks: tuple[Block, ...]) -> Any:
         block.start: f"{block.repeats} × ({block.first} … {block.last})" for block in blocks
     }
     for index, box in enumerate(diagram.boxes):
-        label = _table(box, headings.get(index, ""))
+        label = _table(box, headings.get(index, ""), beside=rankdir in ("TB", "BT"))
         graph.add_node(f"box{index}", id=f"box{index}", label=label)
+    leave, enter = _SIDES[rankdir]
     for arrow in diagram.arrows:
+        port = f"top{arrow.port}:" if _words(diagram.boxes[arrow.source].tops[arrow.port]) else ""
         graph.add_edge(
-            f"box{arrow.source}", f"box{arrow.target}", tailport=f"top{arrow.port}:s", headport="n"
+            f"box{arrow.source}", f"box{arrow.target}", tailport=f"{port}{leave}", headport=enter
         )
     for number, block in enumerate(blocks):
         graph.add_subgraph(
@@ -96,25 +131,28 @@ def _graph(diagram: Diagram, blocks: tuple[Block, ...]) -> Any:
     return graph
 
 
-def _table(box: Box, heading: str) -> str:
-    """Return a box as Graphviz's table: a row a layer, and a last one with a cell a top."""
-    span = max(len(box.tops), 1)
+def _table(box: Box, heading: str, beside: bool) -> str:
+    """Return a box as Graphviz's table: a row a layer, then a cell a top, in one row or in rows."""
+    span = max(len(box.tops), 1) if beside else 1
     rows = [f'<TR><TD COLSPAN="{span}"><B>{_escaped(heading)}</B></TD></TR>'] if heading else []
     for index, stripe in enumerate(box.stripes):
         name, kind = _escaped(stripe.name), f'<FONT POINT-SIZE="9">{_escaped(stripe.kind)}</FONT>'
         words = f"<B>{name}</B><BR/>{kind}" if index == 0 else f"{name}  {kind}"
         rows.append(f'<TR><TD COLSPAN="{span}" BGCOLOR="{stripe.colour}">{words}</TD></TR>')
-    cells = "".join(
-        f'<TD PORT="top{port}"><FONT POINT-SIZE="9">'
-        f"{_escaped(f'{top.name} {top.shape}'.strip())}</FONT></TD>"
+    cells = [
+        f'<TD PORT="top{port}"><FONT POINT-SIZE="9">{_escaped(_words(top))}</FONT></TD>'
         for port, top in enumerate(box.tops)
-    )
-    if cells:
-        rows.append(f"<TR>{cells}</TR>")
+        if _words(top)
+    ]
+    rows += [f"<TR>{cell}</TR>" for cell in (["".join(cells)] if beside else cells) if cell]
     return _markup(
         f'<TABLE BORDER="1" CELLBORDER="0" CELLSPACING="0" CELLPADDING="3" BGCOLOR="white"'
         f' COLOR="{_LINE_COLOUR}">{"".join(rows)}</TABLE>'
     )
+
+
+def _words(top: Top) -> str:
+    return f"{top.name} {top.shape}".strip()
 
 
 def _markup(text: str) -> str:
@@ -126,16 +164,15 @@ def _escaped(text: str) -> str:
     return html.escape("".join(c if c.isprintable() else "\ufffd" for c in text))
 
 
-def _render(graph: Any, suffix: str, name: str) -> bytes:
+def _render(graph: Any, kind: str, name: str) -> bytes:
     with _without_font_warnings():
         # The layout is kept, so that the second call only paints.
         graph.layout(prog="dot")
-        if suffix == ".png":
+        if kind == "png":
             graph.graph_attr["dpi"] = f"{_resolution(graph):.0f}"
-        kind = {".html": "svg"}.get(suffix, suffix[1:])
-        painted = graph.draw(format=kind, prog="nop2")
+        painted = graph.draw(format={"html": "svg"}.get(kind, kind), prog="nop2")
     data = painted if isinstance(painted, bytes) else str(painted).encode()
-    return _page(data.decode(), name) if suffix == ".html" else data
+    return _page(data.decode(), name) if kind == "html" else data
 
 
 def _resolution(graph: Any) -> float:

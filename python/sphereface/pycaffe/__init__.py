@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from sphereface.caffe import list_layers as layer_type_list
 from sphereface.caffe.user_layer import PythonLayer as Layer
-from sphereface.pycaffe import io, proto
+from sphereface.pycaffe import _caffe, coord_map, draw, io, proto
 from sphereface.pycaffe.classifier import Classifier
 from sphereface.pycaffe.detector import Detector
+from sphereface.pycaffe.glog import init_log, log
 from sphereface.pycaffe.install import install
 from sphereface.pycaffe.mode import set_device, set_mode_cpu, set_mode_gpu, set_random_seed
 from sphereface.pycaffe.net import Net
 from sphereface.pycaffe.net_spec import NetSpec, layers, params, to_proto
 from sphereface.pycaffe.proto.caffe_pb2 import TEST, TRAIN
 from sphereface.pycaffe.ranks import (
+    NCCL,
     has_nccl,
-    init_log,
     set_multiprocess,
     set_solver_count,
     set_solver_rank,
@@ -34,8 +35,10 @@ from sphereface.pycaffe.solver import (
     SGDSolver,
     get_solver,
 )
+from sphereface.pycaffe.timer import Timer
 
 __all__ = [
+    "NCCL",
     "TEST",
     "TRAIN",
     "AdaDeltaSolver",
@@ -49,6 +52,10 @@ __all__ = [
     "NetSpec",
     "RMSPropSolver",
     "SGDSolver",
+    "Timer",
+    "_caffe",
+    "coord_map",
+    "draw",
     "get_solver",
     "has_nccl",
     "init_log",
@@ -56,6 +63,7 @@ __all__ = [
     "io",
     "layer_type_list",
     "layers",
+    "log",
     "params",
     "proto",
     "set_device",

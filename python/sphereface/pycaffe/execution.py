@@ -8,6 +8,7 @@ gradient is asked for.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,10 +23,13 @@ from sphereface.pycaffe.backward_plan import plan_backward
 from sphereface.pycaffe.mode import current_device
 from sphereface.pycaffe.sources import LayerSources, feed
 
-__all__ = ["AUTOMATIC_TOP", "Execution"]
+__all__ = ["AUTOMATIC_TOP", "Execution", "Hook"]
 
 AUTOMATIC_TOP = "(automatic)"
 """Caffe's name for the top that a loss layer has without being given one."""
+
+
+Hook = Callable[[int], object]
 
 
 class _Record(NamedTuple):
@@ -45,19 +49,23 @@ class Execution:
 
     Attributes
     ----------
-    blobs, blob_names : list
+    blobs : BlobVec
         By Caffe's blob number; what is written in place is one blob.
+    blob_names : list of str
+        Their names.
     bottom_ids, top_ids : list of list of int
         Blob numbers of each layer.
     params : list of BlobVec
         Parameter blobs of each layer.
     sources : dict
         Index of a data layer to what feeds it.
+    before_forward, after_forward, before_backward, after_backward : list of callable
+        Called with a layer's index around its part of a pass.
     """
 
     def __init__(self, opened: OpenNet) -> None:
         self.net = net = opened.net
-        self.blobs: list[Blob] = []
+        self.blobs = BlobVec()
         self.blob_names: list[str] = []
         self.bottom_ids: list[list[int]] = []
         self.top_ids: list[list[int]] = []
@@ -72,6 +80,10 @@ class Execution:
         if isinstance(opened.source, LayerSources):
             reading = [i for i, node in enumerate(net.graph.nodes) if reads_data(node.param)]
             self.sources.update(zip(reading, opened.source.members.values(), strict=True))
+        self.before_forward: list[Hook] = []
+        self.after_forward: list[Hook] = []
+        self.before_backward: list[Hook] = []
+        self.after_backward: list[Hook] = []
         self._records: list[_Record | None] = [None] * len(net.layers)
         self._checked: list[Any] = [None] * len(net.layers)
         self._device = torch.device("cpu")
@@ -83,7 +95,9 @@ class Execution:
         self.place(current_device())
         loss = 0.0
         for index in range(start, end + 1):
+            _call(self.before_forward, index)
             self._forward_layer(index)
+            _call(self.after_forward, index)
             for blob_id, weight in self._losses(index):
                 loss += weight * float(self.blobs[blob_id].data.sum())
         return loss
@@ -95,8 +109,10 @@ class Execution:
         """
         self.place(current_device())
         for index in range(start, end - 1, -1):
+            _call(self.before_backward, index)
             if self.plan.layers[index] and not self.net.layers[index].is_input:
                 self._backward_layer(index)
+            _call(self.after_backward, index)
 
     def reshape(self) -> None:
         """Give every blob the shape that follows from the input blobs."""
@@ -277,3 +293,8 @@ class Execution:
             tensor = getattr(layer, name)
             if tensor.data_ptr() != memory.data_ptr() or tensor.shape != memory.shape:
                 tensor.data = memory
+
+
+def _call(hooks: Iterable[Hook], index: int) -> None:
+    for hook in hooks:
+        hook(index)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sphereface.errors import SphereFaceError
-from sphereface.images import read_image
+from sphereface.images import decode_image, read_image
 from sphereface.pycaffe.image_resize import resize_image
 from sphereface.pycaffe.proto import caffe_pb2
 from sphereface.pycaffe.transformer import Transformer
@@ -36,12 +36,14 @@ __all__ = [
 _LUMINANCE = (0.2125, 0.7154, 0.0721)  # of scikit-image's rgb2gray
 
 
-def load_image(filename: str | os.PathLike[str], color: bool = True) -> NDArray[np.float32]:
+def load_image(
+    filename: str | os.PathLike[str] | BinaryIO, color: bool = True
+) -> NDArray[np.float32]:
     """Read an image file.
 
     Parameters
     ----------
-    filename : path
+    filename : path or binary file object
         JPEG, PNG, BMP, ... of 8 or 16 bits.
     color : bool
         False for the luminance.
@@ -52,7 +54,15 @@ def load_image(filename: str | os.PathLike[str], color: bool = True) -> NDArray[
         RGB (or luminance) in [0, 1]. A grey image with `color` has three equal channels;
         transparency is dropped and EXIF rotation ignored, as in pycaffe.
     """
-    image = read_image(filename, color="unchanged", exif=False)
+    if isinstance(filename, (str, os.PathLike)):
+        image = read_image(filename, color="unchanged", exif=False)
+    else:
+        name, data = str(getattr(filename, "name", "file object")), filename.read()
+        if isinstance(data, str):
+            raise SphereFaceError(
+                "text", where=name, expected="bytes", fix='open it with mode "rb"'
+            )
+        image = decode_image(data, color="unchanged", exif=False, where=name)
     image = image.astype(np.float64) / np.iinfo(image.dtype).max
     if image.shape[2] >= 3:
         image = image[:, :, 2::-1]  # BGR or BGRA to RGB

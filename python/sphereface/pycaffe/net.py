@@ -22,7 +22,8 @@ from sphereface.data import MemoryData
 from sphereface.errors import SphereFaceError, nearest
 from sphereface.pycaffe.batches import each_batch, joined
 from sphereface.pycaffe.build import open_with_splits
-from sphereface.pycaffe.execution import Execution
+from sphereface.pycaffe.execution import Execution, Hook
+from sphereface.pycaffe.ranks import NCCL
 from sphereface.pycaffe.sources import set_arrays
 from sphereface.pycaffe.structure import NetStructure
 
@@ -204,6 +205,23 @@ class Net(NetStructure):
         for blobs in self.execution.params:
             for blob in blobs:
                 blob.diff[...] = 0
+
+    def before_forward(self, hook: Hook) -> None:
+        """Call ``hook(index)`` before each layer's forward, from now on."""
+        self.execution.before_forward.append(hook)
+
+    def after_forward(self, hook: Hook) -> None:
+        """Call ``hook(index)`` after each layer's forward, from now on."""
+        self.execution.after_forward.append(hook)
+
+    def before_backward(self, hook: Hook) -> None:
+        """Call ``hook(index)`` before each layer's backward, from the last layer to the first."""
+        self.execution.before_backward.append(hook)
+
+    def after_backward(self, hook: Hook | NCCL) -> None:
+        """Call ``hook(index)`` after each layer's backward; an `NCCL` has nothing to do there."""
+        if not isinstance(hook, NCCL):
+            self.execution.after_backward.append(hook)
 
     def _forward(self, start: int, end: int) -> float:
         return self.execution.forward(start, end)

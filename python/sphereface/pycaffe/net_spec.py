@@ -15,9 +15,28 @@ from sphereface.caffe.registry import list_layers, param_field
 from sphereface.errors import SphereFaceError, nearest
 from sphereface.pycaffe.proto import caffe_pb2
 
-__all__ = ["Function", "NetSpec", "Top", "layers", "params", "to_proto"]
+__all__ = [
+    "FieldTypeError",
+    "Function",
+    "Layers",
+    "NetSpec",
+    "Parameters",
+    "Top",
+    "UnknownOptionError",
+    "layers",
+    "params",
+    "to_proto",
+]
 
 Names = dict[Any, str]  # of Tops and Functions
+
+
+class FieldTypeError(SphereFaceError, TypeError):
+    """A bottom or an option of another type than the layer takes."""
+
+
+class UnknownOptionError(SphereFaceError, AttributeError):
+    """An option that the layer type does not have."""
 
 
 class Top:
@@ -54,9 +73,9 @@ class Function:
         self.inputs = tuple(inputs)
         for index, given in enumerate(self.inputs):
             if not isinstance(given, Top):
-                raise SphereFaceError(
-                    f"{type_name} input {index} is not a Top (type is {type(given).__name__})",
-                    expected="what L.<Type>(...) returned",
+                # Caffe's own words, which programs look for.
+                raise FieldTypeError(
+                    f"{type_name} input {index} is not a Top (type is {type(given)})"
                 )
         self.params = dict(params)
         self.ntop: int = self.params.pop("ntop", 1)
@@ -182,7 +201,7 @@ class Layers:
         return layer
 
 
-class Params:
+class Parameters:
     """``params.Pooling.MAX`` is the value of an enum in PoolingParameter."""
 
     def __getattr__(self, name: str) -> Any:
@@ -190,7 +209,7 @@ class Params:
 
 
 layers = Layers()
-params = Params()
+params = Parameters()
 
 
 def _set_option(layer: Any, option: str, value: Any) -> None:
@@ -203,15 +222,18 @@ def _set_option(layer: Any, option: str, value: Any) -> None:
     if option not in owner.DESCRIPTOR.fields_by_name:
         known = [*layer.DESCRIPTOR.fields_by_name]
         known += getattr(layer, field).DESCRIPTOR.fields_by_name if field else []
-        raise SphereFaceError(
+        raise UnknownOptionError(
             f'unknown option "{option}"',
             where=f'layer "{layer.name}" ({layer.type})',
             fix=nearest(option, known),
         )
     try:
         _assign(owner, option, value)
+    except SphereFaceError as error:
+        raise error.at(f'layer "{layer.name}" ({layer.type}): {option}={value!r}') from None
     except (TypeError, ValueError, AttributeError) as error:
-        raise SphereFaceError(
+        kind = SphereFaceError if isinstance(error, ValueError) else FieldTypeError
+        raise kind(
             f"{option}={value!r}: {error}", where=f'layer "{layer.name}" ({layer.type})'
         ) from None
 
@@ -229,8 +251,9 @@ def _assign(message: Any, name: str, value: Any) -> None:
     """Set a field from a value, a dict (message) or a list of either (repeated)."""
     if name not in message.DESCRIPTOR.fields_by_name:
         kind = message.DESCRIPTOR
-        fix = nearest(name, kind.fields_by_name)
-        raise ValueError(f'{kind.name} has no field "{name}"; {fix}')
+        raise UnknownOptionError(
+            f'{kind.name} has no field "{name}"', fix=nearest(name, kind.fields_by_name)
+        )
     field = getattr(message, name)
     if hasattr(field, "extend"):
         for item in value if isinstance(value, (list, tuple)) else [value]:

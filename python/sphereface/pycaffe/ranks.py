@@ -1,16 +1,19 @@
 """What pycaffe tells and sets about parallel training: here, one process and one solver.
 
 Source: pycaffe's _caffe.cpp. What differs: several devices are trained by ``sphereface train``, so
-more than one solver is refused here, and NCCL is never there.
+more than one solver is refused here, and an `NCCL` has nobody to talk to.
 """
 
 from __future__ import annotations
 
+import uuid
+from typing import Any
+
 from sphereface.errors import SphereFaceError
 
 __all__ = [
+    "NCCL",
     "has_nccl",
-    "init_log",
     "set_multiprocess",
     "set_solver_count",
     "set_solver_rank",
@@ -45,12 +48,30 @@ def set_solver_rank(rank: int) -> None:
 
 
 def set_multiprocess(multiprocess: bool) -> None:
-    """Accept False."""
-    _only("set_multiprocess", multiprocess, False)
+    """Accept either: the only process is the first one."""
 
 
-def init_log(level: int = 0) -> None:
-    """Do nothing: there is no glog to start."""
+class NCCL:
+    """What shares gradients among solvers: of one solver, nothing.
+
+    Parameters
+    ----------
+    solver : SGDSolver
+        The one.
+    uid : str
+        What `new_uid` returned.
+    """
+
+    def __init__(self, solver: Any, uid: str) -> None:
+        self.solver, self.uid = solver, uid
+
+    @staticmethod
+    def new_uid() -> str:
+        """Return a name that no other group of solvers has."""
+        return uuid.uuid4().hex
+
+    def bcast(self) -> None:
+        """Send the first solver's weights to all others: to none."""
 
 
 def _only(where: str, given: object, possible: object) -> None:

@@ -1,8 +1,8 @@
 """``caffe.SGDSolver`` and its kin, and ``caffe.get_solver``, over `sphereface.solver.Solver`.
 
 Source: the Solver classes of _caffe.cpp. What differs: Caffe's log goes to stderr unless
-GLOG_minloglevel is 1 or more, without glog's own start-up lines; a snapshot has a third file, by
-which `restore` goes on bit by bit; a loss that is no number does not end the run here either.
+GLOG_minloglevel or `init_log` say otherwise, without glog's own start-up lines; a snapshot has a
+third file, by which `restore` goes on bit by bit; a loss that is no number does not end the run.
 """
 
 from __future__ import annotations
@@ -18,9 +18,13 @@ from torch import Tensor
 from sphereface import solver
 from sphereface.caffe import OpenNet
 from sphereface.pycaffe.build import open_with_splits
+from sphereface.pycaffe.glog import logs_information
 from sphereface.pycaffe.mode import current_device
 from sphereface.pycaffe.net import Net
+from sphereface.pycaffe.ranks import NCCL
+from sphereface.pycaffe.vectors import NetVec
 from sphereface.solver.config import NetSource
+from sphereface.solver.lr_policy import learning_rate
 from sphereface.solver.passes import Pass, Passes, share_trained_layers
 from sphereface.solver.records import SolverCallback
 from sphereface.solver.update_rules import RULES
@@ -125,7 +129,7 @@ class SGDSolver:
     ----------
     net : Net
         The train net.
-    test_nets : list of Net
+    test_nets : NetVec
         The test nets, which share its weights.
     param : SolverParameter
         What the file says.
@@ -140,23 +144,27 @@ class SGDSolver:
             param.type = self.type
             RULES[self.type].check(param, file.source)
             file = replace(file, param=param)
-        logged = int(os.environ.get("GLOG_minloglevel", "0") or 0) < 1  # noqa: SIM112
         self._solver = solver.Solver(
             file,
             nets=_Nets(),
             device="cpu",
-            callbacks=[solver.CaffeLog()] if logged else [],
+            callbacks=[solver.CaffeLog()] if logs_information() else [],
         )
         self._solver.monitor = None
         self._solver.updater.keep_updates = True
         self.net: Net = _blobs(self._solver.passes)
-        self.test_nets: list[Net] = [_blobs(passes) for passes in self._solver.test_passes]
+        self.test_nets = NetVec(_blobs(passes) for passes in self._solver.test_passes)
         self.param: Any = self._solver.param
 
     @property
     def iter(self) -> int:
         """Updates done."""
         return self._solver.iter
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next update."""
+        return learning_rate(self.param, self.iter, self._solver.current_step)[0]
 
     def step(self, iterations: int) -> None:
         """Train for a number of iterations."""
@@ -184,9 +192,15 @@ class SGDSolver:
         """Update the weights by the diffs there are, and count the iteration."""
         self._solver.apply_update()
 
-    def add_callback(self, on_start: Callable[[], Any], on_gradients: Callable[[], Any]) -> None:
-        """Call two functions in every iteration: before its forward, and before its update."""
-        self._solver.callbacks.append(_Callback(on_start, on_gradients))
+    def add_callback(
+        self, on_start: Callable[[], Any] | NCCL, on_gradients: Callable[[], Any] = lambda: None
+    ) -> None:
+        """Call two functions in every iteration: before its forward, and before its update.
+
+        An `NCCL` instead of them has nothing to do.
+        """
+        if not isinstance(on_start, NCCL):
+            self._solver.callbacks.append(_Callback(on_start, on_gradients))
 
 
 class NesterovSolver(SGDSolver):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sphereface.solver.snapshot import SnapshotFiles
     from sphereface.solver.solver import Solver
 
-__all__ = ["CaffeLog"]
+__all__ = ["CaffeLog", "log_line"]
 
 _SOLVER, _SGD_SOLVER = "solver.cpp", "sgd_solver.cpp"
 
@@ -114,11 +114,14 @@ class CaffeLog(SolverCallback):
             self._line(f"    Train net output #{number}: {_told(score)}", _SOLVER, 237)
 
     def _line(self, text: str, file: str, number: int) -> None:
-        self._stream.write(
-            f"I{self._now():%m%d %H:%M:%S.%f} {threading.get_native_id():5d} "
-            f"{file}:{number}] {text}\n"
-        )
+        self._stream.write(log_line(text, file, number, self._now()))
         self._stream.flush()
+
+
+def log_line(text: str, file: str, number: int, now: dt.datetime | None = None) -> str:
+    """Return a line as glog writes it for line `number` of Caffe's `file`."""
+    now = now or dt.datetime.now()
+    return f"I{now:%m%d %H:%M:%S.%f} {threading.get_native_id():5d} {file}:{number}] {text}\n"
 
 
 def _told(score: Score) -> str:
