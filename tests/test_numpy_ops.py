@@ -146,7 +146,7 @@ BAD = {
     "x nan": ({"x": np.full((9, 13), np.nan)}, "x has a NaN or infinite value in row 0"),
     "weight inf": ({"weight": np.full((17, 13), np.inf)}, "weight has a NaN .* in row 0"),
     "lambda": ({"lambda_": -0.5}, "lambda_ is -0.5; expected a finite number >= 0"),
-    "margin": ({"margin": 5}, "margin is 5"),
+    "margin": ({"margin": 0.5}, "margin is 0.5"),
     "gradient": ({"gradient": "x"}, "gradient is 'x'"),
 }
 

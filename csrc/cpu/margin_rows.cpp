@@ -57,10 +57,11 @@ void margin_weight_gradient(const MarginProblem<T, Margin>& p, Matrix<const T> g
     const int64_t j = p.label_column(i);
     const WeightUpdate update =
         weight_update(p, label_geometry(p, i), Scalar<T>::load(grad.at(i, j)));
-    const T* x = p.x.row(i);
+    const T *x = p.x.row(i), *w = p.weight.row(j);
     T* out = dweight_rows.row(j);
-    for (int64_t k = 0; k < features; ++k) out[k] = update(out[k], x[k]);
+    for (int64_t k = 0; k < features; ++k) out[k] = update(out[k], x[k], w[k]);
   }
+  if (Margin::kFreeWeight) return;
   for_ranges(parallel_for, dweight_rows.rows, kGrainRows, [&](int64_t begin, int64_t end) {
     for (int64_t j = begin; j < end; ++j) {
       const T* w = p.weight.row(j);
@@ -81,6 +82,12 @@ void margin_weight_gradient(const MarginProblem<T, Margin>& p, Matrix<const T> g
 SPHEREFACE_INSTANTIATE(float, ASoftmax)
 SPHEREFACE_INSTANTIATE(double, ASoftmax)
 SPHEREFACE_INSTANTIATE(bfloat16, ASoftmax)
+SPHEREFACE_INSTANTIATE(float, LSoftmax)
+SPHEREFACE_INSTANTIATE(double, LSoftmax)
+SPHEREFACE_INSTANTIATE(bfloat16, LSoftmax)
+SPHEREFACE_INSTANTIATE(float, SphereFace2)
+SPHEREFACE_INSTANTIATE(double, SphereFace2)
+SPHEREFACE_INSTANTIATE(bfloat16, SphereFace2)
 SPHEREFACE_INSTANTIATE(float, CombinedMargin)
 SPHEREFACE_INSTANTIATE(double, CombinedMargin)
 SPHEREFACE_INSTANTIATE(bfloat16, CombinedMargin)

@@ -136,8 +136,7 @@ void update_row(const MarginProblem<T, Margin>& p, const SoftmaxOptions<T>& s, c
     const int64_t j = p.label_column(i);
     const LabelGeometry geometry = label_geometry(p, i);
     row.target = Scalar<T>::load(z[j]);
-    row.plain =
-        p.has_margin(i) ? (geometry.has_angle() ? geometry.dot / geometry.w_norm : 0) : row.target;
+    row.plain = p.has_margin(i) ? plain_logit(p.margin, geometry) : row.target;
     row.cosine = geometry.has_angle() ? geometry.cosine() : 0;
     look_for_other(z, 0, j, p.first_class, row);
     look_for_other(z, j + 1, classes, p.first_class, row);
@@ -164,9 +163,13 @@ template <typename T, typename Margin>
 void softmax_update(const MarginProblem<T, Margin>& p, const SoftmaxOptions<T>& s,
                     Matrix<const T> logits, SoftmaxRow* rows, ParallelFor parallel_for) {
   if (p.weight.rows == 0) return;
-  for_ranges(parallel_for, p.x.rows, row_grain(logits.cols), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) update_row(p, s, logits.row(i), i, rows[i]);
-  });
+  if constexpr (kIsBinary<Margin>) {
+    binary_update(p, s, logits, rows, parallel_for);
+  } else {
+    for_ranges(parallel_for, p.x.rows, row_grain(logits.cols), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) update_row(p, s, logits.row(i), i, rows[i]);
+    });
+  }
 }
 
 template <typename T, typename Margin>
@@ -175,6 +178,7 @@ void softmax_gradient(const MarginProblem<T, Margin>& p, const SoftmaxOptions<T>
                       ParallelFor parallel_for) {
   using Math = MathOf<T>;
   const int64_t classes = p.weight.rows;
+  if constexpr (kIsBinary<Margin>) return binary_gradient(p, s, grad, logits, parallel_for);
   for_ranges(parallel_for, p.x.rows, row_grain(logits.cols), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       T* z = logits.row(i);
@@ -210,6 +214,12 @@ void softmax_gradient(const MarginProblem<T, Margin>& p, const SoftmaxOptions<T>
 SPHEREFACE_INSTANTIATE(float, ASoftmax)
 SPHEREFACE_INSTANTIATE(double, ASoftmax)
 SPHEREFACE_INSTANTIATE(bfloat16, ASoftmax)
+SPHEREFACE_INSTANTIATE(float, LSoftmax)
+SPHEREFACE_INSTANTIATE(double, LSoftmax)
+SPHEREFACE_INSTANTIATE(bfloat16, LSoftmax)
+SPHEREFACE_INSTANTIATE(float, SphereFace2)
+SPHEREFACE_INSTANTIATE(double, SphereFace2)
+SPHEREFACE_INSTANTIATE(bfloat16, SphereFace2)
 SPHEREFACE_INSTANTIATE(float, CombinedMargin)
 SPHEREFACE_INSTANTIATE(double, CombinedMargin)
 SPHEREFACE_INSTANTIATE(bfloat16, CombinedMargin)

@@ -48,6 +48,20 @@ void softmax_gradient(const MarginProblem<T, Margin>& part, const SoftmaxOptions
                       const MathOf<T>* grad, const double* lse, Matrix<T> logits,
                       cudaStream_t stream);
 
+// SphereFace2's part of these two, called by them.
+template <typename T>
+void binary_update(const MarginProblem<T, SphereFace2>& part, const SoftmaxOptions<T>& options,
+                   Matrix<const T> entries, SoftmaxRow* rows, cudaStream_t stream);
+template <typename T>
+void binary_gradient(const MarginProblem<T, SphereFace2>& part, const SoftmaxOptions<T>& options,
+                     const MathOf<T>* grad, Matrix<T> entries, cudaStream_t stream);
+
+// logits += bias, one value a class; sum = the columns' sums of grad, in double.
+template <typename T>
+void add_bias(const MathOf<T>* bias, Matrix<T> logits, cudaStream_t stream);
+template <typename T>
+void column_sums(Matrix<const T> grad, MathOf<T>* sum, cudaStream_t stream);
+
 // sum (+)= piece and dx = sum, for dx in 16 bits.
 template <typename T>
 void add(Matrix<const T> piece, Matrix<MathOf<T>> sum, bool first, cudaStream_t stream);
@@ -94,6 +108,8 @@ struct Backend {
                         const MathOf<T>* grad, const double* lse, Matrix<T> logits) {
     cuda::softmax_gradient(part, options, grad, lse, logits, stream);
   }
+  void add_bias(const MathOf<T>* bias, Matrix<T> logits) { cuda::add_bias(bias, logits, stream); }
+  void column_sums(Matrix<const T> grad, MathOf<T>* sum) { cuda::column_sums(grad, sum, stream); }
   void add(Matrix<const T> piece, Matrix<MathOf<T>> sum, bool first) {
     cuda::add(piece, sum, first, stream);
   }

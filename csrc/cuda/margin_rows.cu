@@ -53,9 +53,12 @@ __global__ void __launch_bounds__(kThreads)
         const WeightUpdate update =
             weight_update(p, label_geometry(p, i), Scalar<T>::load(grad.at(i, j)));
         const T* x = p.x.row(i);
-        for (int64_t k = lane_id(); k < p.x.cols; k += kWarpSize) out[k] = update(out[k], x[k]);
+        for (int64_t k = lane_id(); k < p.x.cols; k += kWarpSize) {
+          out[k] = update(out[k], x[k], w[k]);
+        }
       }
     }
+    if (Margin::kFreeWeight) continue;
     const Projection<T> through(row_norm<T>(warp_dot(w, w, p.x.cols)),
                                 warp_dot(w, static_cast<const T*>(out), p.x.cols));
 #pragma unroll 4
@@ -96,6 +99,14 @@ SPHEREFACE_INSTANTIATE(float, ASoftmax)
 SPHEREFACE_INSTANTIATE(double, ASoftmax)
 SPHEREFACE_INSTANTIATE(__half, ASoftmax)
 SPHEREFACE_INSTANTIATE(__nv_bfloat16, ASoftmax)
+SPHEREFACE_INSTANTIATE(float, LSoftmax)
+SPHEREFACE_INSTANTIATE(double, LSoftmax)
+SPHEREFACE_INSTANTIATE(__half, LSoftmax)
+SPHEREFACE_INSTANTIATE(__nv_bfloat16, LSoftmax)
+SPHEREFACE_INSTANTIATE(float, SphereFace2)
+SPHEREFACE_INSTANTIATE(double, SphereFace2)
+SPHEREFACE_INSTANTIATE(__half, SphereFace2)
+SPHEREFACE_INSTANTIATE(__nv_bfloat16, SphereFace2)
 SPHEREFACE_INSTANTIATE(float, CombinedMargin)
 SPHEREFACE_INSTANTIATE(double, CombinedMargin)
 SPHEREFACE_INSTANTIATE(__half, CombinedMargin)

@@ -101,8 +101,7 @@ __global__ void __launch_bounds__(kThreads)
     }
     if (here && threadIdx.x < kWarpSize) {
       const LabelGeometry geometry = label_geometry(p, i);
-      row.plain = p.has_margin(i) ? (geometry.has_angle() ? geometry.dot / geometry.w_norm : 0)
-                                  : row.target;
+      row.plain = p.has_margin(i) ? plain_logit(p.margin, geometry) : row.target;
       row.cosine = geometry.has_angle() ? geometry.cosine() : 0;
     }
     __syncthreads();  // every thread has read rows[i]
@@ -183,7 +182,11 @@ template <typename T, typename Margin>
 void softmax_update(const MarginProblem<T, Margin>& p, const SoftmaxOptions<T>& s,
                     Matrix<const T> logits, SoftmaxRow* rows, cudaStream_t stream) {
   if (p.x.rows == 0 || p.weight.rows == 0) return;
-  softmax_update_kernel<<<block_rows(p.x.rows), kThreads, 0, stream>>>(p, s, logits, rows);
+  if constexpr (kIsBinary<Margin>) {
+    binary_update(p, s, logits, rows, stream);
+  } else {
+    softmax_update_kernel<<<block_rows(p.x.rows), kThreads, 0, stream>>>(p, s, logits, rows);
+  }
 }
 
 template <typename T, typename Margin>
@@ -198,7 +201,11 @@ void softmax_gradient(const MarginProblem<T, Margin>& p, const SoftmaxOptions<T>
                       const MathOf<T>* grad, const double* lse, Matrix<T> logits,
                       cudaStream_t stream) {
   if (p.x.rows == 0 || p.weight.rows == 0) return;
-  softmax_gradient_kernel<<<block_rows(p.x.rows), kThreads, 0, stream>>>(p, s, grad, lse, logits);
+  if constexpr (kIsBinary<Margin>) {
+    binary_gradient(p, s, grad, logits, stream);
+  } else {
+    softmax_gradient_kernel<<<block_rows(p.x.rows), kThreads, 0, stream>>>(p, s, grad, lse, logits);
+  }
 }
 
 template <typename T>
@@ -222,6 +229,8 @@ void round(Matrix<const MathOf<T>> sum, Matrix<T> dx, cudaStream_t stream) {
                                  const MathOf<T>*, const double*, Matrix<T>, cudaStream_t);
 #define SPHEREFACE_INSTANTIATE_ALL(T)                                        \
   SPHEREFACE_INSTANTIATE(T, ASoftmax)                                        \
+  SPHEREFACE_INSTANTIATE(T, LSoftmax)                                        \
+  SPHEREFACE_INSTANTIATE(T, SphereFace2)                                     \
   SPHEREFACE_INSTANTIATE(T, CombinedMargin)                                  \
   template void add(Matrix<const T>, Matrix<MathOf<T>>, bool, cudaStream_t); \
   template void round(Matrix<const MathOf<T>>, Matrix<T>, cudaStream_t);

@@ -65,7 +65,7 @@ struct NumpyGemm {
 
 template <typename T>
 MarginProblem<T> problem_of(const Array<T>& x, const Array<T>& weight, const Array<int64_t>& label,
-                            const T& lambda, int margin, bool exact, int64_t ignore_index) {
+                            const T& lambda, double margin, bool exact, int64_t ignore_index) {
   MarginProblem<T> p;
   p.x = readable(x);
   p.weight = readable(weight);
@@ -99,7 +99,7 @@ int64_t first_non_finite_row(Array<T> rows) {
 }
 
 template <typename T>
-Array<T> forward(Array<T> x, Array<T> weight, Array<int64_t> label, T lambda, int margin,
+Array<T> forward(Array<T> x, Array<T> weight, Array<int64_t> label, T lambda, double margin,
                  bool exact, int64_t ignore_index) {
   const auto p = problem_of(x, weight, label, lambda, margin, exact, ignore_index);
   Array<T> y({p.x.rows, p.weight.rows}), workspace = workspace_for(weight, exact);
@@ -112,7 +112,7 @@ Array<T> forward(Array<T> x, Array<T> weight, Array<int64_t> label, T lambda, in
 
 template <typename T>
 Array<T> input_gradient(Array<T> grad, Array<T> x, Array<T> weight, Array<int64_t> label, T lambda,
-                        int margin, bool exact, int64_t ignore_index) {
+                        double margin, bool exact, int64_t ignore_index) {
   const auto p = problem_of(x, weight, label, lambda, margin, exact, ignore_index);
   Array<T> dx({p.x.rows, p.x.cols}), workspace = workspace_for(weight, exact);
   const Matrix<T> out = writable(dx), unit = writable(workspace);
@@ -124,7 +124,7 @@ Array<T> input_gradient(Array<T> grad, Array<T> x, Array<T> weight, Array<int64_
 
 template <typename T>
 Array<T> weight_gradient(Array<T> grad, Array<T> x, Array<T> weight, Array<int64_t> label, T lambda,
-                         int margin, bool exact, int64_t ignore_index) {
+                         double margin, bool exact, int64_t ignore_index) {
   const auto p = problem_of(x, weight, label, lambda, margin, exact, ignore_index);
   Array<T> dweight({p.weight.rows, p.weight.cols});
   const Matrix<T> out = writable(dweight);
@@ -161,7 +161,6 @@ PYBIND11_MODULE(_numpy_ops, m) {
   bind<float>(m);
   bind<double>(m);
   m.attr("NO_IGNORE_INDEX") = kNoIgnoreIndex;
-  m.attr("MAX_MARGIN") = kMaxMargin;
   m.def("first_bad_label", &first_bad_label, py::arg("label").noconvert(), py::arg("classes"),
         py::arg("ignore_index"));
   m.def(

@@ -21,12 +21,12 @@ namespace sphereface::torch_ops {
 // The checked arguments that forward and backward share.
 struct Arguments {
   Tensor x, weight, label, lambda;
-  int64_t margin;
+  double margin;
   bool exact, unit_rows;
   std::optional<int64_t> ignore_index;
 
   Arguments(const Tensor& x_in, const Tensor& weight_in, const Tensor& label_in,
-            const Tensor& lambda_in, int64_t margin_in, bool exact_in, bool unit_rows_in,
+            const Tensor& lambda_in, double margin_in, bool exact_in, bool unit_rows_in,
             std::optional<int64_t> ignore_index_in)
       : x(x_in),
         weight(weight_in),
@@ -82,7 +82,7 @@ struct Arguments {
       fail("lambda_ has shape ", shape_of(lambda), " and dtype ", dtype_name(lambda.scalar_type()),
            "; expected one value of float32 or float64");
     }
-    if (margin < 1 || margin > kMaxMargin) fail("margin is ", margin, "; expected 1, 2, 3 or 4");
+    if (!(margin >= 1) || std::isinf(margin)) fail("margin is ", margin, "; expected 1 or more");
     check_same_device(weight, "weight", x, "x");
     check_same_device(label, "label", x, "x");
     check_same_device(lambda, "lambda_", x, "x");
@@ -133,7 +133,7 @@ void run(const Arguments& a, bool needs_workspace, const Body& body) {
   const typename Device::Context context(a.x);
   Device::dispatch(a.x.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
-    const auto problem = a.problem<T>(ASoftmax(static_cast<int>(a.margin)));
+    const auto problem = a.problem<T>(ASoftmax(a.margin));
     Device::check_values(context, problem);
     const Chunk<Device, T> chunk(a, needs_workspace);
     auto backend = Device::template backend<T>(context, Gemm<Device, T>(a.x));
@@ -143,7 +143,7 @@ void run(const Arguments& a, bool needs_workspace, const Body& body) {
 }
 
 template <typename Device>
-Tensor margin_inner_product(Tensor x, Tensor weight, Tensor label, Tensor lambda, int64_t margin,
+Tensor margin_inner_product(Tensor x, Tensor weight, Tensor label, Tensor lambda, double margin,
                             bool exact, bool unit_rows, std::optional<int64_t> ignore_index) {
   const Arguments a(x, weight, label, lambda, margin, exact, unit_rows, ignore_index);
   const Tensor y = new_matrix(a.x, a.x.size(0), a.weight.size(0));
@@ -156,8 +156,8 @@ Tensor margin_inner_product(Tensor x, Tensor weight, Tensor label, Tensor lambda
 
 template <typename Device>
 Tensor margin_inner_product_input_gradient(Tensor grad, Tensor x, Tensor weight, Tensor label,
-                                           Tensor lambda, int64_t margin, bool exact,
-                                           bool unit_rows, std::optional<int64_t> ignore_index) {
+                                           Tensor lambda, double margin, bool exact, bool unit_rows,
+                                           std::optional<int64_t> ignore_index) {
   const Arguments a(x, weight, label, lambda, margin, exact, unit_rows, ignore_index);
   check_grad(grad, a);
   const Tensor dx = new_matrix(a.x, a.x.size(0), a.x.size(1));
@@ -171,7 +171,7 @@ Tensor margin_inner_product_input_gradient(Tensor grad, Tensor x, Tensor weight,
 
 template <typename Device>
 Tensor margin_inner_product_weight_gradient(Tensor grad, Tensor x, Tensor weight, Tensor label,
-                                            Tensor lambda, int64_t margin, bool exact,
+                                            Tensor lambda, double margin, bool exact,
                                             bool unit_rows, std::optional<int64_t> ignore_index) {
   const Arguments a(x, weight, label, lambda, margin, exact, unit_rows, ignore_index);
   check_grad(grad, a);

@@ -4,34 +4,48 @@
 #pragma once
 
 #include <tuple>
+#include <vector>
 
 #include "margin_ops.h"
 #include "sphereface/margin_softmax.h"
 
 namespace sphereface::torch_ops {
 
-// Which policy: 0 A-Softmax with m = m1; 1 cos(m1 theta + m2) - m3; 2 the same with `easy`.
+// Which policy and its numbers, as sphereface.margin_policy names them.
 struct MarginArguments {
   int64_t family;
-  double m1, m2, m3;
+  std::vector<double> values;
 
   template <typename F>
   void with_policy(const F& f) const {
-    if (family == 0) {
-      f(ASoftmax(static_cast<int>(m1)));
-    } else {
-      f(CombinedMargin{m1, m2, m3, family == 2});
+    switch (family) {
+      case 0:
+      case 1:
+        return f(ASoftmax(value(0), family == 1));
+      case 2:
+      case 3:
+        return f(CombinedMargin{value(0), value(1), value(2), family == 3});
+      case 4:
+        return f(LSoftmax(value(0)));
+      case 5:
+        return f(SphereFace2{value(0), value(1), value(2), value(3)});
+      default:
+        fail("family is ", family, "; expected 0 to 5");
     }
   }
-  // What Arguments checks.
-  int64_t multiple() const { return family == 0 ? static_cast<int64_t>(m1) : 1; }
+
+ private:
+  double value(size_t i) const {
+    if (i >= values.size()) fail("margin has ", values.size(), " numbers; expected more");
+    return values[i];
+  }
 };
 
 struct SoftmaxArguments {
   Arguments base;
   MarginArguments margin;
   double label_smoothing;
-  std::optional<Tensor> class_weight, weight_sum, label_weight;
+  std::optional<Tensor> class_weight, weight_sum, label_weight, bias;
   int64_t first_class, total_classes;
 
   template <typename T, typename Margin>
@@ -49,6 +63,7 @@ struct SoftmaxArguments {
     s.class_weight = values<T>(class_weight, base.weight.size(0), "class_weight");
     s.weight_sum = values<T>(weight_sum, 1, "weight_sum");
     s.label_weight = values<T>(label_weight, base.x.size(0), "label_weight");
+    s.bias = values<T>(bias, base.weight.size(0), "bias");
     return s;
   }
 
@@ -139,21 +154,20 @@ std::tuple<Tensor, Tensor> walk_classes(const SoftmaxArguments& a, bool keep_log
 // the last of which is an integer.
 template <typename Device>
 std::tuple<Tensor, Tensor> margin_softmax_rows(
-    Tensor x, Tensor weight, Tensor label, Tensor lambda, int64_t family, double m1, double m2,
-    double m3, bool exact, bool unit_rows, std::optional<int64_t> ignore_index,
+    Tensor x, Tensor weight, Tensor label, Tensor lambda, int64_t family,
+    std::vector<double> margin, bool exact, bool unit_rows, std::optional<int64_t> ignore_index,
     double label_smoothing, std::optional<Tensor> class_weight, std::optional<Tensor> weight_sum,
-    std::optional<Tensor> label_weight, int64_t first_class, int64_t total_classes,
-    bool keep_logits) {
-  const MarginArguments margin{family, m1, m2, m3};
-  const SoftmaxArguments a{
-      Arguments(x, weight, label, lambda, margin.multiple(), exact, unit_rows, ignore_index),
-      margin,
-      label_smoothing,
-      class_weight,
-      weight_sum,
-      label_weight,
-      first_class,
-      total_classes};
+    std::optional<Tensor> label_weight, std::optional<Tensor> bias, int64_t first_class,
+    int64_t total_classes, bool keep_logits) {
+  const SoftmaxArguments a{Arguments(x, weight, label, lambda, 1, exact, unit_rows, ignore_index),
+                           {family, std::move(margin)},
+                           label_smoothing,
+                           class_weight,
+                           weight_sum,
+                           label_weight,
+                           bias,
+                           first_class,
+                           total_classes};
   return walk_classes<Device>(a, keep_logits, [](const auto&...) {});
 }
 
@@ -161,21 +175,20 @@ using SoftmaxTensors = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor
 
 template <typename Device>
 SoftmaxTensors margin_softmax(Tensor x, Tensor weight, Tensor label, Tensor lambda, int64_t family,
-                              double m1, double m2, double m3, bool exact, bool unit_rows,
+                              std::vector<double> margin, bool exact, bool unit_rows,
                               std::optional<int64_t> ignore_index, double label_smoothing,
                               std::optional<Tensor> class_weight, std::optional<Tensor> weight_sum,
-                              std::optional<Tensor> label_weight, int64_t first_class,
-                              int64_t total_classes, bool keep_logits) {
-  const MarginArguments margin{family, m1, m2, m3};
-  const SoftmaxArguments a{
-      Arguments(x, weight, label, lambda, margin.multiple(), exact, unit_rows, ignore_index),
-      margin,
-      label_smoothing,
-      class_weight,
-      weight_sum,
-      label_weight,
-      first_class,
-      total_classes};
+                              std::optional<Tensor> label_weight, std::optional<Tensor> bias,
+                              int64_t first_class, int64_t total_classes, bool keep_logits) {
+  const SoftmaxArguments a{Arguments(x, weight, label, lambda, 1, exact, unit_rows, ignore_index),
+                           {family, std::move(margin)},
+                           label_smoothing,
+                           class_weight,
+                           weight_sum,
+                           label_weight,
+                           bias,
+                           first_class,
+                           total_classes};
   const int64_t batch = x.size(0);
   const ScalarType math = math_type(x);
   const auto values = [&](ScalarType type) { return new_values(a.base.x, batch, type); };
@@ -199,22 +212,22 @@ SoftmaxTensors margin_softmax(Tensor x, Tensor weight, Tensor label, Tensor lamb
 }
 
 template <typename Device>
-std::tuple<Tensor, Tensor> margin_softmax_backward(
+std::tuple<Tensor, Tensor, Tensor> margin_softmax_backward(
     Tensor grad, Tensor lse, Tensor logits, Tensor x, Tensor weight, Tensor label, Tensor lambda,
-    int64_t family, double m1, double m2, double m3, bool exact, bool unit_rows,
+    int64_t family, std::vector<double> margin, bool exact, bool unit_rows,
     std::optional<int64_t> ignore_index, double label_smoothing, std::optional<Tensor> class_weight,
-    std::optional<Tensor> weight_sum, std::optional<Tensor> label_weight, int64_t first_class,
-    int64_t total_classes, bool need_x, bool need_weight) {
-  const MarginArguments margin{family, m1, m2, m3};
-  const SoftmaxArguments a{
-      Arguments(x, weight, label, lambda, margin.multiple(), exact, unit_rows, ignore_index),
-      margin,
-      label_smoothing,
-      class_weight,
-      weight_sum,
-      label_weight,
-      first_class,
-      total_classes};
+    std::optional<Tensor> weight_sum, std::optional<Tensor> label_weight,
+    std::optional<Tensor> bias, int64_t first_class, int64_t total_classes, bool need_x,
+    bool need_weight, bool need_bias) {
+  const SoftmaxArguments a{Arguments(x, weight, label, lambda, 1, exact, unit_rows, ignore_index),
+                           {family, std::move(margin)},
+                           label_smoothing,
+                           class_weight,
+                           weight_sum,
+                           label_weight,
+                           bias,
+                           first_class,
+                           total_classes};
   const int64_t batch = x.size(0), classes = weight.size(0), features = x.size(1);
   if (grad.numel() != batch || grad.scalar_type() != math_type(x)) {
     fail("grad has shape ", shape_of(grad), " and dtype ", dtype_name(grad.scalar_type()),
@@ -236,6 +249,7 @@ std::tuple<Tensor, Tensor> margin_softmax_backward(
   const Tensor grads = torch::stable::contiguous(grad), sums = torch::stable::contiguous(lse);
   const Tensor dx = new_matrix(a.base.x, need_x ? batch : 0, features);
   const Tensor dweight = new_matrix(a.base.x, need_weight ? classes : 0, features);
+  const Tensor dbias = new_values(a.base.x, need_bias ? classes : 0, math_type(x));
   run_softmax<Device>(a, [&](const auto& problem, const auto& options, auto& backend) {
     using T = typename std::decay_t<decltype(problem)>::Storage;
     using Math = MathOf<T>;
@@ -246,13 +260,14 @@ std::tuple<Tensor, Tensor> margin_softmax_backward(
     SoftmaxGradients<T> out;
     if (need_x) out.dx = matrix<T>(dx);
     if (need_weight) out.dweight = matrix<T>(dweight);
+    if (need_bias) out.dbias = static_cast<Math*>(dbias.mutable_data_ptr());
     out.piece = matrix<T>(piece);
     out.sum = {static_cast<Math*>(sum.mutable_data_ptr()), batch, features, features, 1};
     margin_softmax_backward(problem, options, static_cast<const Math*>(grads.const_data_ptr()),
                             static_cast<const double*>(sums.const_data_ptr()),
                             buffers.memory(kept, classes), kept, out, backend);
   });
-  return {dx, dweight};
+  return {dx, dweight, dbias};
 }
 
 // Called in a STABLE_TORCH_LIBRARY_IMPL block.

@@ -6,7 +6,6 @@ from numpy.typing import NDArray
 _Floats = NDArray[np.floating[Any]]
 
 NO_IGNORE_INDEX: int
-MAX_MARGIN: int
 
 def annealed_lambda(
     iteration: int, base: float, gamma: float, power: float, lambda_min: float
@@ -19,7 +18,7 @@ def forward(
     weight: _Floats,
     label: NDArray[np.int64],
     lambda_: float,
-    margin: int,
+    margin: float,
     exact: bool,
     ignore_index: int,
 ) -> _Floats: ...
@@ -29,7 +28,7 @@ def input_gradient(
     weight: _Floats,
     label: NDArray[np.int64],
     lambda_: float,
-    margin: int,
+    margin: float,
     exact: bool,
     ignore_index: int,
 ) -> _Floats: ...
@@ -39,7 +38,7 @@ def weight_gradient(
     weight: _Floats,
     label: NDArray[np.int64],
     lambda_: float,
-    margin: int,
+    margin: float,
     exact: bool,
     ignore_index: int,
 ) -> _Floats: ...

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from sphereface.errors import SphereFaceError, nearest
 
 __all__ = ["GRADIENTS", "MARGIN_TYPES", "is_exact", "margin_of"]
@@ -11,8 +13,8 @@ MARGIN_TYPES = ("SINGLE", "DOUBLE", "TRIPLE", "QUADRUPLE")
 GRADIENTS = ("caffe", "exact")
 
 
-def margin_of(margin: int | str) -> int:
-    """Return the angular margin m, 1 to 4, from a number or one of Caffe's type names.
+def margin_of(margin: float | str) -> float:
+    """Return the angular margin m from a number, at least 1, or one of Caffe's type names.
 
     Raises
     ------
@@ -21,12 +23,12 @@ def margin_of(margin: int | str) -> int:
     """
     if isinstance(margin, str) and margin.upper() in MARGIN_TYPES:
         return MARGIN_TYPES.index(margin.upper()) + 1
-    if not isinstance(margin, str) and margin in (1, 2, 3, 4):
-        return int(margin)
+    if isinstance(margin, (int, float)) and 1 <= margin < math.inf:
+        return int(margin) if margin == int(margin) else margin
     raise SphereFaceError(
         f"margin is {margin!r}",
         where="MarginInnerProduct",
-        expected=f"1, 2, 3, 4 or one of {', '.join(MARGIN_TYPES)}",
+        expected=f"a number >= 1 or one of {', '.join(MARGIN_TYPES)}",
         fix=nearest(margin, MARGIN_TYPES) if isinstance(margin, str) else "",
     )
 

@@ -78,7 +78,7 @@ def forward(
     weight: Floats,
     label: NDArray[np.integer[Any]],
     lambda_: float,
-    margin: int | str = 4,
+    margin: float | str = 4,
     gradient: str = "caffe",
     ignore_index: int | None = None,
 ) -> Floats:
@@ -95,8 +95,8 @@ def forward(
         Classes, counted from 0.
     lambda_ : float
         Annealing weight, >= 0.
-    margin : int or str
-        m = 1..4, or SINGLE, DOUBLE, TRIPLE, QUADRUPLE.
+    margin : float or str
+        m >= 1, or SINGLE, DOUBLE, TRIPLE, QUADRUPLE for 1 to 4.
     gradient : {"caffe", "exact"}
         Which backward will follow.
     ignore_index : int, optional
@@ -124,7 +124,7 @@ def backward(
     weight: Floats,
     label: NDArray[np.integer[Any]],
     lambda_: float,
-    margin: int | str = 4,
+    margin: float | str = 4,
     gradient: str = "caffe",
     ignore_index: int | None = None,
 ) -> tuple[Floats, Floats]:
@@ -173,10 +173,10 @@ def _checked(
     weight: Floats,
     label: NDArray[np.integer[Any]],
     lambda_: float,
-    margin: int | str,
+    margin: float | str,
     exact: bool,
     ignore_index: int | None,
-) -> tuple[Floats, Floats, NDArray[np.int64], float, int, bool, int]:
+) -> tuple[Floats, Floats, NDArray[np.int64], float, float, bool, int]:
     """Return the arguments as the native functions take them."""
     _check_float("x", x)
     _check_float("weight", weight)

@@ -82,13 +82,13 @@ void check_logit(int margin, Real lambda, Real theta, const LabelGeometry& row) 
   while (k + 1 < margin && theta > (k + 1) * kPi / margin) ++k;
   const Real psi = (k % 2 == 0 ? 1 : -1) * std::cos(margin * theta) - 2 * k;
   const Real expected = row.x_norm * (psi + lambda * std::cos(theta)) / (1 + lambda);
-  CHECK_NEAR(label_logit(ASoftmax{margin}, lambda, row), expected, 1e-13);
+  CHECK_NEAR(label_logit(ASoftmax(margin), lambda, row), expected, 1e-13);
 }
 
 void check_caffe(int margin, Real lambda, const LabelGeometry& row) {
   const Coefficients c = original_coefficients(margin, row.cosine(), row.x_norm);
   const Real length = std::sqrt(c.on_w * c.on_w + c.on_x * c.on_x);
-  const LabelGradient d = label_gradient(Gradient::kCaffe, ASoftmax{margin}, lambda, row);
+  const LabelGradient d = label_gradient(Gradient::kCaffe, ASoftmax(margin), lambda, row);
   CHECK_NEAR(d.weight, (c.on_w / length + lambda) / (1 + lambda), 1e-14);
   CHECK_NEAR(d.input, c.on_x / length / (1 + lambda), 1e-14);
 }
@@ -96,13 +96,13 @@ void check_caffe(int margin, Real lambda, const LabelGeometry& row) {
 void check_exact(int margin, Real lambda, const Row& x, const Row& w) {
   const Real h = 1e-6L;
   const LabelGeometry row = geometry(x, w);
-  const LabelGradient d = label_gradient(Gradient::kExact, ASoftmax{margin}, lambda, row);
+  const LabelGradient d = label_gradient(Gradient::kExact, ASoftmax(margin), lambda, row);
   for (int k = 0; k < kSize; ++k) {
     const auto logit = [&](Real dx, Real dw) {
       Row moved_x = x, moved_w = w;
       moved_x[k] += dx;
       moved_w[k] += dw;
-      return label_logit(ASoftmax{margin}, lambda, geometry(moved_x, moved_w));
+      return label_logit(ASoftmax(margin), lambda, geometry(moved_x, moved_w));
     };
     const Real unit = w[k] / row.w_norm;
     CHECK_NEAR(d.weight * unit + d.input * x[k], (logit(h, 0) - logit(-h, 0)) / (2 * h), 1e-8);
@@ -114,22 +114,22 @@ void check_exact(int margin, Real lambda, const Row& x, const Row& w) {
 
 void check_without_angle(int margin) {
   for (const LabelGeometry row : {LabelGeometry{0, 2, 0}, {3, 0, 0}, {0, 0, 0}}) {
-    CHECK_EQUAL(label_logit(ASoftmax{margin}, 5, row), 0.0);
+    CHECK_EQUAL(label_logit(ASoftmax(margin), 5, row), 0.0);
     for (const Gradient kind : {Gradient::kCaffe, Gradient::kExact}) {
-      const LabelGradient d = label_gradient(kind, ASoftmax{margin}, 5, row);
+      const LabelGradient d = label_gradient(kind, ASoftmax(margin), 5, row);
       CHECK_EQUAL(d.weight, 1.0);
       CHECK_EQUAL(d.input, 0.0);
     }
   }
   const double nan = std::numeric_limits<double>::quiet_NaN();
-  CHECK(std::isnan(label_logit(ASoftmax{margin}, 5, {nan, 1, nan})));
+  CHECK(std::isnan(label_logit(ASoftmax(margin), 5, {nan, 1, nan})));
 }
 
 // The original's direction for the shortest and the longest rows that float32 holds.
 void check_extreme_rows(int margin) {
-  const auto unit = label_gradient(Gradient::kCaffe, ASoftmax{margin}, 0, {1, 1, 0.3});
+  const auto unit = label_gradient(Gradient::kCaffe, ASoftmax(margin), 0, {1, 1, 0.3});
   for (const double size : {1e-38, 3e38}) {
-    const auto d = label_gradient(Gradient::kCaffe, ASoftmax{margin}, 0, {size, 1, 0.3 * size});
+    const auto d = label_gradient(Gradient::kCaffe, ASoftmax(margin), 0, {size, 1, 0.3 * size});
     const double on_w = unit.weight * size, on_x = unit.input, length = std::hypot(on_w, on_x);
     CHECK_NEAR(d.weight, on_w / length, 1e-15);
     CHECK_NEAR(d.input, on_x / length, 1e-15);

@@ -242,18 +242,90 @@ void check_policy(const CombinedMargin& m) {
   }
 }
 
+// SphereFace2 by its formula, in pieces, with a bias; an ignored row and one without a class.
+void check_binary() {
+  std::mt19937 random(5);
+  constexpr int64_t kRows = 4;
+  Rows<double> x(kRows, kFeatures), weight(kClasses, kFeatures);
+  x.fill(random);
+  weight.fill(random);
+  cpu::normalize_rows(weight.matrix().as_const(), weight.matrix(), openmp_parallel_for);
+  cpu::normalize_rows(x.matrix().as_const(), x.matrix(), openmp_parallel_for);
+  const SphereFace2 margin{0.4, 3, 0.7, 20};
+  for (int64_t i = 0; i < kRows; ++i) {
+    for (int64_t k = 0; k < kFeatures; ++k) x.matrix().at(i, k) *= margin.r;
+  }
+  const int64_t label[] = {0, 36, -7, 99};
+  const double lambda = 0, grad[] = {1, 0.5, 2, 1};
+  std::vector<double> bias(kClasses);
+  for (double& b : bias) b = std::normal_distribution<double>()(random);
+  MarginProblem<double, SphereFace2> p;
+  p.x = x.matrix().as_const();
+  p.weight = weight.matrix().as_const();
+  p.label = label;
+  p.lambda = &lambda;
+  p.margin = margin;
+  p.unit_rows = true;
+  p.ignore_index = -7;
+  SoftmaxOptions<double> options;
+  options.bias = bias.data();
+  for (const int64_t chunk : {int64_t{16}, kClasses}) {
+    Rows<double> logits(kRows, chunk), dx(kRows, kFeatures), dweight(kClasses, kFeatures);
+    const SoftmaxMemory<double> memory{chunk, {}, logits.matrix()};
+    std::vector<SoftmaxRow> rows(kRows);
+    std::vector<double> loss(kRows), lse(kRows), target(kRows), cosine(kRows), dbias(kClasses);
+    std::vector<int64_t> prediction(kRows), plain(kRows);
+    auto backend = cpu::backend<double>(Gemm<double>{});
+    margin_softmax_forward(
+        p, options, memory, rows.data(),
+        {loss.data(), lse.data(), target.data(), cosine.data(), prediction.data(), plain.data()},
+        backend);
+    SoftmaxGradients<double> out;
+    out.dx = dx.matrix();
+    out.dweight = dweight.matrix();
+    out.dbias = dbias.data();
+    margin_softmax_backward(p, options, grad, lse.data(), memory, false, out, backend);
+    for (int64_t i = 0; i < 2; ++i) {
+      double expected = 0;
+      std::vector<double> slope(kFeatures);
+      for (int64_t j = 0; j < kClasses; ++j) {
+        double dot = 0;
+        for (int64_t k = 0; k < kFeatures; ++k) dot += p.x.at(i, k) * p.weight.at(j, k);
+        const bool own = label[i] == j;
+        const double g = 2 * std::pow((dot / margin.r + 1) / 2, 3) - 1;
+        const double z = margin.r * (own ? g - margin.m : g + margin.m) + bias[j];
+        const double factor = (own ? margin.alpha : 1 - margin.alpha) / margin.r;
+        expected += factor * std::log(1 + std::exp(own ? -z : z));
+        const double s = grad[i] * factor * (1 / (1 + std::exp(-z)) - (own ? 1 : 0));
+        for (int64_t k = 0; k < kFeatures; ++k) slope[k] += s * p.weight.at(j, k);
+        if (own) CHECK_NEAR(target[i], z, 1e-12);
+      }
+      CHECK_NEAR(loss[i], expected, 1e-12);
+      for (int64_t k = 0; k < kFeatures; ++k) CHECK_NEAR(dx.matrix().at(i, k), slope[k], 1e-13);
+    }
+    CHECK_EQUAL(loss[2], 0.0);
+    CHECK(std::isnan(loss[3]));
+    CHECK_EQUAL(dx.matrix().at(2, 0), 0.0);
+    CHECK(std::isnan(dbias[0]));  // of the row without a class
+  }
+}
+
 }  // namespace
 
 int main() {
+  check_binary();
   std::mt19937 random(7);
   for (const Gradient gradient : {Gradient::kCaffe, Gradient::kExact}) {
     for (const bool unit_rows : {true, false}) {
       for (const double smoothing : {0.0, 0.2}) {
         for (const bool weighted : {false, true}) {
           const Setting s{gradient, unit_rows, smoothing, weighted};
-          for (int m = 1; m <= kMaxMargin; ++m) check_setting(s, ASoftmax{m}, random);
+          for (int m = 1; m <= kMaxMargin; ++m) check_setting(s, ASoftmax(m), random);
           check_setting(s, CombinedMargin{1, 0.5, 0, false}, random);
           check_setting(s, CombinedMargin{1.2, 0.3, 0.1, false}, random);
+          check_setting(s, ASoftmax(1.7), random);
+          check_setting(s, ASoftmax(1.5, true), random);
+          if (unit_rows) check_setting(s, LSoftmax(3), random);
         }
       }
     }

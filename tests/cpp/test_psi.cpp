@@ -10,6 +10,7 @@
 using sphereface::kMaxMargin;
 using sphereface::Psi;
 using sphereface::psi;
+using sphereface::psi_at;
 
 namespace {
 
@@ -81,9 +82,31 @@ void check_knots(int margin) {
   }
 }
 
+// psi_at for the m that has polynomials, and by its definition for others.
+void check_real_margins() {
+  for (int degrees = 1; degrees < 180; ++degrees) {
+    const double theta = degrees * kPi / 180, c = std::cos(theta);
+    for (int margin = 1; margin <= kMaxMargin; ++margin) {
+      CHECK_NEAR(psi_at(margin, 0, c).value, psi(margin, c).value, 1e-12);
+      CHECK_NEAR(psi_at(margin, 0, c).slope, psi(margin, c).slope, 1e-9);
+    }
+    for (const double margin : {1.5, 2.7, 6.0}) {
+      const int k = static_cast<int>(margin * theta / kPi);
+      const double sign = k % 2 == 0 ? 1 : -1;
+      CHECK_NEAR(psi_at(margin, 0, c).value, sign * std::cos(margin * theta) - 2 * k, 1e-12);
+      CHECK_NEAR(psi_at(margin, 0, c).slope,
+                 sign * margin * std::sin(margin * theta) / std::sin(theta), 1e-9);
+    }
+  }
+  CHECK_EQUAL(psi_at(1.5, 0, 1.0).slope, 2.25);
+  CHECK_EQUAL(psi_at(1.5, 0, 1.0 + 1e-15).value, 1.0);
+  CHECK(std::isnan(psi_at(1.5, 0, std::numeric_limits<double>::quiet_NaN()).value));
+}
+
 }  // namespace
 
 int main() {
+  check_real_margins();
   for (int margin = 1; margin <= kMaxMargin; ++margin) {
     check_values<float>(margin);
     check_values<double>(margin);

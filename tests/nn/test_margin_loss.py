@@ -138,7 +138,7 @@ def test_loss_options(device):
         (lambda: ArcFaceLoss(3, 3, 4), "m2 is 4; expected 0 <= m2 < 3.142"),
         (lambda: CombinedMarginLoss(3, 3, 0.5), "m1 is 0.5; expected 1 <= m1"),
         (lambda: NormFaceLoss(3, 3, 0), "scale is 0; expected a positive finite number"),
-        (lambda: ASoftmaxLoss(3, 3, 5), "margin is 5"),
+        (lambda: ASoftmaxLoss(3, 3, 0.5), "margin is 0.5"),
     ],
 )
 def test_bad_options_are_named(make, message):

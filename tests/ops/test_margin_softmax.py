@@ -266,14 +266,17 @@ def test_no_rows_and_one(rows, memory, rng, device):
 
 
 @pytest.mark.parametrize("keep", [True, False])
-@pytest.mark.parametrize("family", [0, 1])
-def test_opcheck(family, keep, rng, device):
+@pytest.mark.parametrize(
+    ("family", "margin"),
+    [(0, [4.0]), (2, [1.0, 0.0, 0.35]), (4, [1.0]), (5, [0.4, 3.0, 0.7, 30.0])],
+)
+def test_opcheck(family, margin, keep, rng, device):
     x, weight, label = problem(rng, device=device)
     lambda_ = torch.tensor(5.0, dtype=torch.float64, device=device)
     weights = torch.rand(N, dtype=torch.float64, device=device)
-    margin = (family, 4.0 if family == 0 else 1.0, 0.0, 0.35 * family)
-    arguments = (x, weight, label, lambda_, *margin, True, False, -1, 0.1, weights,
-                 weights.sum(), weights[label], 0, N, keep)  # fmt: skip
+    bias = torch.rand(N, dtype=torch.float64, device=device) if family > 3 else None
+    arguments = (x, weight, label, lambda_, family, margin, True, family == 4, -1, 0.1, weights,
+                 weights.sum(), weights[label], bias, 0, N, keep)  # fmt: skip
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(OPS.margin_softmax, arguments, test_utils=checks)
     with torch.no_grad():
@@ -287,7 +290,7 @@ def test_opcheck(family, keep, rng, device):
     )
     torch.library.opcheck(
         OPS.margin_softmax_backward,
-        (grad, lse, logits, *detached, True, True),
+        (grad, lse, logits, *detached, True, True, bias is not None),
         test_utils=("test_schema", "test_faketensor"),
     )
 
@@ -321,7 +324,7 @@ def test_autocast_runs_in_float32(rng, device):
         ({"label_smoothing": 1.5}, "label_smoothing is 1.5"),
         ({"memory": "small"}, "memory is 'small'"),
         ({"class_weight": torch.ones(3)}, r"class_weight has shape \(3,\); expected \(300,\)"),
-        ({"margin": 5}, "margin is 5"),
+        ({"margin": 0.5}, "margin is 0.5"),
         ({"lambda_": -1.0}, "lambda_ is -1"),
         ({"gradient": "true"}, "gradient is 'true'"),
     ],

@@ -42,6 +42,20 @@ template <typename T, typename Margin>
 void softmax_update(const MarginProblem<T, Margin>& part, const SoftmaxOptions<T>& options,
                     Matrix<const T> logits, SoftmaxRow* rows, ParallelFor parallel_for);
 
+// SphereFace2's part of these two: entries become logits on the way in.
+template <typename T>
+void binary_update(const MarginProblem<T, SphereFace2>& part, const SoftmaxOptions<T>& options,
+                   Matrix<const T> entries, SoftmaxRow* rows, ParallelFor parallel_for);
+template <typename T>
+void binary_gradient(const MarginProblem<T, SphereFace2>& part, const SoftmaxOptions<T>& options,
+                     const MathOf<T>* grad, Matrix<T> entries, ParallelFor parallel_for);
+
+// logits += bias, one value a class; sum = the columns' sums of grad, in double over the rows.
+template <typename T>
+void add_bias(const MathOf<T>* bias, Matrix<T> logits, ParallelFor parallel_for);
+template <typename T>
+void column_sums(Matrix<const T> grad, MathOf<T>* sum, ParallelFor parallel_for);
+
 // Logits of the problem's classes become the gradient of sum_i grad[i] loss[i].
 template <typename T, typename Margin>
 void softmax_gradient(const MarginProblem<T, Margin>& part, const SoftmaxOptions<T>& options,
@@ -91,6 +105,12 @@ struct Backend {
   void softmax_gradient(const MarginProblem<T, Margin>& part, const SoftmaxOptions<T>& options,
                         const MathOf<T>* grad, const double* lse, Matrix<T> logits) {
     cpu::softmax_gradient(part, options, grad, lse, logits, parallel_for);
+  }
+  void add_bias(const MathOf<T>* bias, Matrix<T> logits) {
+    cpu::add_bias(bias, logits, parallel_for);
+  }
+  void column_sums(Matrix<const T> grad, MathOf<T>* sum) {
+    cpu::column_sums(grad, sum, parallel_for);
   }
   void add(Matrix<const T> piece, Matrix<MathOf<T>> sum, bool first) {
     for (int64_t i = 0; i < piece.rows; ++i) {

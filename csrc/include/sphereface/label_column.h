@@ -1,7 +1,7 @@
-// The label's entry, y = (|x| h(c) + lambda x.w) / (1 + lambda) with |w| = 1 and h the margin's
-// policy, and its two gradients: the original layer's and the true one. All of it is in double,
-// whatever the tensors hold: it is done for M numbers only, and no norm over- or underflows on the
-// way.
+// The label's entry, y = (|x| h(c) + lambda x.u) / (1 + lambda) with u = w/|w| and h the margin's
+// policy (all of it times |w| where the policy leaves the weight free), and its two gradients: the
+// original layer's and the true one. All of it is in double, whatever the tensors hold: it is done
+// for M numbers only, and no norm over- or underflows on the way.
 #pragma once
 
 #include <cmath>
@@ -25,14 +25,22 @@ struct LabelGeometry {
   SPHEREFACE_HD double cosine() const { return dot / w_norm / x_norm; }
 };
 
+// The entry without a margin.
+template <typename Margin>
+SPHEREFACE_HD double plain_logit(const Margin&, const LabelGeometry& row) {
+  if (!row.has_angle()) return 0;
+  return Margin::kFreeWeight ? row.dot : row.dot / row.w_norm;
+}
+
 template <typename Margin>
 SPHEREFACE_HD double label_logit(const Margin& margin, double lambda, const LabelGeometry& row) {
   if (!row.has_angle()) return 0;
-  const double length = row.x_norm * margin(row.cosine()).value;
-  return (length + lambda * row.dot / row.w_norm) / (1 + lambda);
+  const double length = Margin::kFreeWeight ? row.x_norm * row.w_norm : row.x_norm;
+  return (length * margin(row.cosine()).value + lambda * plain_logit(margin, row)) / (1 + lambda);
 }
 
-// d y / d x = weight * w/|w| + input * x, and, for kExact, d y / d (w/|w|) = weight * x.
+// Of y with a unit weight: d y / d x = weight * w/|w| + input * x, and, for kExact,
+// d y / d (w/|w|) = weight * x.
 struct LabelGradient {
   double weight;
   double input;
@@ -46,7 +54,7 @@ SPHEREFACE_HD LabelGradient label_gradient(Gradient gradient, const Margin& marg
   const Bend h = margin(c);
   double weight = h.slope;                              // of |x| h on w/|w|
   double input = (h.value - c * h.slope) / row.x_norm;  // and on x
-  if (gradient == Gradient::kCaffe) {
+  if (gradient == Gradient::kCaffe && margin.normalizes_direction()) {
     // The original divides by sqrt(c_w^2 + c_x^2); both are scaled by |x| first so that a tiny |x|
     // does not overflow.
     const double w_part = weight * row.x_norm, x_part = input * row.x_norm;

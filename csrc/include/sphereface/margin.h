@@ -1,11 +1,17 @@
 // The margin policies: what a member of the family does to c, the cosine of the angle between a row
 // and its label's weight. A policy is a small struct that is copied to the device, with
 //
-//   Bend operator()(double c)   h(c) and its slope, for the label's logit |x| h(c)
-//   bool is_plain()             whether h(c) = c, so that nothing is to be done
+//   Bend operator()(double c)          h(c) and its slope, for the label's logit |x| h(c)
+//   bool is_plain()                    whether h(c) = c, so that nothing is to be done
+//   kFreeWeight                        whether W keeps its length: the label's logit is |x| |w|
+//   h(c) bool normalizes_direction()        whether Gradient::kCaffe divides the label's direction
+//   in dx
+//                                      by the length of its coefficients, as the original A-Softmax
 //
-// W is normalised in every member. x is so in the members that have a scale s: there the problem's
-// x is s x / |x|, so that |x| h(c) is s h(c) and no kernel needs to know s.
+// SphereFace2 is not a margin of the label alone: its logits and their loss are binary_rows.h's.
+//
+// W is normalised unless kFreeWeight. x is normalised where the member has a scale s: there the
+// problem's x is s x / |x|, so that |x| h(c) is s h(c) and no kernel needs to know s.
 #pragma once
 
 #include <cmath>
@@ -17,34 +23,67 @@ namespace sphereface {
 
 using Bend = Psi<double>;
 
-// A-Softmax (SphereFace): h = psi, m = 1..4.
+// A-Softmax (SphereFace): h = psi, for any m >= 1. `detached` makes it SphereFace-R: h(c) - c is a
+// constant for the gradient, so the slope is that of c (characteristic gradient detachment).
 struct ASoftmax {
-  int m;
+  static constexpr bool kFreeWeight = false;
 
-  SPHEREFACE_HD ASoftmax(int margin = 4) : m(margin) {}
+  double m;
+  bool detached;
+
+  SPHEREFACE_HD ASoftmax(double margin = 4, bool detach = false) : m(margin), detached(detach) {}
   SPHEREFACE_HD bool is_plain() const { return m <= 1; }
-  SPHEREFACE_HD Bend operator()(double c) const { return psi(m, c); }
+  SPHEREFACE_HD bool normalizes_direction() const { return !detached; }
+  SPHEREFACE_HD Bend operator()(double c) const {
+    const int whole = m <= kMaxMargin ? static_cast<int>(m) : 0;
+    const Bend h = whole == m ? psi(whole, c) : psi_at(m, 0, c);
+    return {h.value, detached ? 1 : h.slope};
+  }
+};
+
+// L-Softmax: h = psi, and the rows of W are taken as they are (the problem's unit_rows is set).
+struct LSoftmax : ASoftmax {
+  static constexpr bool kFreeWeight = true;
+
+  SPHEREFACE_HD LSoftmax(double margin = 4) : ASoftmax(margin) {}
 };
 
 // cos(m1 theta + m2) - m3: NormFace (1, 0, 0), CosFace (1, 0, m), ArcFace (1, m, 0). Beyond pi
 // ArcFace continues as in its authors' code, with c - m2 sin(m2); with m1 != 1 the function
 // continues as psi does. `easy` leaves angles above pi/2 without m1 and m2.
 struct CombinedMargin {
+  static constexpr bool kFreeWeight = false;
+
   double m1 = 1, m2 = 0, m3 = 0;
   bool easy = false;
 
   SPHEREFACE_HD bool is_plain() const { return m1 == 1 && m2 == 0 && m3 == 0; }
+  SPHEREFACE_HD bool normalizes_direction() const { return false; }
   SPHEREFACE_HD Bend operator()(double c) const {
     if ((m1 == 1 && m2 == 0) || (easy && c <= 0)) return {c - m3, 1};
-    const double pi = 3.14159265358979323846;
-    const double bounded = c > 1 ? 1 : c < -1 ? -1 : c;  // a NaN stays one
-    const double phi = m1 * std::acos(bounded) + m2;
-    if (m1 == 1 && phi > pi) return {c - m2 * std::sin(m2) - m3, 1};
-    const double k = std::floor(phi / pi), sign = std::fmod(k, 2.0) == 0 ? 1 : -1;
-    // The slope has a pole at both ends, where the direction that it is multiplied with vanishes.
-    const double sine = std::sqrt(std::fmax(1 - bounded * bounded, 1e-16));
-    return {sign * std::cos(phi) - 2 * k - m3, sign * m1 * std::sin(phi) / sine};
+    // cos(pi - m2), from where on theta + m2 is above pi
+    if (m1 == 1 && c < -std::cos(m2)) return {c - m2 * std::sin(m2) - m3, 1};
+    const Bend h = psi_at(m1, m2, c);
+    return {h.value - m3, h.slope};
   }
 };
+
+// SphereFace2 of type C: the logit of class j is r (g(c_j) - m) + b for the label and
+// r (g(c_j) + m) + b for the others, g(c) = 2 ((c + 1) / 2)^t - 1, each with a binary cross entropy
+// of its own. g - c is a constant for the gradient. x has the length r.
+struct SphereFace2 {
+  static constexpr bool kFreeWeight = false;
+
+  double m = 0.4, t = 3, alpha = 0.7, r = 30;
+
+  SPHEREFACE_HD bool is_plain() const { return true; }
+  SPHEREFACE_HD bool normalizes_direction() const { return false; }
+  SPHEREFACE_HD Bend operator()(double c) const { return {c, 1}; }
+};
+
+template <typename Margin>
+constexpr bool kIsBinary = false;
+template <>
+inline constexpr bool kIsBinary<SphereFace2> = true;
 
 }  // namespace sphereface

@@ -30,23 +30,29 @@ template <typename T, typename Margin>
 SPHEREFACE_HD InputUpdate input_update(const MarginProblem<T, Margin>& p, const LabelGeometry& row,
                                        double g) {
   const LabelGradient d = label_gradient(p.gradient, p.margin, *p.lambda, row);
+  if constexpr (Margin::kFreeWeight) return {g * (d.weight - 1), g * d.input * row.w_norm};
   return {g * (d.weight - 1) / row.w_norm, g * d.input};
 }
 
-// out += on_x x, for the label's row of dweight before the normalisation.
+// out += on_x x + on_w w, for the label's row of dweight, before the normalisation if there is one.
 struct WeightUpdate {
-  double on_x;
+  double on_x, on_w;
 
   template <typename T>
-  SPHEREFACE_HD T operator()(T out, T x) const {
-    return rounded<T>(Scalar<T>::load(out) + on_x * Scalar<T>::load(x));
+  SPHEREFACE_HD T operator()(T out, T x, T w) const {
+    using S = Scalar<T>;
+    return rounded<T>(S::load(out) + on_x * S::load(x) + on_w * S::load(w));
   }
 };
 
 template <typename T, typename Margin>
 SPHEREFACE_HD WeightUpdate weight_update(const MarginProblem<T, Margin>& p,
                                          const LabelGeometry& row, double g) {
-  return {g * (label_gradient(p.gradient, p.margin, *p.lambda, row).weight - 1)};
+  const LabelGradient d = label_gradient(p.gradient, p.margin, *p.lambda, row);
+  // A free row's length counts: |x| |w| h depends on w as it does on x.
+  const double ratio = row.x_norm / row.w_norm;
+  const double on_w = Margin::kFreeWeight && row.has_angle() ? g * d.input * row.x_norm * ratio : 0;
+  return {g * (d.weight - 1), on_w};
 }
 
 // Through w/|w|: d_raw = (d - w (w.d) / |w|^2) / |w|; 0 for a zero row.

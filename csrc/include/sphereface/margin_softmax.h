@@ -5,6 +5,8 @@
 //   softmax_finish(problem, options, const SoftmaxRow* rows, result)
 //   softmax_gradient(part, options, grad, lse, Matrix<T> logits)   logits become their gradient
 //   clear_rows(SoftmaxRow* rows, count)
+//   add_bias(const MathOf<T>* bias, Matrix<T> logits)    logits += bias, one value a class
+//   column_sums(Matrix<const T> grad, MathOf<T>* sum)    one value a class
 //   add(Matrix<const T> piece, Matrix<MathOf<T>> sum, bool first)   sum (+)= piece
 //   round(Matrix<const MathOf<T>> sum, Matrix<T> dx)                 dx = sum
 //
@@ -32,6 +34,19 @@ struct SoftmaxMemory {
   }
 };
 
+namespace detail {
+
+// The logits of some classes; of SphereFace2 their entries r c, whose logits nobody stores.
+template <typename T, typename Margin, typename Backend>
+void logits_of(const MarginProblem<T, Margin>& part, const SoftmaxOptions<T>& s,
+               Matrix<const T> unit, Matrix<T> logits, Backend& backend) {
+  backend.gemm(part.x, unit.transposed(), logits, false);
+  if (!part.margin.is_plain()) backend.margin_forward(part, logits);
+  if (s.bias != nullptr && !kIsBinary<Margin>) backend.add_bias(s.bias, logits);
+}
+
+}  // namespace detail
+
 // What is kept of each row's logits over the problem's classes. With all classes it is what
 // softmax_finish takes; of several ranges, max, sum, weighted, target and other are to be put
 // together before, and margin_softmax_backward gets the lse of all of them.
@@ -43,8 +58,7 @@ void margin_softmax_rows(const MarginProblem<T, Margin>& p, const SoftmaxOptions
                         [&](int64_t begin, Matrix<const T> unit) {
                           const auto part = p.part(begin, unit.rows);
                           const Matrix<T> logits = memory.piece(begin, unit.rows, p.weight.rows);
-                          backend.gemm(p.x, unit.transposed(), logits, false);
-                          if (!p.margin.is_plain()) backend.margin_forward(part, logits);
+                          detail::logits_of(part, s.part(begin), unit, logits, backend);
                           backend.softmax_update(part, s.part(begin), logits.as_const(), rows);
                         });
 }
@@ -64,6 +78,7 @@ struct SoftmaxGradients {
   Matrix<T> dx, dweight;
   Matrix<T> piece;
   Matrix<MathOf<T>> sum;
+  MathOf<T>* dbias = nullptr;
 };
 
 // `kept`: memory.logits holds the forward's logits, which become their gradient.
@@ -78,11 +93,11 @@ void margin_softmax_backward(const MarginProblem<T, Margin>& p, const SoftmaxOpt
                           const auto part = p.part(begin, unit.rows);
                           const Matrix<T> logits = memory.piece(begin, unit.rows, p.weight.rows);
                           if (!kept) {
-                            backend.gemm(p.x, unit.transposed(), logits, false);
-                            if (!p.margin.is_plain()) backend.margin_forward(part, logits);
+                            detail::logits_of(part, s.part(begin), unit, logits, backend);
                           }
                           backend.softmax_gradient(part, s.part(begin), grad, lse, logits);
                           const Matrix<const T> g = logits.as_const();
+                          if (out.dbias != nullptr) backend.column_sums(g, out.dbias + begin);
                           if (out.dx.data != nullptr) {
                             const Matrix<T> to = kIn16Bits ? out.piece : out.dx;
                             backend.gemm(g, unit, to, !kIn16Bits && begin > 0);

@@ -7,8 +7,8 @@
 #pragma once
 
 #include <cmath>
-#include <limits>
 
+#include "sphereface/binary_rows.h"
 #include "sphereface/problem.h"
 
 namespace sphereface {
@@ -20,20 +20,19 @@ struct SoftmaxOptions {
   const Math* class_weight = nullptr;  // of the problem's own classes; null: all 1
   const Math* weight_sum = nullptr;    // their sum over all classes, if they are given
   const Math* label_weight = nullptr;  // (M): the weight of each row's label, if they are given
+  const Math* bias = nullptr;          // of the problem's own classes; null: none
 
   SoftmaxOptions part(int64_t begin) const {
     SoftmaxOptions s = *this;
     if (class_weight != nullptr) s.class_weight += begin;
+    if (bias != nullptr) s.bias += begin;
     return s;
   }
 };
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-
 // What is kept of a row of logits while they go by.
 struct SoftmaxRow {
-  double max, sum;  // sum_j exp(z_j - max)
+  double max, sum;  // sum_j exp(z_j - max); of SphereFace2, sum_j of the binary losses
   double weighted;  // sum_j w_j z_j, for label smoothing
   double target;    // z of the label,
   double plain;     // the same without a margin,
@@ -96,8 +95,13 @@ template <typename T, typename Margin>
 SPHEREFACE_HD void store_softmax_row(const MarginProblem<T, Margin>& p, const SoftmaxOptions<T>& s,
                                      const SoftmaxRow& row, int64_t i, SoftmaxResult<T> out) {
   using Math = MathOf<T>;
-  out.loss[i] = static_cast<Math>(softmax_loss(softmax_factors(p, s, i), row));
-  out.lse[i] = row.lse();
+  if constexpr (kIsBinary<Margin>) {
+    out.loss[i] = static_cast<Math>(binary_loss(p, row.sum, i));
+    out.lse[i] = softplus(row.target);
+  } else {
+    out.loss[i] = static_cast<Math>(softmax_loss(softmax_factors(p, s, i), row));
+    out.lse[i] = row.lse();
+  }
   out.target[i] = static_cast<Math>(row.target);
   out.cosine[i] = static_cast<Math>(row.cosine);
   out.prediction[i] = softmax_prediction(row, p.label[i], row.target);

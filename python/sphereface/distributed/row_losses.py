@@ -19,6 +19,7 @@ from sphereface.class_range import ClassRange
 from sphereface.distributed.ranks import Ranks
 from sphereface.distributed.sampling import ClassSampler
 from sphereface.errors import NonFiniteError
+from sphereface.margin_policy import MarginPolicy
 from sphereface.ops import normalize_rows_
 from sphereface.ops.class_part import COLUMNS, class_part_gradients, class_part_rows
 from sphereface.ops.margin_softmax import MarginSoftmaxStats, keeps_logits
@@ -38,8 +39,8 @@ class RowProblem:
         Of which the weight has the rows.
     ranks : Ranks
         The processes that have the others.
-    margin : tuple of (int, float, float, float)
-        As the operators take it; see `sphereface.margin_policy.core_margin`.
+    margin : MarginPolicy
+        Of the softmax members of the family.
     exact : bool
         The kind of gradient.
     in_place : bool
@@ -62,7 +63,7 @@ class RowProblem:
 
     classes: ClassRange
     ranks: Ranks
-    margin: tuple[int, float, float, float]
+    margin: MarginPolicy
     exact: bool
     in_place: bool
     ignore_index: int | None = None
@@ -178,7 +179,8 @@ class _RowLosses(torch.autograd.Function):
         part = _Part.of(weight, step)
         size = len(rows) * len(part.weight) * rows.element_size()
         keep = any(ctx.needs_input_grad[:2]) and keeps_logits(problem.memory, size)
-        options = (*problem.margin, problem.exact, problem.in_place, problem.ignore_index,
+        unit_rows = problem.in_place or problem.margin.free_weight
+        options = (*problem.margin.core(), problem.exact, unit_rows, problem.ignore_index,
                    problem.label_smoothing)  # fmt: skip
         tensors = (rows, part.weight, part.label, lambda_)
         merged = _Merged(step, part, class_weight, weight_sum)
@@ -204,8 +206,8 @@ class _RowLosses(torch.autograd.Function):
             logits = x.new_empty(0, 0)
         needs_x, needs_weight = ctx.needs_input_grad[:2]
         dx, dweight = class_part_gradients(grads, lse, logits, x, weight, label, lambda_,
-                                           *ctx.options, *weights, part.first, part.total,
-                                           needs_x, needs_weight)  # fmt: skip
+                                           *ctx.options, *weights, None, part.first, part.total,
+                                           needs_x, needs_weight, False)  # fmt: skip
         if needs_x:
             # 16-bit shares are summed in float32 and rounded once.
             wide = dx.to(torch.promote_types(dx.dtype, torch.float32))
@@ -265,7 +267,7 @@ class _Merged:
             if failure is not None:
                 raise failure
             rows, logits = class_part_rows(*arguments, self.class_weight, self.weight_sum, None,
-                                           part.first, part.total, keep_logits)  # fmt: skip
+                                           None, part.first, part.total, keep_logits)  # fmt: skip
         except Exception as error:
             # The others wait for this process's numbers before they can be told.
             if ranks.ranks == 1:

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sphereface.annealing import Annealing
@@ -23,11 +22,10 @@ from sphereface.distributed.ranks import Ranks
 from sphereface.distributed.row_losses import RowProblem, row_losses
 from sphereface.distributed.sampling import ClassSampler
 from sphereface.errors import SphereFaceError
-from sphereface.margin_policy import CombinedMargin, core_margin
-from sphereface.margin_type import is_exact
+from sphereface.margin_policy import MarginPolicy, policy_of
 from sphereface.nn.margin_inner_product import check_integer
 from sphereface.ops import annealed_lambda
-from sphereface.ops.margin_softmax import MarginSoftmaxStats, check_loss_options
+from sphereface.ops.margin_softmax import MarginSoftmaxStats, check_loss_options, scaled_rows
 
 __all__ = ["ShardedMarginLoss"]
 
@@ -47,8 +45,8 @@ class ShardedMarginLoss(nn.Module):
     ----------
     in_features, num_classes : int
         K and N, over all processes.
-    margin : int, str or policy
-        As in `sphereface.margin_softmax_loss`.
+    margin : float, str or policy
+        As in `sphereface.margin_softmax_loss`, but not SphereFace2 and without a bias.
     annealing : Annealing, optional
         Of lambda with the training forwards, as in `sphereface.nn.ASoftmaxLoss`; None is lambda 0.
     gradient : {"caffe", "exact"}
@@ -104,7 +102,7 @@ class ShardedMarginLoss(nn.Module):
         self,
         in_features: int,
         num_classes: int,
-        margin: int | str | CombinedMargin = 4,
+        margin: float | str | MarginPolicy = 4,
         *,
         annealing: Annealing | None = None,
         gradient: str = "caffe",
@@ -121,9 +119,10 @@ class ShardedMarginLoss(nn.Module):
         super().__init__()
         self.in_features = check_integer("in_features", in_features, 1)
         self.num_classes = check_integer("num_classes", num_classes, 1)
-        self.core_margin = core_margin(margin)
-        self.margin, self.annealing, self.gradient = margin, annealing, gradient
-        self.exact = is_exact(gradient) or isinstance(margin, CombinedMargin)
+        self.margin, self.annealing, self.gradient = policy_of(margin), annealing, gradient
+        if self.margin.binary or self.margin.bias is not None:
+            raise _error(f"margin is {self.margin}", "a softmax member without a bias")
+        self.exact = self.margin.is_exact(gradient)
         self.ignore_index, self.equal_batches = ignore_index, equal_batches
         if backbone not in ("mean", "sum"):
             raise _error(f"backbone is {backbone!r}", '"mean" or "sum"')
@@ -231,14 +230,13 @@ class ShardedMarginLoss(nn.Module):
             )
         if torch.is_autocast_enabled(x.device.type):
             x = x.float()
-        if isinstance(self.margin, CombinedMargin):
-            x = self.margin.scale * F.normalize(x, eps=torch.finfo(x.dtype).tiny)
+        x = scaled_rows(x, self.margin)
         label = label.long()
         exact = self.exact or not self.training
         problem = RowProblem(
             self.classes,
             self.ranks,
-            self.core_margin,
+            self.margin,
             exact,
             in_place=not exact,
             ignore_index=self.ignore_index,

@@ -22,7 +22,7 @@ from sphereface.margin_type import is_exact, margin_of
 from sphereface.ops import annealed_lambda, margin_inner_product
 from sphereface.ops.margin_inner_product import margin_logits
 
-__all__ = ["MarginInnerProduct", "check_integer"]
+__all__ = ["MarginInnerProduct", "check_integer", "note_rows"]
 
 # What a forward leaves behind for logs.
 _SEEN = ("lambda_", "target_cosine", "x_norm")
@@ -46,8 +46,8 @@ class MarginInnerProduct(nn.Module):
         K, the product of the input's dimensions from `axis` on.
     out_features : int
         N, the number of classes.
-    margin : int or str
-        m = 1..4, or SINGLE, DOUBLE, TRIPLE, QUADRUPLE (Caffe's ``type``).
+    margin : float or str
+        m >= 1, or SINGLE, DOUBLE, TRIPLE, QUADRUPLE (Caffe's ``type``) for 1 to 4.
     base, gamma, power, lambda_min : float
         The annealing of lambda. The defaults are Caffe's (lambda = 1); the paper trained with
         ``base=1000, gamma=0.12, power=1, lambda_min=5``.
@@ -98,7 +98,7 @@ class MarginInnerProduct(nn.Module):
         self,
         in_features: int,
         out_features: int,
-        margin: int | str = 4,
+        margin: float | str = 4,
         base: float = 1.0,
         gamma: float = 0.0,
         power: float = 1.0,
@@ -170,20 +170,16 @@ class MarginInnerProduct(nn.Module):
             label, margin = torch.zeros(samples, dtype=torch.int64, device=x.device), 1
         rows, labels = self.samples(x, label)
         lambda_ = self.advance()
-        # Evaluation takes the raw weight through the same logits without normalising it in place.
-        product = margin_inner_product if self.training else margin_logits
-        logits = product(
-            rows,
-            self.weight,
-            labels,
-            lambda_,
-            margin,
-            self.gradient,
-            self.ignore_index,
-        )
+        logits = self.logits(rows, labels, lambda_, margin)
         if margin == self.margin:
             self.observe(rows, labels)
         return logits.view(*x.shape[: self.axis], self.out_features)
+
+    def logits(self, rows: Tensor, label: Tensor, lambda_: Tensor, margin: float) -> Tensor:
+        """Return the logits (M, N) of rows (M, K)."""
+        # Evaluation takes the raw weight through the same logits without normalising it in place.
+        product = margin_inner_product if self.training else margin_logits
+        return product(rows, self.weight, label, lambda_, margin, self.gradient, self.ignore_index)
 
     def samples(self, x: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return x as (M, K) and the labels as (M,), checked for their number.
@@ -229,15 +225,13 @@ class MarginInnerProduct(nn.Module):
     def observe(self, rows: Tensor, label: Tensor) -> None:
         """Note the mean cosine of the labels and the mean length, without waiting for a device."""
         math_dtype = torch.promote_types(rows.dtype, torch.float32)
-        rows = rows.to(math_dtype)
         index = label.long()
         valid = (index >= 0) & (index < self.out_features)
         if self.ignore_index is not None:
             valid &= index != self.ignore_index
         target = self.weight[index.where(valid, 0)].to(math_dtype)
-        cosine = F.cosine_similarity(rows, target, dim=1)
-        self.target_cosine.copy_(cosine.where(valid, 0).sum() / valid.sum())
-        self.x_norm.copy_(rows.norm(dim=1).mean())
+        cosine = F.cosine_similarity(rows.to(math_dtype), target, dim=1)
+        note_rows(self, rows, cosine.where(valid, torch.nan))
 
     def extra_repr(self) -> str:
         """Return the options, for ``repr``."""
@@ -256,6 +250,14 @@ class MarginInnerProduct(nn.Module):
     def _load_from_state_dict(self, *arguments: Any, **keywords: Any) -> None:
         super()._load_from_state_dict(*arguments, **keywords)
         self._anneal()
+
+
+@torch.no_grad()
+def note_rows(module: Any, rows: Tensor, cosine: Tensor) -> None:
+    """Fill `target_cosine`, without the rows whose cosine is NaN, and `x_norm` of a module."""
+    module.target_cosine.copy_(cosine.nanmean())
+    dtype = torch.promote_types(rows.dtype, torch.float32)
+    module.x_norm.copy_(torch.linalg.vector_norm(rows, dim=1, dtype=dtype).mean())
 
 
 def check_integer(name: str, value: SupportsIndex, least: int) -> int:

@@ -1,4 +1,4 @@
-"""Losses of the margin family as modules: class weights and `sphereface.margin_softmax_loss`.
+"""Softmax losses of the margin family as modules: class weights and `margin_softmax_loss`.
 
 Source: the papers named in `sphereface.margin_policy`. What differs from their code: the logits
 need not be stored, and the gradient goes through the margin and both normalisations (the code of
@@ -7,87 +7,50 @@ ArcFace's authors for many classes takes the margin's slope as 1).
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sphereface.margin_policy import ArcFace, CombinedMargin, CosFace, NormFace
-from sphereface.nn.margin_inner_product import MarginInnerProduct, check_integer
+from sphereface.errors import SphereFaceError
+from sphereface.margin_policy import (
+    COCO,
+    ArcFace,
+    CombinedMargin,
+    CosFace,
+    L2Softmax,
+    MarginPolicy,
+    NormFace,
+)
+from sphereface.nn.margin_inner_product import check_integer, note_rows
 from sphereface.ops import margin_softmax_loss
 
-__all__ = ["ASoftmaxLoss", "ArcFaceLoss", "CombinedMarginLoss", "CosFaceLoss", "NormFaceLoss"]
+__all__ = [
+    "ArcFaceLoss",
+    "COCOLoss",
+    "CombinedMarginLoss",
+    "CosFaceLoss",
+    "L2SoftmaxLoss",
+    "MarginLoss",
+    "NormFaceLoss",
+]
 
 
-class ASoftmaxLoss(MarginInnerProduct):
-    """Cross entropy over A-Softmax logits, as ``F.cross_entropy(head(x, label), label)``.
-
-    The parameters, the counting of lambda and the state_dict are those of `MarginInnerProduct`, so
-    the weights of either load into the other. In evaluation mode the gradient is the exact one.
-
-    Parameters
-    ----------
-    in_features, num_classes : int
-        K and N.
-    *options, **keywords
-        As `MarginInnerProduct` from `margin` on.
-    loss_options : dict, optional
-        ``reduction``, ``label_smoothing``, ``class_weight`` and ``memory`` of
-        `sphereface.margin_softmax_loss`.
-
-    Examples
-    --------
-    >>> loss = ASoftmaxLoss(512, 10572, base=1000, gamma=0.12, lambda_min=5)
-    >>> loss(torch.randn(4, 512), torch.tensor([0, 5, 7, 10571])).shape
-    torch.Size([])
-    """
-
-    def __init__(
-        self,
-        in_features: int,
-        num_classes: int,
-        *options: Any,
-        loss_options: dict[str, Any] | None = None,
-        **keywords: Any,
-    ) -> None:
-        super().__init__(in_features, num_classes, *options, **keywords)
-        self.loss_options = dict(loss_options or {})
-
-    def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
-        """Return the loss of embeddings (..., K) and their labels, of shape () or, unreduced, (M,).
-
-        Raises
-        ------
-        SphereFaceError, RuntimeError
-            See `sphereface.margin_softmax_loss`.
-        """
-        rows, labels = self.samples(x, label)
-        lambda_ = self.advance()
-        loss = margin_softmax_loss(
-            rows,
-            self.weight,
-            labels,
-            lambda_,
-            self.margin,
-            self.gradient if self.training else "exact",
-            self.ignore_index,
-            **self.loss_options,
-        )
-        self.observe(rows, labels)
-        assert isinstance(loss, Tensor)
-        return loss
-
-
-class CombinedMarginLoss(nn.Module):
-    """Cross entropy over s (cos(m1 theta + m2) - m3), x and W normalised: the combined margin.
+class MarginLoss(nn.Module):
+    """Cross entropy over the logits of a member of the family, without its logits.
 
     Parameters
     ----------
     in_features, num_classes : int
         K and N.
-    m1, m2, m3, scale, easy
-        As `sphereface.margin_policy.CombinedMargin`.
+    policy : MarginPolicy
+        The member.
+    learn_scale : bool
+        Make the policy's scale a parameter that starts there.
+    gradient : {"caffe", "exact"}
+        As `sphereface.margin_softmax_loss`.
     ignore_index : int, optional
         Rows with this label count for nothing.
     device, dtype
@@ -99,14 +62,123 @@ class CombinedMarginLoss(nn.Module):
     Attributes
     ----------
     weight : Parameter of shape (N, K)
-        One row a class, filled uniformly in +-sqrt(3 / K); only its rows' directions matter.
-    policy : CombinedMargin
-        The margin.
+        One row a class, filled uniformly in +-sqrt(3 / K).
+    scale : Parameter of shape (), float32, or None
+        With `learn_scale`.
+    bias : Parameter or None
+        Of the members that have one.
+    target_cosine, x_norm : Tensor of shape (), float32
+        Buffers, not saved: the mean cosine between the rows of the last forward and the weights of
+        their labels (NaN if none has a label), and the mean length of the rows. Both are 0 before.
 
     Raises
     ------
     SphereFaceError
         An option is out of its range.
+    """
+
+    scale: nn.Parameter | None
+    bias: nn.Parameter | None
+    target_cosine: Tensor
+    x_norm: Tensor
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        policy: MarginPolicy,
+        *,
+        learn_scale: bool = False,
+        gradient: str = "caffe",
+        ignore_index: int | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        loss_options: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.in_features = check_integer("in_features", in_features, 1)
+        self.num_classes = check_integer("num_classes", num_classes, 1)
+        policy.is_exact(gradient)  # refuses what it is not
+        self._policy, self.gradient, self.ignore_index = policy, gradient, ignore_index
+        self.loss_options = dict(loss_options or {})
+        self.weight = nn.Parameter(
+            torch.empty(self.num_classes, self.in_features, device=device, dtype=dtype)
+        )
+        self.scale = self.bias = None
+        if learn_scale:
+            self.scale = _start_of(policy, device)
+        for name in ("target_cosine", "x_norm"):
+            seen = torch.zeros((), dtype=torch.float32, device=device)
+            self.register_buffer(name, seen, persistent=False)
+        self.reset_parameters()
+
+    @property
+    def policy(self) -> MarginPolicy:
+        """The member, with the parameters that it has here."""
+        learned = {"scale": self.scale, "bias": self.bias}
+        changes = {name: value for name, value in learned.items() if value is not None}
+        return dataclasses.replace(self._policy, **changes) if changes else self._policy  # type: ignore[type-var]
+
+    def reset_parameters(self) -> None:
+        """Fill the weight in +-sqrt(3 / in_features); the scale and the bias begin again."""
+        bound = math.sqrt(3 / self.in_features)
+        nn.init.uniform_(self.weight, -bound, bound)
+        if self.scale is not None:
+            nn.init.constant_(self.scale, float(self._policy.scale))  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        """Return the loss of embeddings (M, K) and labels (M,), of shape () or, unreduced, (M,).
+
+        In evaluation mode the weight is not normalised in place.
+
+        Raises
+        ------
+        SphereFaceError, RuntimeError
+            See `sphereface.margin_softmax_loss`.
+        """
+        loss, stats = margin_softmax_loss(
+            x,
+            self.weight,
+            label,
+            margin=self.policy,
+            gradient=self.gradient if self.training else "exact",
+            ignore_index=self.ignore_index,
+            return_stats=True,
+            **self.loss_options,
+        )
+        note_rows(self, x, stats.cosine)
+        return loss
+
+    def extra_repr(self) -> str:
+        """Return the options, for ``repr``."""
+        learned = ", learn_scale=True" if self.scale is not None else ""
+        return (
+            f"in_features={self.in_features}, num_classes={self.num_classes}, "
+            f"{self._policy}{learned}"
+        )
+
+
+def _start_of(policy: MarginPolicy, device: torch.device | str | None) -> nn.Parameter:
+    if not isinstance(policy.scale, (int, float)) or policy.binary:
+        raise SphereFaceError(
+            f"learn_scale with {policy}",
+            where="margin loss",
+            expected="a softmax member that has a number as its scale, to start from",
+        )
+    return nn.Parameter(torch.empty((), dtype=torch.float32, device=device))
+
+
+class CombinedMarginLoss(MarginLoss):
+    """Cross entropy over s (cos(m1 theta + m2) - m3), x and W normalised: the combined margin.
+
+    Parameters
+    ----------
+    in_features, num_classes : int
+        K and N.
+    m1, m2, m3, scale, easy
+        As `sphereface.margin_policy.CombinedMargin`.
+    **keywords
+        As `MarginLoss` from `learn_scale` on.
     """
 
     def __init__(
@@ -118,53 +190,14 @@ class CombinedMarginLoss(nn.Module):
         m3: float = 0.0,
         scale: float = 64.0,
         easy: bool = False,
-        *,
-        ignore_index: int | None = None,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        loss_options: dict[str, Any] | None = None,
+        **keywords: Any,
     ) -> None:
-        super().__init__()
-        self.in_features = check_integer("in_features", in_features, 1)
-        self.num_classes = check_integer("num_classes", num_classes, 1)
-        self.policy = CombinedMargin(m1, m2, m3, scale, easy)
-        self.ignore_index = ignore_index
-        self.loss_options = dict(loss_options or {})
-        self.weight = nn.Parameter(
-            torch.empty(self.num_classes, self.in_features, device=device, dtype=dtype)
+        super().__init__(
+            in_features, num_classes, CombinedMargin(m1, m2, m3, scale, easy), **keywords
         )
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Fill the weight in +-sqrt(3 / in_features)."""
-        bound = math.sqrt(3 / self.in_features)
-        nn.init.uniform_(self.weight, -bound, bound)
-
-    def forward(self, x: Tensor, label: Tensor) -> Tensor:
-        """Return the loss of embeddings (M, K) and labels (M,), of shape () or, unreduced, (M,).
-
-        Raises
-        ------
-        SphereFaceError, RuntimeError
-            See `sphereface.margin_softmax_loss`.
-        """
-        loss = margin_softmax_loss(
-            x,
-            self.weight,
-            label,
-            margin=self.policy,
-            ignore_index=self.ignore_index,
-            **self.loss_options,
-        )
-        assert isinstance(loss, Tensor)
-        return loss
-
-    def extra_repr(self) -> str:
-        """Return the options, for ``repr``."""
-        return f"in_features={self.in_features}, num_classes={self.num_classes}, {self.policy}"
 
 
-class CosFaceLoss(CombinedMarginLoss):
+class CosFaceLoss(MarginLoss):
     """CosFace and AM-Softmax: s (cos theta - margin) for the label.
 
     Parameters
@@ -174,7 +207,7 @@ class CosFaceLoss(CombinedMarginLoss):
     margin, scale : float
         The papers' are 0.35 with s = 64 (CosFace) and 0.35 with s = 30 (AM-Softmax).
     **keywords
-        As `CombinedMarginLoss` from `ignore_index` on.
+        As `MarginLoss` from `learn_scale` on.
     """
 
     def __init__(
@@ -185,10 +218,10 @@ class CosFaceLoss(CombinedMarginLoss):
         scale: float = 64.0,
         **keywords: Any,
     ) -> None:
-        super().__init__(in_features, num_classes, *_fields(CosFace(margin, scale)), **keywords)
+        super().__init__(in_features, num_classes, CosFace(margin, scale), **keywords)
 
 
-class ArcFaceLoss(CombinedMarginLoss):
+class ArcFaceLoss(MarginLoss):
     """ArcFace: s cos(theta + margin) for the label.
 
     Parameters
@@ -200,7 +233,7 @@ class ArcFaceLoss(CombinedMarginLoss):
     easy : bool
         The easy margin: labels above 90 degrees have none.
     **keywords
-        As `CombinedMarginLoss` from `ignore_index` on.
+        As `MarginLoss` from `learn_scale` on.
     """
 
     def __init__(
@@ -212,12 +245,14 @@ class ArcFaceLoss(CombinedMarginLoss):
         easy: bool = False,
         **keywords: Any,
     ) -> None:
-        policy = ArcFace(margin, scale, easy)
-        super().__init__(in_features, num_classes, *_fields(policy), **keywords)
+        super().__init__(in_features, num_classes, ArcFace(margin, scale, easy), **keywords)
 
 
-class NormFaceLoss(CombinedMarginLoss):
+class NormFaceLoss(MarginLoss):
     """NormFace: s cos theta, without a margin.
+
+    With ``learn_scale=True`` it is also the von Mises-Fisher mixture loss (vMFML), whose
+    concentration kappa is the learned s.
 
     Parameters
     ----------
@@ -226,14 +261,64 @@ class NormFaceLoss(CombinedMarginLoss):
     scale : float
         s; the paper's is 20 to 40.
     **keywords
-        As `CombinedMarginLoss` from `ignore_index` on.
+        As `MarginLoss` from `learn_scale` on.
     """
 
     def __init__(
         self, in_features: int, num_classes: int, scale: float = 20.0, **keywords: Any
     ) -> None:
-        super().__init__(in_features, num_classes, *_fields(NormFace(scale)), **keywords)
+        super().__init__(in_features, num_classes, NormFace(scale), **keywords)
 
 
-def _fields(policy: CombinedMargin) -> tuple[float, float, float, float, bool]:
-    return policy.m1, policy.m2, policy.m3, policy.scale, policy.easy
+class COCOLoss(MarginLoss):
+    """Congenerous cosine loss over class weights: s cos theta, as `NormFaceLoss`.
+
+    Parameters
+    ----------
+    in_features, num_classes : int
+        K and N.
+    scale : float
+        s.
+    **keywords
+        As `MarginLoss` from `learn_scale` on.
+    """
+
+    def __init__(
+        self, in_features: int, num_classes: int, scale: float = 30.0, **keywords: Any
+    ) -> None:
+        super().__init__(in_features, num_classes, COCO(scale), **keywords)
+
+
+class L2SoftmaxLoss(MarginLoss):
+    """L2-constrained softmax: w.x + b with x at length `scale`, W free.
+
+    Parameters
+    ----------
+    in_features, num_classes : int
+        K and N.
+    scale : float
+        alpha. The paper's bound for a probability p of the label over N classes is
+        ln(p (N - 2) / (1 - p)), 16 for p = 0.9 and a million classes.
+    bias : bool
+        Have a bias, of zeros.
+    **keywords
+        As `MarginLoss` from `learn_scale` on.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        scale: float = 16.0,
+        bias: bool = True,
+        **keywords: Any,
+    ) -> None:
+        super().__init__(in_features, num_classes, L2Softmax(scale), **keywords)
+        if bias:
+            self.bias = nn.Parameter(self.weight.detach().new_zeros(self.num_classes))
+
+    def reset_parameters(self) -> None:
+        """Fill the weight in +-sqrt(3 / in_features) and the bias with 0."""
+        super().reset_parameters()
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)

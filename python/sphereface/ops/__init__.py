@@ -1,7 +1,14 @@
 """The operators ``torch.ops.sphereface.*`` and their functional forms."""
 
+from sphereface.ops.angular_triplet import angular_triplet_logits
 from sphereface.ops.annealing import annealed_lambda
 from sphereface.ops.margin_inner_product import margin_inner_product, normalize_rows_
 from sphereface.ops.margin_softmax import margin_softmax_loss
 
-__all__ = ["annealed_lambda", "margin_inner_product", "margin_softmax_loss", "normalize_rows_"]
+__all__ = [
+    "angular_triplet_logits",
+    "annealed_lambda",
+    "margin_inner_product",
+    "margin_softmax_loss",
+    "normalize_rows_",
+]

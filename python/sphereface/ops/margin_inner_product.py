@@ -61,7 +61,7 @@ def margin_inner_product(
     weight: Tensor,
     label: Tensor,
     lambda_: Tensor | float,
-    margin: int | str = 4,
+    margin: float | str = 4,
     gradient: str = "caffe",
     ignore_index: int | None = None,
 ) -> Tensor:
@@ -84,8 +84,8 @@ def margin_inner_product(
         Classes, counted from 0.
     lambda_ : float or Tensor of shape ()
         Annealing weight, >= 0: 0 is the full margin, large values approach a plain product.
-    margin : int or str
-        m = 1..4, or SINGLE, DOUBLE, TRIPLE, QUADRUPLE. m = 1 is the plain product.
+    margin : float or str
+        m >= 1, or SINGLE, DOUBLE, TRIPLE, QUADRUPLE for 1 to 4. m = 1 is the plain product.
     gradient : {"caffe", "exact"}
         ``"caffe"`` is the original's backward, which is not the gradient: the weight gets
         ``grad.T @ x``, and the label column's direction in dx is normalised. ``"exact"`` is the
@@ -139,7 +139,7 @@ def margin_logits(
     weight: Tensor,
     label: Tensor,
     lambda_: Tensor | float,
-    margin: int | str = 4,
+    margin: float | str = 4,
     gradient: str = "caffe",
     ignore_index: int | None = None,
     *,

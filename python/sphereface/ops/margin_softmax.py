@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sphereface.errors import SphereFaceError
-from sphereface.margin_policy import CombinedMargin, core_margin
-from sphereface.margin_type import is_exact
+from sphereface.margin_policy import MarginPolicy, policy_of
 from sphereface.ops._library import call, refuse_forward_mode
 from sphereface.ops.margin_inner_product import normalize_rows_
 
@@ -24,6 +23,7 @@ __all__ = ["MarginSoftmaxStats", "check_loss_options", "keeps_logits", "margin_s
 
 _OPS = torch.ops.sphereface
 _BUDGET = 1 << 30
+_BIAS = 13  # the argument of that name
 _REDUCTIONS = ("mean", "sum", "none")
 
 
@@ -45,7 +45,7 @@ def margin_softmax_loss(
     weight: Tensor,
     label: Tensor,
     lambda_: Tensor | float | None = None,
-    margin: int | str | CombinedMargin = 4,
+    margin: float | str | MarginPolicy = 4,
     gradient: str = "caffe",
     ignore_index: int | None = None,
     reduction: str = "mean",
@@ -65,26 +65,30 @@ def margin_softmax_loss(
         Embeddings: float32, float64, bfloat16 or, on CUDA, float16. Sums are in float32 or wider,
         the label's logit is in float64. Under autocast the operator runs in float32.
     weight : Tensor of shape (N, K)
-        One row a class. A-Softmax with ``gradient="caffe"`` normalises its rows **in place**, as
-        `margin_inner_product` does.
+        One row a class. A-Softmax, SphereFace-R and SphereFace2 with ``gradient="caffe"`` normalise
+        its rows **in place**, as `margin_inner_product` does.
     label : Tensor of shape (M,) of integers
         Classes, counted from 0.
     lambda_ : float or Tensor of shape (), optional
         Annealing weight >= 0, read on the device: the label's logit is (with margin + lambda
         without) / (1 + lambda). None is 0, the full margin.
-    margin : int, str or policy
-        m = 1..4 of A-Softmax or its name in Caffe, or `sphereface.margin_policy.CosFace()`,
-        ``ArcFace()``, ``NormFace()``, ``CombinedMargin()``.
+    margin : float, str or policy
+        m >= 1 of A-Softmax or its name in Caffe, or a member of the family from
+        `sphereface.margin_policy`: ``ASoftmax()``, ``LSoftmax()``, ``CosFace()``, ``ArcFace()``,
+        ``CombinedMargin()``, ``NormFace()``, ``COCO()``, ``L2Softmax()``, ``SphereFaceR()``,
+        ``SphereFace2()``. Its scale and bias get their gradients where they are tensors.
     gradient : {"caffe", "exact"}
-        Of A-Softmax: see `margin_inner_product`. Policies have the exact gradient only.
+        ``"caffe"`` is that of the authors' code: for A-Softmax see `margin_inner_product`; for
+        SphereFace-R and SphereFace2 the gradient leaves the normalisation of W out. ``"exact"``
+        goes through it. The other members have the exact gradient only.
     ignore_index : int, optional
         Rows with this label have loss and gradient 0 and do not count in the mean.
     reduction : {"mean", "sum", "none"}
         As `torch.nn.functional.cross_entropy`, also with `class_weight`.
     label_smoothing : float
-        0 to 1.
+        0 to 1. Not with SphereFace2.
     class_weight : Tensor of shape (N,), optional
-        Constant weight of each class.
+        Constant weight of each class. Not with SphereFace2.
     memory : {"fast", "lean"} or int, optional
         ``"fast"`` keeps M x N logits between forward and backward (three products), ``"lean"`` a
         few columns of them (four). A number is how many bytes of logits may be kept; None is 1 GiB.
@@ -121,9 +125,15 @@ def margin_softmax_loss(
     """
     refuse_forward_mode("margin_softmax_loss", x, weight)
     check_loss_options(reduction, label_smoothing, memory)
-    exact = is_exact(gradient) or isinstance(margin, CombinedMargin)
-    if isinstance(margin, CombinedMargin):
-        x = margin.scale * F.normalize(x, eps=torch.finfo(x.dtype).tiny)
+    policy = policy_of(margin)
+    exact = policy.is_exact(gradient)
+    if policy.binary and (label_smoothing or class_weight is not None):
+        raise SphereFaceError(
+            "label_smoothing or class_weight",
+            where="margin_softmax_loss with SphereFace2",
+            expected="neither, for each class has a loss of its own",
+        )
+    x = scaled_rows(x, policy)
     in_place = not exact and (weight.is_leaf or not weight.requires_grad)
     if in_place:
         normalize_rows_(weight)
@@ -133,7 +143,10 @@ def margin_softmax_loss(
         value = 0.0 if lambda_ is None else lambda_
         lambda_ = torch.full((), value, dtype=torch.float64, device=x.device)
     weights = _weights(class_weight, label, weight, x)
-    grows = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    bias = _bias(policy, weight, x)
+    grows = torch.is_grad_enabled() and any(
+        t is not None and t.requires_grad for t in (x, weight, bias)
+    )
     size = x.shape[0] * weight.shape[0] * x.element_size()
     keep = grows and keeps_logits(memory, size)
     loss, lse, target, cosine, prediction, plain, _ = call(
@@ -142,12 +155,13 @@ def margin_softmax_loss(
         weight,
         label,
         lambda_,
-        *core_margin(margin),
+        *policy.core(),
         exact,
-        in_place,
+        in_place or policy.free_weight,
         ignore_index,
         label_smoothing,
         *weights,
+        bias,
         0,
         weight.shape[0],
         keep,
@@ -157,6 +171,13 @@ def margin_softmax_loss(
         return reduced
     log_probability = (target.double() - lse).to(target.dtype)
     return reduced, MarginSoftmaxStats(log_probability, prediction, plain, cosine)
+
+
+def scaled_rows(x: Tensor, policy: MarginPolicy) -> Tensor:
+    """Return x at the length that the policy asks for; zero rows stay zero."""
+    if policy.scale is None:
+        return x
+    return policy.scale * F.normalize(x, eps=torch.finfo(x.dtype).tiny)
 
 
 def keeps_logits(memory: str | int | None, size: int) -> bool:
@@ -209,6 +230,21 @@ def _weights(
     return values, values.sum(), of_label
 
 
+def _bias(policy: MarginPolicy, weight: Tensor, x: Tensor) -> Tensor | None:
+    """Return the bias as one value a class, in the dtype of the sums."""
+    if policy.bias is None:
+        return None
+    classes = weight.shape[0]
+    if policy.bias.shape not in ((), (1,), (classes,)):
+        raise SphereFaceError(
+            f"bias has shape {tuple(policy.bias.shape)}",
+            where="margin_softmax_loss",
+            expected=f"one value or ({classes},)",
+        )
+    values = policy.bias.to(torch.promote_types(x.dtype, torch.float32))
+    return values.expand(classes).contiguous()
+
+
 def _reduce(
     loss: Tensor,
     label: Tensor,
@@ -259,16 +295,18 @@ def _(x: Tensor, weight: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
 @torch.library.register_fake("sphereface::margin_softmax_backward")
 def _(
     grad: Tensor, lse: Tensor, logits: Tensor, x: Tensor, weight: Tensor, *options: Any
-) -> tuple[Tensor, Tensor]:
-    need_x, need_weight = options[-2:]
+) -> tuple[Tensor, Tensor, Tensor]:
+    need_x, need_weight, need_bias = options[-3:]
+    classes = weight.shape[0]
     dx = x.new_empty(x.shape[0] if need_x else 0, x.shape[1])
-    return dx, weight.new_empty(weight.shape[0] if need_weight else 0, weight.shape[1])
+    dweight = weight.new_empty(classes if need_weight else 0, weight.shape[1])
+    return dx, dweight, grad.new_empty(classes if need_bias else 0)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     x, weight, label, lambda_, *options = inputs
     _, lse, *rest, logits = output
-    before, weights, after = options[:8], options[8:11], options[11:13]
+    before, weights, after = options[:6], options[6:10], options[10:12]
     ctx.save_for_backward(x, weight, label, lambda_, lse, *weights)
     ctx.options = before, after
     # Not a saved tensor: the backward turns it into the gradient and lets it go.
@@ -278,7 +316,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 
 
 def _backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
-    nothing = (None,) * 18
+    nothing = (None,) * 17
     if torch.is_grad_enabled():
         raise RuntimeError(
             "margin_softmax_loss cannot be differentiated twice; its backward is not itself "
@@ -292,11 +330,11 @@ def _backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ..
         logits = x.new_empty(0, 0)
     before, after = ctx.options
     options = (*before, *weights, *after)
-    needs = ctx.needs_input_grad[:2]
-    dx, dweight = call(
-        _OPS.margin_softmax_backward, grad, lse, logits, x, weight, label, lambda_, *options, *needs
-    )
-    return (dx if needs[0] else None, dweight if needs[1] else None, *nothing[2:])
+    needs = (*ctx.needs_input_grad[:2], ctx.needs_input_grad[_BIAS])
+    arguments = (grad, lse, logits, x, weight, label, lambda_, *options, *needs)
+    gradients = call(_OPS.margin_softmax_backward, *arguments)
+    dx, dweight, dbias = (g if need else None for g, need in zip(gradients, needs, strict=True))
+    return (dx, dweight, *nothing[2:_BIAS], dbias, *nothing[_BIAS + 1 :])
 
 
 torch.library.register_autograd(

@@ -29,7 +29,7 @@ from sphereface.distributed.ranks import Ranks
 from sphereface.distributed.row_losses import RowProblem, row_losses
 from sphereface.distributed.row_service import RowService, scatter_rows
 from sphereface.errors import SphereFaceError
-from sphereface.margin_policy import core_margin
+from sphereface.margin_policy import ASoftmax
 from sphereface.solver.config import SolverFile
 from sphereface.solver.gradients import Updater
 from sphereface.weights import StreamedArray
@@ -193,7 +193,7 @@ class _SplitProduct(MarginInnerProduct):
         problem = RowProblem(
             self.part,
             ranks if self.training else _SameRows(ranks),
-            core_margin(self.margin),
+            ASoftmax(self.margin),
             exact=not self.training,
             in_place=self.training,
             input_scale=ranks.ranks,

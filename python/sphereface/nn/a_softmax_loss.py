@@ -1,0 +1,148 @@
+"""The members whose margin is annealed, as losses: A-Softmax and L-Softmax.
+
+Source: Liu et al., "SphereFace", CVPR 2017, and "Large-Margin Softmax Loss", ICML 2016, with the
+layers of the authors' Caffe forks. What differs: the logits need not be stored.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sphereface.errors import SphereFaceError
+from sphereface.margin_policy import ASoftmax, LSoftmax, MarginPolicy
+from sphereface.nn.margin_inner_product import MarginInnerProduct, note_rows
+from sphereface.ops import margin_softmax_loss
+
+__all__ = ["ASoftmaxLoss", "LSoftmaxLoss"]
+
+
+class ASoftmaxLoss(MarginInnerProduct):
+    """Cross entropy over A-Softmax logits, as ``F.cross_entropy(head(x, label), label)``.
+
+    The parameters, the counting of lambda and the state_dict are those of `MarginInnerProduct`, so
+    the weights of either load into the other. In evaluation mode the gradient is the exact one.
+
+    Parameters
+    ----------
+    in_features, num_classes : int
+        K and N.
+    *options, **keywords
+        As `MarginInnerProduct` from `margin` on.
+    scale : float, optional
+        s: x is set to this length before. None leaves x as it is, as the paper.
+    learn_scale : bool
+        Make the scale a parameter that starts there.
+    loss_options : dict, optional
+        ``reduction``, ``label_smoothing``, ``class_weight`` and ``memory`` of
+        `sphereface.margin_softmax_loss`.
+
+    Raises
+    ------
+    SphereFaceError
+        An option is out of its range.
+
+    Examples
+    --------
+    >>> loss = ASoftmaxLoss(512, 10572, base=1000, gamma=0.12, lambda_min=5)
+    >>> loss(torch.randn(4, 512), torch.tensor([0, 5, 7, 10571])).shape
+    torch.Size([])
+    """
+
+    scale: nn.Parameter | float | None
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        *options: Any,
+        scale: float | None = None,
+        learn_scale: bool = False,
+        loss_options: dict[str, Any] | None = None,
+        **keywords: Any,
+    ) -> None:
+        self._first_scale = scale  # reset_parameters, which the base calls, reads it
+        if learn_scale and scale is None:
+            raise SphereFaceError(
+                "learn_scale without a scale",
+                where=type(self).__name__,
+                expected="a scale to start from",
+            )
+        super().__init__(in_features, num_classes, *options, **keywords)
+        self.loss_options = dict(loss_options or {})
+        self.scale = scale
+        if learn_scale:
+            del self.scale
+            self.scale = nn.Parameter(
+                torch.full((), float(scale or 0), dtype=torch.float32, device=self.weight.device)
+            )
+        self.policy.is_exact(self.gradient)
+
+    @property
+    def policy(self) -> MarginPolicy:
+        """The member, with the scale that it has here."""
+        return ASoftmax(self.margin, self.scale)
+
+    def reset_parameters(self) -> None:
+        """Fill the weight as Caffe's ``xavier`` and start counting; the scale begins again."""
+        super().reset_parameters()
+        scale = getattr(self, "scale", None)
+        if isinstance(scale, nn.Parameter) and self._first_scale is not None:
+            nn.init.constant_(scale, self._first_scale)
+
+    def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+        """Return the loss of embeddings (..., K) and their labels, of shape () or, unreduced, (M,).
+
+        Raises
+        ------
+        SphereFaceError, RuntimeError
+            See `sphereface.margin_softmax_loss`.
+        """
+        rows, labels = self.samples(x, label)
+        lambda_ = self.advance()
+        loss, stats = margin_softmax_loss(
+            rows,
+            self.weight,
+            labels,
+            lambda_,
+            self.policy,
+            self.gradient if self.training else "exact",
+            self.ignore_index,
+            return_stats=True,
+            **self.loss_options,
+        )
+        note_rows(self, rows, stats.cosine)
+        return loss
+
+
+class LSoftmaxLoss(ASoftmaxLoss):
+    """Cross entropy over L-Softmax logits: as A-Softmax with the rows of W keeping their lengths.
+
+    The gradient is the exact one, as in the original.
+
+    Parameters
+    ----------
+    in_features, num_classes : int
+        K and N.
+    margin : float or str
+        m >= 1, or Caffe's names.
+    *options, **keywords
+        As `ASoftmaxLoss` from `base` on.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        margin: float | str = 2,
+        *options: Any,
+        **keywords: Any,
+    ) -> None:
+        super().__init__(in_features, num_classes, margin, *options, **keywords)
+
+    @property
+    def policy(self) -> MarginPolicy:
+        """The member, with the scale that it has here."""
+        return LSoftmax(self.margin, self.scale)
