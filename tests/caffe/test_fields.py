@@ -77,6 +77,13 @@ def _fields() -> set[str]:
 _ENGINE = "chooses between Caffe's and cuDNN's implementation of the same"
 _WITH_ENGINE = ["Convolution", "LRN", "Pooling", "ReLU", "SPP", "Sigmoid", "Softmax", "TanH"]
 _OLD_FORM = "moved to transform_param in files of its time; no effect in `layer`, as in Caffe"
+_RAW = "raw bytes of a binary net; proto.schema moves them to their field"
+_FORK_FIELDS = [
+    field
+    for field in schema.message("LayerParameter").DESCRIPTOR.fields
+    if field.name.startswith("fork_")
+]
+_COSINE_MARGINS = ["AdaCosAddmScale", "CombinedMargin", "CosinAddm"]
 IGNORED = {
     **{f"{kind}Parameter.engine": _ENGINE for kind in _WITH_ENGINE},
     "ConvolutionParameter.force_nd_im2col": "another implementation of the same",
@@ -90,15 +97,37 @@ IGNORED = {
     "RecurrentParameter.debug_info": "prints; the solver's debug_info does",
     "PythonParameter.share_in_parallel": "every rank is a process with layers of its own",
     "LayerParameter.window_data_param": "refused, see REFUSED",
+    "LayerParameter.dense_image_data_param": "refused, see REFUSED",
+    "LayerParameter.correlation_param": "refused, see ELSEWHERE",
     "LayerParameter.blobs": "weights, which sphereface.weights reads",
-    "LayerParameter.fork_148": "raw bytes of a binary net; proto.schema moves them to their field",
-    "LayerParameter.fork_201": "raw bytes of a binary net; proto.schema moves them to their field",
+    "CTCLossParameter.loss_calculation_t": "the loss is the same at every step",
+    "FocalLossParameter.beta": "of type LINEAR, which no fork computes",
+    **dict.fromkeys(
+        (f"{kind}Parameter.transform_test" for kind in _COSINE_MARGINS),
+        "the fork changes cosines in TEST in any case",
+    ),
+    **{f"LayerParameter.{field.name}": _RAW for field in _FORK_FIELDS},
 }  # fmt: skip
-REFUSED = {"WindowDataParameter": 'no reader for a layer of type "WindowData"'}
-ELSEWHERE = {"BlobProto": "tests/weights/test_blob.py"}
+REFUSED = {
+    "WindowDataParameter": 'no reader for a layer of type "WindowData"',
+    "DenseImageDataParameter": 'no reader for a layer of type "DenseImageData"',
+}
+ELSEWHERE = {
+    "BlobProto": "tests/weights/test_blob.py",
+    "CorrelationParameter": "tests/caffe/layers/test_correlation.py",
+}
 
 IN = 'layer {{ name: "in" type: "Input" top: "x" input_param {{ shape {{ dim: {} }} }} }}'
 NETS = {
+    "ImageSegData": """
+        layer { name: "a" type: "ImageSegData" top: "a" top: "l"
+          image_data_param { batch_size: 1 } transform_param { crop_h: 4 crop_w: 5 } }""",
+    "CTCLoss": "".join(
+        f'layer {{ name: "{name}" type: "Input" top: "{name}"'
+        f" input_param {{ shape {{ dim: {shape} }} }} }}"
+        for name, shape in (("x", [4, 2, 3]), ("cont", [4, 2]), ("t", [4, 2]))
+    )
+    + 'layer { name: "l" type: "CTCLoss" bottom: "x" bottom: "cont" bottom: "t" top: "y" }',
     "ParamSpec": IN.format([2, 3])
     + """
         layer { name: "a" type: "InnerProduct" bottom: "x" top: "a" inner_product_param {

@@ -116,3 +116,8 @@ def test_wrong_fillers(options, shape, message):
 
 def test_default_message_fills_zeros():
     assert not fill_(torch.ones(2), schema.message("FillerParameter")()).any()
+
+
+def test_msra_for_a_leaky_rectifier():
+    values = filled('type: "msra" alpha: 0.5', (200, 4, 3, 5))
+    assert abs(values.var() * 60 * 1.25 / 2 - 1) < 0.05

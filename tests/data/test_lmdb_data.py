@@ -160,3 +160,16 @@ def test_labels_come_with_their_keys(layer, face_lmdb):
         labels = list(source.labels())
     assert labels[1] == (1, f'{face_lmdb}: key "00000001_1.png"')
     assert len(labels) == 10
+
+
+def test_shuffled_records(layer, faces, make_lmdb):
+    """Each epoch has every record once, in an order of its own that a resumed run goes on with."""
+    path = make_lmdb([encode_datum(faces.images[0], label=i) for i in range(20)])
+    param = layer("Data", data_param(path, "shuffle: true", batch=20))
+    labels = read(param, 3)["label"].reshape(3, 20).tolist()
+    assert all(sorted(epoch) == list(range(20)) for epoch in labels)
+    assert len({tuple(epoch) for epoch in [*labels, range(20)]}) == 4
+    assert read(param, 3, workers=3)["label"].reshape(3, 20).tolist() == labels
+    with open_source(param, "net:1", workers=0, seed=1) as source:
+        source.seek(2)
+        assert source.next_batch()["label"].tolist() == labels[2]

@@ -105,9 +105,9 @@ class Layer(nn.Module):
     part: ClassRange | None = None
 
     #: What the layer computes; its keyword-only parameters are attributes of the layer.
-    function: ClassVar[Callable[..., Any] | None] = None
+    function: Callable[..., Any] | None = None
     #: Those parameters.
-    function_keywords: ClassVar[tuple[str, ...]] = ()
+    function_keywords: tuple[str, ...] = ()
 
     # nn.Module.type (a dtype cast) gives way to Caffe's word; Module.to does the same.
     type: str  # type: ignore[assignment]
@@ -134,9 +134,11 @@ class Layer(nn.Module):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if cls.function is not None:
-            parameters = inspect.signature(cls.function).parameters.values()
-            cls.function_keywords = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+        cls.function_keywords = _keywords(cls.function)
+
+    def compute_by(self, function: Callable[..., Any] | None) -> None:
+        """Take `function` instead of the class's, for another form of the same type."""
+        self.function, self.function_keywords = function, _keywords(function)
 
     def compute(self, *bottoms: Tensor) -> Any:
         """Return `function` of the bottoms and of the attributes that it takes."""
@@ -296,3 +298,10 @@ class Layer(nn.Module):
         self.layer_param = schema.decode("LayerParameter", state["layer_param"])
         field = param_field(self.type)
         self.options = getattr(self.layer_param, field) if field else None
+
+
+def _keywords(function: Callable[..., Any] | None) -> tuple[str, ...]:
+    if function is None:
+        return ()
+    parameters = inspect.signature(function).parameters.values()
+    return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)

@@ -37,6 +37,9 @@ class SlidingKernel(Layer):
         self.stride = self._spatial(axes, "stride", "stride", 1)
         self.pad = self._spatial(axes, "pad", "pad", 0)
         self.dilation = self._spatial(axes, "dilation", "", 1)
+        holes = self._holes(axes)
+        if holes is not None:
+            self.dilation = holes
         for name in ("kernel", "stride", "dilation"):
             if min(getattr(self, name)) < 1:
                 raise self.error(f"{name} {getattr(self, name)}", expected="at least 1")
@@ -63,6 +66,16 @@ class SlidingKernel(Layer):
                 expected=f"once, or once for each of {axes} axes",
             )
         return given
+
+    def _holes(self, axes: int) -> tuple[int, ...] | None:
+        """Return ``hole``, or ``hole_h`` and ``hole_w``: DeepLab's words for dilation."""
+        options = self.options
+        sides = [options.HasField(name) for name in ("hole_h", "hole_w")]
+        if not options.HasField("hole") and not any(sides):
+            return None
+        if options.dilation or (any(sides) and (axes != 2 or options.HasField("hole"))):
+            raise self.error("hole together with dilation or hole_h/hole_w", expected="one of them")
+        return (options.hole_h, options.hole_w) if any(sides) else (options.hole,) * axes
 
     def output_size(self, size: int, axis: int) -> int:
         """Return the output size of spatial axis `axis`, where the bottom has `size`."""

@@ -21,7 +21,8 @@ __all__ = ["LabelReport", "check_labels", "check_net_labels", "class_count"]
 
 _SHOWN = 5
 _CLASSIFIERS = (
-    "Accuracy", "HingeLoss", "InfogainLoss", "MultinomialLogisticLoss", "SoftmaxWithLoss"
+    "Accuracy", "FocalLoss", "HingeLoss", "InfogainLoss", "MultinomialLogisticLoss",
+    "SoftmaxWithLoss",
 )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
-"""Data: the records of an LMDB, in the order of their keys.
+"""Data: the records of an LMDB, in the order of their keys, or shuffled.
 
-Source: Caffe's data_layer.cpp. What differs: LevelDB is not read; a record that cannot be decoded,
-or lies in a damaged page, is named.
+Source: Caffe's data_layer.cpp; ``shuffle`` is NVIDIA's and Intel's: an order of its own each epoch,
+as that of ImageData. What differs: LevelDB is not read; a record that cannot be decoded, or lies in
+a damaged page, is named.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ class Data(ImageSource):
         forced = True if param.force_encoded_color else None
         self._color = forced if self._transform.color is None else self._transform.color
         self.records = RecordFile(param.source, self.where)
-        self._start(self.records.size, param.batch_size, shuffle=False, rand_skip=param.rand_skip)
+        self._start(
+            self.records.size, param.batch_size, shuffle=param.shuffle, rand_skip=param.rand_skip
+        )
 
     def labels(self) -> Iterator[tuple[int, str]]:
         """Yield each record's label and place; this reads the whole file."""

@@ -62,7 +62,6 @@ _FORK_FIELDS = {
     "GeneralTripletLoss": ("fork_217", "general_triplet_loss_param"),
     "LabelSpecificRescale": ("fork_228", "label_specific_rescale_param"),
     "FocalLoss": ("fork_235", "focal_loss_param"),
-    "LabelSpecificMargin": ("fork_236", "label_specific_margin_param"),
     "ChannelScale": ("fork_237", "channel_scale_param"),
     "LabelSpecificAdd": ("fork_241", "label_specific_add_param"),
 }

@@ -15,6 +15,7 @@ import torch
 
 from sphereface.caffe import Net
 from sphereface.caffe.batch_source import BatchSource
+from sphereface.caffe.layers.label_specific import LabelSpecificAdd
 from sphereface.caffe.layers.margin_inner_product import AnnealedProduct
 from sphereface.errors import SphereFaceError
 from sphereface.solver.passes import Passes
@@ -74,7 +75,7 @@ class RunState:
         """Set the counters of forwards to what they are after `passes`; return what was done."""
         counters = []
         for layer in self.nets[0].layers:
-            if isinstance(layer, AnnealedProduct):
+            if isinstance(layer, AnnealedProduct | LabelSpecificAdd) and layer.annealing:
                 layer.count_from_start(passes)
                 counters.append(f"{layer.name} {int(layer.iteration)}")
         told = f"; iteration of {', '.join(counters)} from the solver's" if counters else ""

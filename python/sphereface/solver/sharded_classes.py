@@ -175,6 +175,8 @@ class _SplitProduct(MarginInnerProduct):
             )
         if self.axis != 1:
             raise self.error(f"axis {self.axis}", expected="1 with --shard-classes")
+        if self.triplet or self.semihard:
+            raise self.error("triplet or semihard", expected="neither with --shard-classes")
 
     def fill(self, generator: torch.Generator | None = None) -> None:
         filler = self._fillers.get("weight")
@@ -210,6 +212,11 @@ class _SplitProduct(MarginInnerProduct):
 
 
 class _RowLoss(SoftmaxWithLoss):
+    def setup(self, bottom_shapes: Sequence[Shape]) -> None:
+        if self.layer_param.loss_param.weight_by_label_freqs:
+            raise self.error("weight_by_label_freqs", expected="none with --shard-classes")
+        super().setup(bottom_shapes)
+
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         classes = torch.iinfo(torch.int64).max  # the margin layer has looked at their range
         _, valid = counted_labels(self, label, classes, self.ignore_label)

@@ -11,6 +11,10 @@ from sphereface.errors import SphereFaceError
 EXAMPLES = {
     "stored": example("BatchNorm", images=True, x=(1, 4, 13, 11)),
     "of_batch": example("BatchNorm", "use_global_stats: false", x=(3, 4, 5, 6)),
+    "affine": example("BatchNorm", "scale_bias: true", x=(1, 4, 13, 11)),
+    "affine_of_batch": example(
+        "BatchNorm", "scale_bias: true use_global_stats: false", x=(3, 4, 5, 6)
+    ),
 }
 
 EPS = float(np.float32(1e-5))
@@ -210,3 +214,41 @@ def test_changed_channels_are_refused(layer_net, rng):
         net.run({"x": rng.normal(size=(2, 4))})
     with pytest.raises(SphereFaceError, match="bottom without axes"):
         layer_net(layer(), x=())
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("phase", ["TRAIN", "TEST"])
+def test_scale_and_bias_in_the_same_layer(phase, shape, layer_net, rng):
+    x, dy = rng.normal(2, 3, size=shape), rng.normal(size=shape)
+    net = layer_net(layer("scale_bias: true"), phase, x=shape)
+    channels = len(rows(x))
+    weight, bias, mean = rng.normal(size=(3, channels))
+    variance = rng.uniform(1, 2, size=channels)
+    net.set(weight=weight, bias=bias, mean=mean, variance=variance, scale_factor=[1.0])
+    result = net.run({"x": x}, {"y": dy})
+    spread = unrows(weight[:, None] * np.ones_like(rows(x)), x)
+    z, dx, *_ = by_batch(x, dy * spread, EPS)
+    if phase == "TEST":
+        std = np.sqrt(variance + EPS)[:, None]
+        z = unrows((rows(x) - mean[:, None]) / std, x)
+        dx = unrows(rows(dy * spread) / std, x)
+    y = unrows(rows(z) * weight[:, None] + bias[:, None], x)
+    np.testing.assert_allclose(result.tops["y"], y, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(result.bottom_diffs["x"], dx, rtol=1e-8, atol=1e-9)
+    dweight, dbias = (rows(dy) * rows(z)).sum(1), rows(dy).sum(1)
+    np.testing.assert_allclose(result.param_diffs["weight"], dweight, rtol=1e-8, atol=1e-9)
+    np.testing.assert_allclose(result.param_diffs["bias"], dbias, rtol=1e-9, atol=1e-9)
+
+
+def test_scale_and_bias_start_and_learn(layer_net, rng):
+    found = layer_net(layer("scale_bias: true"), x=(2, 3)).layer
+    assert found.blob_names == ["mean", "variance", "scale_factor", "weight", "bias"]
+    assert [b.tolist() for b in found.blobs[3:]] == [[1] * 3, [0] * 3]
+    assert (found.lr_mult, found.decay_mult) == ([0, 0, 0, 1, 1], [1] * 5)
+    extra = "param { lr_mult: 0 } " * 3 + "param { lr_mult: 2 } param { decay_mult: 0 }"
+    text = layer("scale_filler { value: 2 } bias_filler { value: 3 }", extra)
+    found = layer_net(text, x=(2, 3)).layer
+    assert [b.tolist() for b in found.blobs[3:]] == [[2] * 3, [3] * 3]
+    assert (found.lr_mult[3:], found.decay_mult[3:]) == ([2, 1], [1, 0])
+    net = layer_net(text, x=(1, 3))  # one value a channel
+    assert net.run({"x": rng.normal(size=(1, 3))}).tops["y"].tolist() == [[3, 3, 3]]

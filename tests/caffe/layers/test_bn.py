@@ -8,6 +8,8 @@ from sphereface.errors import SphereFaceError
 
 EXAMPLES = {
     "stored": example("BN", x=(1, 4, 13, 11)),
+    "segnet": example("BN", "bn_mode: INFERENCE", x=(1, 4, 13, 11)),
+    "segnet_batch": example("BN", "bn_mode: LEARN", x=(2, 4, 13, 11), batch=False),
 }
 
 SHAPES = [(4, 3, 5, 2), (6, 3), (2, 3, 4)]
@@ -120,3 +122,42 @@ def test_bottoms_it_cannot_take(layer_net, rng):
         layer_net(layer(extra="param { } " * 5), x=(2, 3))
     with pytest.raises(SphereFaceError, match="expected 3 channels on axis 1"):
         layer_net(layer(), x=(2, 3)).run({"x": rng.normal(size=(2, 4))})
+
+
+@pytest.mark.parametrize("phase", ["TRAIN", "TEST"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_segnet_learns_by_the_batch_in_both_phases(shape, phase, layer_net, rng):
+    x, dy = rng.normal(2, 3, size=shape), rng.normal(size=shape)
+    scale, shift = rng.uniform(1, 2, size=(2, 3))
+    text = layer("shift_filler { value: 0.001 }").replace('top: "y"', 'top: "y" top: "m" top: "v"')
+    net = layer_net(text, phase, x=shape).set(weight=blob(scale), bias=blob(shift))
+    result = net.run({"x": x}, {"y": dy})
+    y, dx, dscale, dshift, mean, variance = bn(x, dy, scale, shift, 1e-9)
+    np.testing.assert_allclose(result.tops["y"], y, rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(result.tops["m"], blob(mean), rtol=1e-9)
+    np.testing.assert_allclose(result.tops["v"], blob(variance), rtol=1e-9)
+    np.testing.assert_allclose(result.bottom_diffs["x"], dx, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(result.param_diffs["weight"], blob(dscale), rtol=1e-9)
+    np.testing.assert_allclose(result.param_diffs["bias"], blob(dshift), rtol=1e-9)
+
+
+@pytest.mark.parametrize("phase", ["TRAIN", "TEST"])
+def test_segnet_inference_is_a_scale(phase, layer_net, rng):
+    x, dy = rng.normal(size=(2, 3, 4, 5)), rng.normal(size=(2, 3, 4, 5))
+    options = "bn_mode: INFERENCE scale_filler { value: 2 } shift_filler { value: 0.5 }"
+    net = layer_net(
+        layer(options, "param { lr_mult: 3 } param { decay_mult: 0 }"), phase, x=x.shape
+    )
+    assert (net.layer.lr_mult, net.layer.decay_mult) == ([3, 1], [1, 0])
+    assert net.layer.blob_names == ["weight", "bias"]
+    result = net.run({"x": x}, {"y": dy})
+    np.testing.assert_allclose(result.tops["y"], 2 * x + 0.5, rtol=1e-12)
+    np.testing.assert_allclose(result.bottom_diffs["x"], 2 * dy, rtol=1e-12)
+    np.testing.assert_allclose(result.param_diffs["weight"], blob((dy * x).sum((0, 2, 3))))
+    np.testing.assert_allclose(result.param_diffs["bias"], blob(dy.sum((0, 2, 3))))
+
+
+def test_statistics_are_tops_of_learn_only(layer_net):
+    text = layer("bn_mode: INFERENCE").replace('top: "y"', 'top: "y" top: "m"')
+    with pytest.raises(SphereFaceError, match="2 tops; expected 1, or bn_mode: LEARN"):
+        layer_net(text, x=(2, 3))

@@ -77,6 +77,10 @@ CASES = {
     "dilated": (
         "kernel_size: 3 dilation: 2 pad: 2", (1, 4, 9, 8), (3, 3), (1, 1), (2, 2), (2, 2), 1,
     ),
+    "hole": ("kernel_size: 3 hole: 2 pad: 2", (1, 4, 9, 8), (3, 3), (1, 1), (2, 2), (2, 2), 1),
+    "hole_h": (
+        "kernel_size: 3 hole_h: 2 pad: 1", (1, 4, 9, 8), (3, 3), (1, 1), (1, 1), (2, 1), 1,
+    ),
     "rectangle": (
         "kernel_h: 1 kernel_w: 5 stride_h: 2 stride_w: 1 pad_h: 0 pad_w: 2",
         (2, 4, 6, 7), (1, 5), (2, 1), (0, 2), (1, 1), 1,
@@ -200,3 +204,11 @@ def test_channels_last_gives_the_same(rng):
     net.to(memory_format=torch.channels_last)
     found = net(x.to(memory_format=torch.channels_last))["y"]
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(
+    "options", ["hole: 2 dilation: 2", "hole: 2 hole_h: 2", "hole_w: 2 dilation: 1"]
+)
+def test_hole_is_another_word_for_dilation(options, layer_net):
+    with pytest.raises(SphereFaceError, match="hole together with dilation or hole_h/hole_w"):
+        layer_net(layer(f"num_output: 1 kernel_size: 3 {options}"), x=(1, 1, 9, 9))

@@ -93,3 +93,40 @@ def test_forced_colour_of_image_lists():
             f" is_color: {str(channels == 1).lower()} }} transform_param {{ {force}: true }}",
         )
         assert built.blob_shapes["data"] == (8, channels, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("type_", "options", "transform", "images", "labels"),
+    [
+        ("DenseImageData", "new_height: 9 new_width: 7", "", (3, 9, 7), (1, 9, 7)),
+        (
+            "DenseImageData", "new_height: 512 new_width: 1024 label_divide_factor: 8", "",
+            (3, 512, 1024), (1, 64, 128),
+        ),
+        (
+            "DenseImageData", "new_height: 9 new_width: 7 crop_height: 5 crop_width: 4 is_color: f",
+            "", (1, 5, 4), (1, 5, 4),
+        ),
+        ("ImageSegData", "", "crop_size: 321", (3, 321, 321), (1, 321, 321)),
+        ("ImageSegData", "label_type: IMAGE", "crop_size: 321", (3, 321, 321), (1, 1, 1)),
+        ("ImageSegData", "is_color: false", "crop_h: 5 crop_w: 6", (1, 5, 6), (1, 5, 6)),
+    ],
+)  # fmt: skip
+def test_images_of_labels(type_, options, transform, images, labels):
+    field = {"DenseImageData": "dense_image_data_param"}.get(type_, "image_data_param")
+    params = f"{field} {{ batch_size: 4 {options} }} transform_param {{ {transform} }}"
+    built = net(type_, params)
+    assert built.blob_shapes == {"data": (4, *images), "label": (4, *labels)}
+
+
+def test_images_of_labels_whose_shape_the_caller_gives():
+    params = 'image_data_param { source: "list.txt" batch_size: 1 label_type: NONE }'
+    tops = 'top: "data" top: "label" top: "dim"'
+    shapes = {"data": (1, 3, 5, 6), "label": (1, 1, 5, 6)}
+    built = net("ImageSegData", params, tops, input_shapes=shapes)
+    assert built.blob_shapes == {**shapes, "dim": (1, 1, 1, 2)}
+    with pytest.raises(SphereFaceError, match="pass it: input_shapes"):
+        net("ImageSegData", params, tops)
+    params = "dense_image_data_param { new_height: 2 new_width: 2 label_divide_factor: 0 }"
+    with pytest.raises(SphereFaceError, match="label_divide_factor 0; expected at least 1"):
+        net("DenseImageData", params)

@@ -9,6 +9,7 @@ from sphereface.errors import SphereFaceError
 
 EXAMPLES = {
     "half": example("Dropout", x=(1, 4, 13, 11)),
+    "scaled_in_test": example("Dropout", "scale_train: false", x=(1, 4, 13, 11)),
 }
 
 
@@ -52,3 +53,24 @@ def test_a_ratio_of_0_keeps_everything(layer_net, rng):
 def test_impossible_ratios_are_refused(ratio, layer_net):
     with pytest.raises(SphereFaceError, match="dropout_ratio .*expected at least 0 and less"):
         layer_net(layer(f"dropout_ratio: {ratio}"), x=(3, 4))
+
+
+def test_scaled_in_test_instead(layer_net, rng):
+    x, dy = rng.uniform(1, 2, size=(100, 200)), rng.normal(size=(100, 200))
+    net = layer_net(layer("dropout_ratio: 0.25 scale_train: false"), x=x.shape)
+    result = net.run({"x": x}, {"y": dy})
+    kept = result.tops["y"] != 0
+    assert abs(kept.mean() - 0.75) < 0.015
+    np.testing.assert_allclose(result.tops["y"], x * kept, rtol=1e-12)
+    np.testing.assert_allclose(result.bottom_diffs["x"], dy * kept, rtol=1e-12)
+    net.net.eval()
+    result = net.run({"x": x}, {"y": dy})
+    np.testing.assert_allclose(result.tops["y"], 0.75 * x, rtol=1e-12)
+    np.testing.assert_allclose(result.bottom_diffs["x"], 0.75 * dy, rtol=1e-12)
+
+
+def test_samples_in_test(layer_net, rng):
+    x = rng.uniform(1, 2, size=(100, 200))
+    y = layer_net(layer("sample_weights_test: true"), "TEST", x=x.shape).run({"x": x}).tops["y"]
+    assert abs((y != 0).mean() - 0.5) < 0.015
+    np.testing.assert_allclose(y, 2 * x * (y != 0), rtol=1e-12)

@@ -7,6 +7,7 @@ from reference.layer_examples import example
 from sphereface.errors import SphereFaceError
 
 EXAMPLES = {
+    "near_first": example("GeneralTripletLoss", "positive_first: true", x=(3, 4), label=(3,)),
     "rows": example("GeneralTripletLoss", x=(3, 4), label=(3,)),
 }
 
@@ -65,3 +66,28 @@ def test_label_out_of_range(layer_net):
     net = layer_net(layer(""), d=(1, 3), label=(1,))
     with pytest.raises(SphereFaceError, match=r"label\[\d\] is -1; expected 0 to 2"):
         net.run({"d": np.ones((1, 3)), "label": np.array([-1])})
+
+
+@pytest.mark.parametrize("center", ["true", "false"])
+def test_positive_first_and_weight(center, layer_net, rng):
+    """Rows 1 and 3 are far from their label: no triplets, and the gradient of that distance."""
+    d = rng.uniform(0.5, 1, size=(4, 5))
+    label = np.array([0, 3, 4, 1])
+    d[[1, 3], [3, 1]] = [1.3, 1.26]
+    d[[0, 2], [0, 4]] = [0.8, 0.1]
+    text = layer(
+        "margin: 0.25 negative_weight: 0.5 positive_weight: 2 positive_first: true"
+        f" positive_upper_bound: 1.25 add_center_loss: {center}"
+    )
+    result = layer_net(text, d=d.shape, label=(4,)).run({"d": d, "label": label})
+    loss, dd = 0.0, np.zeros_like(d)
+    for i in range(4):
+        own = d[i, label[i]]
+        near = [j for j in range(5) if j != label[i] and own + 0.25 > d[i, j] and own <= 1.25]
+        loss += sum(0.5 * (own + 0.25 - d[i, j]) for j in near)
+        dd[i, near] = -0.5
+        dd[i, label[i]] = 2 * (own > 1.25 or bool(near) or center == "true")
+    np.testing.assert_allclose(result.tops["loss"], loss / 4, rtol=1e-10)
+    np.testing.assert_allclose(result.bottom_diffs["d"], dd / 4, rtol=1e-10)
+    assert loss > 0
+    assert (dd[2, 4] == 0) == (center == "false")

@@ -157,3 +157,53 @@ def test_no_memory_is_not_bad_input(layer_net, rng, monkeypatch):
     monkeypatch.setattr(margin_layer, "margin_inner_product", exhausted)
     with pytest.raises(torch.OutOfMemoryError):
         net.run({"x": rng.normal(size=(2, 4)), "label": np.array([0, 1])})
+
+
+@pytest.mark.parametrize("m", [1, 2, 4])
+def test_semihard_leaves_out_what_is_easy_or_hard(m, layer_net, rng):
+    kind = ["SINGLE", "DOUBLE", "TRIPLE", "QUADRUPLE"][m - 1]
+    options = f"num_output: 5 type: {kind} base: 1"  # lambda is 1
+    label = np.array([0, 4, 2, 2, 1, 3, 0, 1])
+    w, dy = rng.normal(size=(5, 6)), rng.normal(size=(8, 5))
+    unit = w / np.linalg.norm(w, axis=1, keepdims=True)
+    # Rows at rising angles from their label's weight: easy, semihard, hard.
+    x = unit[label] + rng.normal(size=(8, 6)) * np.linspace(0.1, 1.5, 8)[:, None]
+    plain = layer_net(layer(options), x=x.shape, label=(8,)).set(weight=w)
+    expected = plain.run({"x": x, "label": label}, {"y": dy})
+    net = layer_net(layer(f"{options} semihard: true"), x=x.shape, label=(8,)).set(weight=w)
+    result = net.run({"x": x, "label": label}, {"y": dy})
+    easy = a_softmax.forward(x, w, label, 1, m).argmax(1) == label
+    hard = (x @ unit.T).argmax(1) != label
+    left_out = easy | hard if m > 1 else easy
+    dx = expected.bottom_diffs["x"] * ~left_out[:, None]
+    assert 0 < left_out.sum() < 8
+    np.testing.assert_array_equal(result.tops["y"], expected.tops["y"])
+    np.testing.assert_allclose(result.bottom_diffs["x"], dx, rtol=1e-12)
+    np.testing.assert_array_equal(result.param_diffs["weight"], expected.param_diffs["weight"])
+
+
+def test_triplet_writes_features_into_rows(layer_net, rng):
+    """Half of the samples replace the row of their label; the last of a class stays."""
+    label = np.arange(400) % 200
+    x, w, dy = rng.normal(size=(400, 3)), rng.normal(size=(250, 3)), rng.normal(size=(400, 250))
+    options = "num_output: 250 type: DOUBLE base: 1"
+    plain = layer_net(layer(options), x=x.shape, label=(400,)).set(weight=w)
+    expected = plain.run({"x": x, "label": label}, {"y": dy})
+    net = layer_net(layer(f"{options} triplet: true"), x=x.shape, label=(400,)).set(weight=w)
+    torch.manual_seed(3)
+    result = net.run({"x": x, "label": label}, {"y": dy})
+    np.testing.assert_array_equal(result.tops["y"], expected.tops["y"])
+    np.testing.assert_array_equal(result.bottom_diffs["x"], expected.bottom_diffs["x"])
+    assert not result.param_diffs["weight"].any()
+    found = net.layer.weight.detach().numpy()
+    unit = w / np.linalg.norm(w, axis=1, keepdims=True)
+    later = (found[:200] == x[200:]).all(1)
+    earlier = (found[:200] == x[:200]).all(1)
+    kept = np.isclose(found[:200], unit[:200], rtol=1e-12).all(1)
+    assert (later.astype(int) + earlier + kept == 1).all()
+    assert abs(later.mean() - 0.5) < 0.15  # four standard deviations
+    assert abs(kept.mean() - 0.25) < 0.13
+    np.testing.assert_allclose(found[200:], unit[200:], rtol=1e-12)
+    net.net.eval()
+    net.set(weight=w).run({"x": x, "label": label}, {"y": dy})
+    np.testing.assert_array_equal(net.layer.weight.detach(), w)

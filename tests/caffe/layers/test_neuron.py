@@ -23,6 +23,8 @@ EXAMPLES = {
     "threshold": example("Threshold", "threshold: 0.25", x=(1, 4, 13, 11)),
     "swish": example("Swish", "beta: 2", x=(1, 4, 13, 11)),
     "clip": example("Clip", "min: -1 max: 0.5", x=(1, 4, 13, 11)),
+    "relu6": example("ReLU6", x=(1, 4, 13, 11)),
+    "mish": example("Mish", x=(1, 4, 13, 11)),
 }
 
 SHAPE = (3, 4, 5)
@@ -126,6 +128,13 @@ CASES = {
         lambda x: np.clip(x, -0.5, 1),
         lambda x: (x >= -0.5) & (x <= 1),
     ),
+    "ReLU6": (("ReLU6",), lambda x: np.clip(x, 0, 6), lambda x: (x > 0) & (x < 6)),
+    "Mish": (
+        ("Mish",),
+        lambda x: x * np.tanh(np.log(1 + np.exp(x))),
+        lambda x: np.tanh(np.log(1 + np.exp(x)))
+        + x * sigmoid(x) * (1 - np.tanh(np.log(1 + np.exp(x))) ** 2),
+    ),
 }  # fmt: skip
 
 
@@ -225,3 +234,10 @@ def test_keeps_the_type(case, dtype, rng):
 def test_impossible_options_are_refused(arguments, message, layer_net):
     with pytest.raises(SphereFaceError, match=message):
         layer_net(layer(*arguments), x=(3,))
+
+
+def test_relu6_ends_at_6(layer_net):
+    x = np.array([-1.0, 5, 6.5, 7])
+    result = layer_net(layer("ReLU6"), x=(4,)).run({"x": x}, {"y": np.ones(4)})
+    assert result.tops["y"].tolist() == [0, 5, 6, 6]
+    assert result.bottom_diffs["x"].tolist() == [0, 1, 0, 0]

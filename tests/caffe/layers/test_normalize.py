@@ -97,3 +97,17 @@ def test_errors(layer_net):
         layer_net(layer('normalize_type: "L3"'), x=(2, 2))
     with pytest.raises(SphereFaceError, match="axis 1 for a bottom"):
         layer_net(layer(""), x=(2,))
+
+
+def test_the_type_where_the_first_version_had_it(layer_net, rng):
+    text = (
+        'layer { name: "l" type: "Normalize" bottom: "x" top: "y" '
+        'softmax_param { normalize_type: "L1" } }'
+    )
+    x = rng.normal(size=(3, 4))
+    expected = x / (np.abs(x).sum(1, keepdims=True) + 1e-6)
+    result = layer_net(text, x=x.shape).run({"x": x})
+    np.testing.assert_allclose(result.tops["y"], expected, rtol=1e-12)
+    both = text.replace("}", "} normalize_param { fix_gradient: true }", 1)
+    with pytest.raises(SphereFaceError, match="fix_gradient: true; expected false"):
+        layer_net(both, x=x.shape)

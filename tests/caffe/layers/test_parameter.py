@@ -46,3 +46,9 @@ def test_it_learns_through_the_layers_after_it(layer_net, rng):
 def test_more_param_entries_than_blobs():
     with pytest.raises(SphereFaceError, match="2 param entries; expected at most 1"):
         load(layer("param { } param { }"))
+
+
+def test_a_filler_of_the_blob(layer_net):
+    text = layer().replace("} } }", '} blob_filler { type: "gaussian_unitball" } } }')
+    blob = layer_net(text).layer.weight.detach().numpy()
+    np.testing.assert_allclose(np.linalg.norm(blob, axis=1), [1, 1], rtol=1e-6)

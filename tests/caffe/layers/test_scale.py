@@ -13,6 +13,7 @@ EXAMPLES = {
     "one_factor": example("Scale", "num_axes: 0", x=(1, 4, 13, 11)),
     "bottom": example("Scale", "axis: 0", x=(1, 4, 5, 6), z=(1, 4)),
     "at_least": example("Scale", "min_value: 0.1", x=(1, 4, 13, 11)),
+    "within": example("Scale", "max_value: 0.1", x=(1, 4, 5, 6)),
 }
 
 SHAPE = (2, 3, 4, 5)
@@ -108,15 +109,16 @@ def test_fillers(layer_net):
 
 
 @pytest.mark.parametrize("phase", ["TRAIN", "TEST"])
-def test_min_value_limits_the_factor(phase, layer_net, rng):
+def test_limits_of_the_factor(phase, layer_net, rng):
     x, dy = rng.normal(size=SHAPE), rng.normal(size=SHAPE)
-    net = layer_net(layer("min_value: 0.5"), phase, x=SHAPE).set(weight=[0.25, 0.5, 2])
+    options = "min_value: 0.5 max_value: 1.5"
+    net = layer_net(layer(options), phase, x=SHAPE).set(weight=[0.25, 0.5, 2])
     result = net.run({"x": x}, {"y": dy})
-    factor = along([0.5, 0.5, 2], 2)
+    factor = along([0.5, 0.5, 1.5], 2)
     np.testing.assert_allclose(result.tops["y"], x * factor, rtol=1e-12)
     np.testing.assert_allclose(result.bottom_diffs["x"], dy * factor, rtol=1e-12)
     np.testing.assert_allclose(result.param_diffs["weight"], (x * dy).sum((0, 2, 3)), rtol=1e-9)
-    assert net.layer.weight.tolist() == [0.5 if phase == "TRAIN" else 0.25, 0.5, 2]
+    assert net.layer.weight.tolist() == ([0.5, 0.5, 1.5] if phase == "TRAIN" else [0.25, 0.5, 2])
 
 
 def test_min_value_of_a_second_bottom(layer_net):
@@ -144,7 +146,6 @@ def test_half_precision_and_autocast(dtype, rng):
         ("axis: 4", "axis 4 for a bottom"),
         ("num_axes: -2", "num_axes -2 from axis 1 .*expected -1 to 3"),
         ("axis: 2 num_axes: 3", "num_axes 3 from axis 2 .*expected -1 to 2"),
-        ("max_value: 3", 'unknown field "max_value"'),
     ],
 )
 def test_impossible_options_are_refused(options, message, layer_net):

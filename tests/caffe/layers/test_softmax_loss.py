@@ -136,3 +136,41 @@ def test_a_label_out_of_range(label, layer_net, rng):
 def test_the_number_of_labels(x, t, message, layer_net):
     with pytest.raises(SphereFaceError, match=message):
         layer_net(layer(), x=x, t=t)
+
+
+def weighted_loss(x, t, weight, ignore=None):
+    p = np.exp(x) / np.exp(x).sum(1, keepdims=True)
+    kept = [i for i in range(len(t)) if t[i] != ignore]
+    loss = -sum(weight[t[i]] * np.log(p[i, t[i]]) for i in kept) / len(kept)
+    dx = np.zeros_like(x)
+    for i in kept:
+        dx[i] = weight[t[i]] * (p[i] - np.eye(x.shape[1])[t[i]]) / len(kept)
+    return loss, dx
+
+
+@pytest.mark.parametrize("ignore", [None, 1])
+@pytest.mark.parametrize("given", [True, False])
+def test_weights_of_classes(given, ignore, layer_net, rng):
+    """As the file gives them, or one over how often the class is in the batch."""
+    x, t = rng.normal(size=(5, 3)), np.array([2, 0, 2, 1, 2])
+    weight = [0.5, 3, 0.25] if given else [1, 1, 1 / 3]
+    loss = "weight_by_label_freqs: true"
+    loss += " class_weighting: [0.5, 3, 0.25]" * given
+    loss += f" ignore_label: {ignore}" * (ignore is not None)
+    result = layer_net(layer(loss), x=x.shape, t=(5,)).run({"x": x, "t": t})
+    expected, dx = weighted_loss(x, t, weight, ignore)
+    np.testing.assert_allclose(result.tops["y"], expected, rtol=1e-9)
+    np.testing.assert_allclose(result.bottom_diffs["x"], dx, rtol=1e-9, atol=1e-12)
+    unused = loss.replace("true", "false")
+    result = layer_net(layer(unused), x=x.shape, t=(5,)).run({"x": x, "t": t})
+    expected, dx = weighted_loss(x, t, [1, 1, 1], ignore)
+    np.testing.assert_allclose(result.tops["y"], expected, rtol=1e-9)
+
+
+def test_forms_of_other_forks(layer_net):
+    layer_net(layer(softmax='normalize_type: "Softmax"'), x=(2, 3), t=(2,))
+    with pytest.raises(SphereFaceError, match='normalize_type "L2"; expected "Softmax"'):
+        layer_net(layer(softmax='normalize_type: "L2"'), x=(2, 3), t=(2,))
+    text = "weight_by_label_freqs: true class_weighting: [1, 2]"
+    with pytest.raises(SphereFaceError, match="2 class_weighting; expected one for each of 3"):
+        layer_net(layer(text), x=(2, 3), t=(2,))

@@ -1,9 +1,9 @@
 """BatchNorm: (x - mean) / sqrt(variance + eps), a mean and variance a channel, without affine part.
 
 Source: Caffe's batch_norm_layer.cpp (Ioffe and Szegedy, 2015). The three blobs are sums over
-batches, each step scaled by moving_average_fraction, and the count of that sum divides them. What
-differs: the blobs are buffers, not parameters, and stay float32 in a half-precision net (sums of a
-thousand batches leave float16's range).
+batches, each step scaled by moving_average_fraction, and the count of that sum divides them.
+``scale_bias`` is NVIDIA's. What differs: the blobs are buffers, not parameters, and stay float32 in
+a half-precision net (sums of a thousand batches leave float16's range).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sphereface.caffe.layer import Layer, Shape
 from sphereface.caffe.registry import register_layer
+from sphereface.proto import schema
 
 __all__ = ["BatchNorm", "batch_norm", "batch_statistics", "fix_blobs"]
 
@@ -72,12 +73,17 @@ def batch_norm(
     mean: Tensor,
     variance: Tensor,
     scale_factor: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
     eps: float,
     fraction: float,
     use_global_stats: bool | None,
     training: bool,
 ) -> Tensor:
-    """Return x normalised by the stored statistics, or by its own, which are added to them."""
+    """Return x normalised by the stored statistics, or by its own, which are added to them.
+
+    Then times the weight, plus the bias, if there are any.
+    """
     if x.dim() == 1:
         x = x.reshape(1, 1, -1)
         y = batch_norm(
@@ -85,6 +91,8 @@ def batch_norm(
             mean=mean,
             variance=variance,
             scale_factor=scale_factor,
+            weight=weight,
+            bias=bias,
             eps=eps,
             fraction=fraction,
             use_global_stats=use_global_stats,
@@ -93,12 +101,16 @@ def batch_norm(
         return y.flatten()
     if not training if use_global_stats is None else use_global_stats:
         factor = torch.where(scale_factor == 0, 0, 1 / scale_factor)
-        return F.batch_norm(x, mean * factor, variance * factor, eps=eps)
+        return F.batch_norm(x, mean * factor, variance * factor, weight, bias, eps=eps)
     if x.numel() > x.shape[1]:
-        y, batch_mean, batch_variance = batch_statistics(x, eps)
+        affine = {} if weight is None or bias is None else {"weight": weight, "bias": bias}
+        y, batch_mean, batch_variance = batch_statistics(x, eps, **affine)
     else:
         # One value a channel, where torch's unbiased variance would be 0 / 0.
         y, batch_mean = x - x, x.detach().flatten()
+        if weight is not None and bias is not None:
+            shape = (1, -1) + (1,) * (x.dim() - 2)
+            y = y * weight.reshape(shape) + bias.reshape(shape)
         batch_variance = torch.zeros_like(batch_mean)
     with torch.no_grad():
         scale_factor.mul_(fraction).add_(1)
@@ -114,7 +126,9 @@ class BatchNorm(Layer):
     By the batch's mean and biased variance in TRAIN, by the running ones in TEST, unless
     ``use_global_stats`` says which. Blobs, all (re)set by training and never learned: ``mean`` (C,)
     and ``variance`` (C,), sums weighted by powers of ``moving_average_fraction``, the variances
-    unbiased; ``scale_factor`` (1,), the sum of the weights.
+    unbiased; ``scale_factor`` (1,), the sum of the weights. With ``scale_bias: true``, or a
+    ``scale_filler`` or ``bias_filler``, there are two more, which are learned, and a Scale layer in
+    this one: ``weight`` (C,), filled with 1, and ``bias`` (C,).
     """
 
     function = staticmethod(batch_norm)
@@ -134,16 +148,25 @@ class BatchNorm(Layer):
         if not shape:
             raise self.error("bottom without axes", expected="at least 1 axis")
         self.channels = shape[1] if len(shape) > 1 else 1
-        for index, spec in enumerate(self.layer_param.param):
+        for index, spec in enumerate(self.layer_param.param[:3]):
             if spec.lr_mult != 0:
                 raise self.error(
                     f"param {index} has lr_mult {spec.lr_mult:g}",
                     expected="lr_mult: 0, because the statistics are not learned",
                 )
-        fix_blobs(self, 3, range(3), lr_mult=0)
+        affine = options.scale_bias or any(map(options.HasField, ("scale_filler", "bias_filler")))
+        fix_blobs(self, 5 if affine else 3, range(3), lr_mult=0)
         self.add_blob("mean", (self.channels,), buffer=True)
         self.add_blob("variance", (self.channels,), buffer=True)
         self.add_blob("scale_factor", (1,), buffer=True)
+        if not affine:
+            self.weight = self.bias = None  # type: ignore[assignment]
+            return
+        filler = options.scale_filler
+        if not options.HasField("scale_filler"):
+            filler = schema.message("FillerParameter")(value=1)
+        self.add_blob("weight", (self.channels,), filler)
+        self.add_blob("bias", (self.channels,), options.bias_filler)
 
     def reshape(self, bottom_shapes: Sequence[Shape]) -> Sequence[Shape]:
         """Check the channels and return the bottom's shape."""

@@ -6,7 +6,6 @@ Source: Caffe's bias_layer.cpp. What differs: nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -38,7 +37,7 @@ class Bias(Layer):
     """
 
     bottoms = Arity(1, 2)
-    function: ClassVar[Callable[..., Tensor]] = staticmethod(bias)
+    function: Callable[..., Tensor] = staticmethod(bias)
     bias: Tensor
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:

@@ -1,9 +1,10 @@
-"""Data layers (Data, ImageData, HDF5Data, MemoryData, WindowData) as inputs of a net.
+"""Data layers (Data, ImageData, HDF5Data, MemoryData and others) as inputs of a net.
 
-Source: Caffe's data_layer.cpp, image_data_layer.cpp and their kin. What differs: a layer here only
-says what its tops look like; the tops are inputs of the net, and a reader of sphereface.data feeds
-them. Shapes come from the parameters; where they do not tell (an LMDB's channels, images that are
-not resized), from the first sample, as in Caffe, or from `input_shapes`.
+Source: Caffe's data_layer.cpp, image_data_layer.cpp and their kin; DenseImageData is SegNet's,
+ImageSegData DeepLab's. What differs: a layer here only says what its tops look like; the tops are
+inputs of the net, and a reader of sphereface.data feeds them. Shapes come from the parameters;
+where they do not tell (an LMDB's channels, images that are not resized), from the first sample, as
+in Caffe, or from `input_shapes`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,16 @@ from sphereface.caffe.registry import register_layer
 from sphereface.data import SOURCE_TYPES, open_source
 from sphereface.errors import SphereFaceError
 
-__all__ = ["Data", "DataSource", "HDF5Data", "ImageData", "MemoryData", "WindowData"]
+__all__ = [
+    "Data",
+    "DataSource",
+    "DenseImageData",
+    "HDF5Data",
+    "ImageData",
+    "ImageSegData",
+    "MemoryData",
+    "WindowData",
+]
 
 
 class DataSource(Layer):
@@ -159,3 +169,59 @@ class MemoryData(DataSource):
 @register_layer("WindowData", param="window_data_param")
 class WindowData(DataSource):
     """Windows of images (R-CNN)."""
+
+
+class _ImagePairs(DataSource):
+    """Images and images of labels; a program gives them, for there is no reader of such lists."""
+
+    tops = Arity(1, 3)
+
+    def reshape(self, bottom_shapes: Sequence[Shape]) -> Sequence[Shape | None]:
+        """Return the shapes of a batch, None where only the data could tell."""
+        images = self.image_shape(self.layer_param.transform_param)
+        labels = None if images is None else self.label_shape(images)
+        return [images, labels, (self.batch_size, 1, 1, 2)][: self.top_count]
+
+    def label_shape(self, images: Shape) -> Shape:
+        """Return the shape of labels of `images`."""
+        return (images[0], 1, *images[2:])
+
+
+@register_layer("DenseImageData", param="dense_image_data_param")
+class DenseImageData(_ImagePairs):
+    """Image files of a list, and a label image beside each."""
+
+    tops = Arity(1, 2)
+
+    def image_shape(self, transform: Any) -> Shape | None:
+        """Return the shape of resized or cropped images."""
+        options = self.options
+        size = (options.crop_height, options.crop_width)
+        if not all(size):
+            size = (options.new_height, options.new_width)
+        return (self.batch_size, 3 if options.is_color else 1, *size) if all(size) else None
+
+    def label_shape(self, images: Shape) -> Shape:
+        """Return the shape of labels, smaller by ``label_divide_factor``."""
+        factor = self.options.label_divide_factor
+        if factor < 1:
+            raise self.error(f"label_divide_factor {factor}", expected="at least 1")
+        return (images[0], 1, *(size // factor for size in images[2:]))
+
+
+@register_layer("ImageSegData", param="image_data_param")
+class ImageSegData(_ImagePairs):
+    """Image files of a list, as ``label_type`` a label image beside each, and their sizes."""
+
+    def image_shape(self, transform: Any) -> Shape | None:
+        """Return the shape of cropped images."""
+        size = (transform.crop_h, transform.crop_w)
+        if not all(size):
+            size = (transform.crop_size,) * 2
+        return (self.batch_size, 3 if self.options.is_color else 1, *size) if all(size) else None
+
+    def label_shape(self, images: Shape) -> Shape:
+        """Return the shape of labels of pixels, or of images."""
+        if self.option_name("label_type") == "PIXEL":
+            return super().label_shape(images)
+        return (images[0], 1, 1, 1)

@@ -1,10 +1,10 @@
 """MarginInnerProduct: the logits of A-Softmax, SphereFace's classifier.
 
 Source: Liu et al., "SphereFace", CVPR 2017, and margin_inner_product_layer of the authors' Caffe
-fork; the numbers are those of sphereface.ops. What differs: the count of forwards advances in TRAIN
-only and is saved in the state_dict (Caffe's test net has a counter, and so a lambda, of its own,
-and a resumed run starts again at `iteration`); TEST does not overwrite the weight; the second top
-may be left out.
+fork; the numbers are those of sphereface.ops; ``triplet`` and ``semihard`` are those of the fork of
+angular triplet loss. What differs: the count of forwards advances in TRAIN only and is saved in the
+state_dict (Caffe's test net has a counter, and so a lambda, of its own, and a resumed run starts
+again at `iteration`); TEST does not overwrite the weight; the second top may be left out.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from sphereface.annealing import Annealing
+from sphereface.caffe.angular_triplet import semihard_rows, write_rows
 from sphereface.caffe.class_weights import ClassWeights
 from sphereface.caffe.graph import Arity
 from sphereface.caffe.layer import Shape
@@ -82,12 +83,37 @@ class MarginInnerProduct(AnnealedProduct):
     (1 + lambda)``, psi being cos(m theta) continued monotonically. ``type`` SINGLE to QUADRUPLE is
     m = 1 to 4. TRAIN divides the rows of the weight by their norms in place. The gradient is the
     original's, which is not the derivative: see `sphereface.margin_inner_product`.
+
+    ``triplet: true``: in the backward each sample, with probability 1/2, replaces the row of its
+    label, and the weight's gradient is zero. ``semihard: true``: samples have no dx whose label
+    has the largest logit, or, with a margin, has not the largest x . w.
     """
+
+    def setup(self, bottom_shapes: Sequence[Shape]) -> None:
+        """Read the switches too."""
+        super().setup(bottom_shapes)
+        self.triplet, self.semihard = self.options.triplet, self.options.semihard
 
     def logits(self, x: Tensor, label: Tensor, lambda_: Tensor) -> Tensor:
         """Return the logits; in TRAIN, normalise the weight before."""
-        product = margin_inner_product if self.training else margin_logits
+        weight: Tensor = self.weight
+        if self.training and torch.is_grad_enabled():
+            if self.semihard:
+                x = x.view_as(x)
+            given = x
+            if self.triplet:
+                x, weight = self._writing(x, label), weight.detach()
         try:
-            return product(x, self.weight, label, lambda_, self.margin)
+            product = margin_inner_product if self.training else margin_logits
+            y = product(x, weight, label, lambda_, self.margin)
         except SphereFaceError as error:  # a row that is not finite
             raise error.at(self.where) from None
+        if self.semihard and self.training and torch.is_grad_enabled() and given.requires_grad:
+            kept = semihard_rows(y, x, weight, label, self.margin)
+            given.register_hook(lambda grad: grad * kept[:, None])
+        return y
+
+    def _writing(self, x: Tensor, label: Tensor) -> Tensor:
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            raise self.error("triplet: true on several ranks", expected="one process")
+        return write_rows(x, self.weight, label)

@@ -1,10 +1,10 @@
-"""The layers that compute each element alone: ReLU to Clip, none with parameter blobs.
+"""The layers that compute each element alone: ReLU to Mish, none with parameter blobs.
 
 Source: Caffe's neuron_layer.hpp and relu, elu, sigmoid, tanh, absval, bnll, power, exp, log,
-threshold, swish and clip_layer.cpp. What differs: the gradient is that of the bottom in place too,
-where Caffe refuses (AbsVal) or reads the bottom that the top has overwritten (BNLL, Log, Power,
-Clip); where a Power of 0 meets bottom 0 it is the limit and not 0 / 0. PReLU and Dropout, neurons
-in Caffe, have files of their own.
+threshold, swish and clip_layer.cpp; Mish (Misra, 2019) and ReLU6 (MobileNet-YOLO's) are of forks.
+What differs: the gradient is that of the bottom in place too, where Caffe refuses (AbsVal) or reads
+the bottom that the top has overwritten (BNLL, Log, Power, Clip); where a Power of 0 meets bottom 0
+it is the limit and not 0 / 0. PReLU and Dropout, neurons in Caffe, have files of their own.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ __all__ = [
     "Clip",
     "Exp",
     "Log",
+    "Mish",
     "Power",
     "ReLU",
+    "ReLU6",
     "Sigmoid",
     "Swish",
     "TanH",
@@ -38,8 +40,10 @@ __all__ = [
     "elu",
     "exp",
     "log",
+    "mish",
     "power",
     "relu",
+    "relu6",
     "sigmoid",
     "swish",
     "tanh",
@@ -261,3 +265,27 @@ class Clip(Layer):
         self.min, self.max = options.min, options.max
         if self.min > self.max:
             raise self.error(f"min {self.min:g}, max {self.max:g}", expected="min at most max")
+
+
+def relu6(x: Tensor) -> Tensor:
+    """Return x limited to 0 ... 6."""
+    return F.relu6(x)
+
+
+@register_layer("ReLU6")
+class ReLU6(Layer):
+    """min(max(x, 0), 6); the gradient passes between the limits."""
+
+    function = staticmethod(relu6)
+
+
+def mish(x: Tensor) -> Tensor:
+    """Return x tanh log(1 + e^x)."""
+    return F.mish(x)
+
+
+@register_layer("Mish")
+class Mish(Layer):
+    """x tanh(log(1 + e^x))."""
+
+    function = staticmethod(mish)

@@ -66,6 +66,11 @@ class Normalize(Layer):
         """Read the parameters of either fork."""
         self.canonical_axis(1, bottom_shapes[0])
         self.normalize_type = self.options.normalize_type
+        first = self.layer_param.softmax_param  # where the fork's first version had it
+        if first.HasField("normalize_type") and not self.options.HasField("normalize_type"):
+            self.normalize_type = first.normalize_type
+        if self.options.fix_gradient:
+            raise self.error("fix_gradient: true", expected="false, the derivative")
         self.bp_norm, self.across_spatial, self.eps = self.options.bp_norm, False, EPSILON
         if self.normalize_type not in ("L1", "L2"):
             raise self.error(f'normalize_type "{self.normalize_type}"', expected='"L1" or "L2"')

@@ -1,7 +1,7 @@
 """Parameter: a parameter blob as a top.
 
-Source: Caffe's parameter_layer.hpp. What differs: nothing; the blob has no filler and starts at
-zero.
+Source: Caffe's parameter_layer.hpp; ``blob_filler`` is NormFace's. What differs: nothing; without a
+filler the blob starts at zero.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def parameter(*, weight: Tensor) -> Tensor:
 
 @register_layer("Parameter", param="parameter_param")
 class Parameter(Layer):
-    """The learnable blob ``weight`` of ``parameter_param.shape``."""
+    """The learnable blob ``weight`` of ``parameter_param.shape``, filled by its ``blob_filler``."""
 
     bottoms = exactly(0)
     function = staticmethod(parameter)
@@ -32,7 +32,8 @@ class Parameter(Layer):
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Create the blob."""
-        self.add_blob("weight", tuple(self.options.shape.dim))
+        filler = self.options.blob_filler if self.options.HasField("blob_filler") else None
+        self.add_blob("weight", tuple(self.options.shape.dim), filler)
 
     def reshape(self, bottom_shapes: Sequence[Shape]) -> Sequence[Shape]:
         """Return the blob's shape."""

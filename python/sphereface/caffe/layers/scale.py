@@ -1,7 +1,8 @@
 """Scale: multiplies by a blob, or a second bottom, that spans some axes; then adds a bias.
 
-Source: Caffe's scale_layer.cpp; ``min_value`` is NormFace's. As there, training overwrites the
-factors below it and their gradient passes; what differs: evaluation leaves the blob as it is.
+Source: Caffe's scale_layer.cpp; ``min_value`` and ``max_value`` are NormFace's. As there, training
+overwrites the factors beyond them and their gradient passes; what differs: evaluation leaves the
+blob as it is.
 """
 
 from __future__ import annotations
@@ -27,16 +28,18 @@ def scale(
     bias: Tensor | None,
     axis: int,
     min_value: float | None,
+    max_value: float | None,
     training: bool,
 ) -> Tensor:
-    """Return x * the second bottom, or the blob, at least `min_value`, + bias if there is one."""
+    """Return x * the second bottom, or the blob, within its limits, + bias if there is one."""
+    limited = min_value is not None or max_value is not None
     if factor is None:
         factor = weight
-        if min_value is not None and training:
+        if limited and training:
             with torch.no_grad():
-                factor.clamp_(min=min_value)
-    if min_value is not None:
-        factor = factor + (min_value - factor).clamp(min=0).detach()
+                factor.clamp_(min_value, max_value)
+    if limited:
+        factor = factor + (factor.clamp(min_value, max_value) - factor).detach()
     y = x * spread(factor, x, axis)
     # Not addcmul, which is slow where a factor is repeated along the last axis.
     return y if bias is None else y.add_(spread(bias, x, axis))
@@ -49,7 +52,7 @@ class Scale(Bias):
     Bottoms: x; optionally the factor, whose axes are then those from ``axis`` on. Otherwise it is
     the blob ``weight`` of ``num_axes`` axes: -1 all from ``axis`` on, 0 a single number. Ones
     unless ``filler`` says otherwise. With ``bias_term: true`` there is a blob ``bias`` of the
-    factor's shape (zeros, or ``bias_filler``). ``min_value`` limits the factor from below.
+    factor's shape (zeros, or ``bias_filler``). ``min_value`` and ``max_value`` limit the factor.
     """
 
     function = staticmethod(scale)
@@ -58,6 +61,7 @@ class Scale(Bias):
         """Create the factor, unless the second bottom is it, and the bias."""
         options = self.options
         self.min_value = options.min_value if options.HasField("min_value") else None
+        self.max_value = options.max_value if options.HasField("max_value") else None
         self.axis = options.axis
         if len(bottom_shapes) == 2:
             shape = bottom_shapes[1]

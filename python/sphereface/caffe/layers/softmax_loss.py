@@ -1,8 +1,8 @@
 """SoftmaxWithLoss: the multinomial logistic loss of the softmax of the bottom.
 
-Source: Caffe's softmax_loss_layer.cpp. The value of one label is capped at -ln(FLT_MIN) = 87.3365
-as there, with the gradient of the uncapped loss (probability minus one at the label). What differs:
-nothing.
+Source: Caffe's softmax_loss_layer.cpp; weights of classes are SegNet's. The value of one label is
+capped at -ln(FLT_MIN) = 87.3365 as there, with the gradient of the uncapped loss (probability minus
+one at the label). What differs: nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ class SoftmaxWithLoss(LossLayer):
     Bottoms: x (outer..., classes, inner...) with the classes on ``softmax_param.axis``; labels,
     outer * inner of them with x's first size. ``loss_param``: ``ignore_label`` rows count nowhere;
     ``normalization`` divides by FULL outer * inner, VALID (default) the labels not ignored, at
-    least 1, BATCH_SIZE outer, NONE 1.
+    least 1, BATCH_SIZE outer, NONE 1. ``weight_by_label_freqs`` multiplies the loss of a label by
+    its class's ``class_weighting``, or divides it by how often it is in the batch where none is
+    given.
     """
 
     tops = Arity(1, 2)
@@ -40,7 +42,18 @@ class SoftmaxWithLoss(LossLayer):
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Read the axis, ignore_label and normalization."""
         super().setup(bottom_shapes)
-        self.softmax_axis = self.canonical_axis(self.options.axis, bottom_shapes[0])
+        softmax, shape = self.layer_param.softmax_param, bottom_shapes[0]
+        self.softmax_axis = self.canonical_axis(softmax.axis, shape)
+        if softmax.normalize_type != "Softmax":
+            raise self.error(f'normalize_type "{softmax.normalize_type}"', expected='"Softmax"')
+        loss = self.layer_param.loss_param
+        self.weighted: bool = loss.weight_by_label_freqs
+        self.class_weighting = torch.tensor(list(loss.class_weighting))
+        if self.weighted and len(self.class_weighting) not in (0, shape[self.softmax_axis]):
+            raise self.error(
+                f"{len(self.class_weighting)} class_weighting",
+                expected=f"one for each of {shape[self.softmax_axis]} classes, or none",
+            )
 
     def reshape(self, bottom_shapes: Sequence[Shape]) -> Sequence[Shape]:
         """Check the number of labels and return a scalar's shape (and the softmax's)."""
@@ -59,13 +72,30 @@ class SoftmaxWithLoss(LossLayer):
         log_prob = F.log_softmax(x, self.softmax_axis)
         rows = log_prob.movedim(self.softmax_axis, -1).flatten(0, -2)  # (outer * inner, classes)
         labels, valid = counted_labels(self, label, rows.shape[1], self.ignore_label)
-        losses = -rows.gather(1, labels[:, None])[:, 0]
-        loss = self.total(losses, valid, prod(x.shape[: self.softmax_axis]))
+        losses = self.label_losses(rows.gather(1, labels[:, None])[:, 0])
+        if self.weighted:
+            losses = losses * self._weights(labels, valid, rows)
+        loss = self._mean(losses, valid, prod(x.shape[: self.softmax_axis]))
         return (loss, log_prob.exp()) if self.top_count == 2 else loss
 
     def total(self, losses: Tensor, valid: Tensor | None, outer: int) -> Tensor:
-        """Return the loss of all labels, from the loss of each."""
-        losses = losses - (losses - _LARGEST_LOSS).clamp(min=0).detach()
+        """Return the loss of all labels, from the cross entropy of each."""
+        return self._mean(SoftmaxWithLoss.label_losses(self, -losses), valid, outer)
+
+    def label_losses(self, log_prob: Tensor) -> Tensor:
+        """Return the loss of each label's logarithm of its probability."""
+        return -log_prob - (-log_prob - _LARGEST_LOSS).clamp(min=0).detach()
+
+    def _mean(self, losses: Tensor, valid: Tensor | None, outer: int) -> Tensor:
         if valid is not None:
             losses = losses.where(valid, 0)
         return losses.sum() / self.normalizer(outer, losses.numel(), valid)
+
+    def _weights(self, labels: Tensor, valid: Tensor | None, rows: Tensor) -> Tensor:
+        """Return the weight of each label."""
+        if len(self.class_weighting):
+            return self.class_weighting.to(rows)[labels]
+        counted = torch.ones_like(labels) if valid is None else valid.long()
+        counts = torch.zeros(rows.shape[1], dtype=torch.long, device=rows.device)
+        counts = counts.index_add(0, labels, counted)
+        return 1 / counts.clamp(min=1)[labels].to(rows.dtype)

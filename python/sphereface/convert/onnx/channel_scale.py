@@ -15,6 +15,8 @@ __all__ = ["channel_scale"]
 @onnx_layer("ChannelScale")
 def channel_scale(graph: OnnxGraph, layer: ChannelScale, x: Value, factor: Value) -> str:
     """Write Mul, the factors reshaped to one channel."""
+    if not layer.scales_value:
+        return x.name
     wanted = (x.shape[0], 1, *x.shape[2:])
     if factor.shape == wanted:
         return graph.node("Mul", x, factor)

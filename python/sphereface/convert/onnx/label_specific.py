@@ -8,11 +8,22 @@ from sphereface.convert.onnx.graph import OnnxGraph, Value, onnx_layer
 
 if TYPE_CHECKING:
     from sphereface.caffe import Layer
+    from sphereface.caffe.layers.label_specific import LabelSpecificAdd
 
-__all__ = ["label_specific"]
+__all__ = ["label_specific_add", "label_specific_rescale"]
 
 
-@onnx_layer("LabelSpecificAdd", "LabelSpecificRescale")
-def label_specific(graph: OnnxGraph, layer: Layer, x: Value, label: Value) -> str:
+@onnx_layer("LabelSpecificAdd")
+def label_specific_add(graph: OnnxGraph, layer: LabelSpecificAdd, x: Value, label: Value) -> str:
+    """Pass the bottom on."""
+    if layer.transform_test or layer.top_count > 1:
+        raise layer.error(
+            "transform_test and a second top have no ONNX form", expected="a layer that passes on"
+        )
+    return x.name
+
+
+@onnx_layer("LabelSpecificRescale")
+def label_specific_rescale(graph: OnnxGraph, layer: Layer, x: Value, label: Value) -> str:
     """Pass the bottom on."""
     return x.name

@@ -1,4 +1,4 @@
-"""ReLU to Clip as ONNX nodes."""
+"""ReLU to Mish as ONNX nodes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,19 @@ from sphereface.convert.onnx.graph import OnnxGraph, Value, onnx_layer
 if TYPE_CHECKING:
     from sphereface.caffe.layers import neuron
 
-__all__ = ["clip", "elu", "exp", "log", "power", "relu", "swish", "threshold", "unary"]
+__all__ = [
+    "clip",
+    "elu",
+    "exp",
+    "log",
+    "mish",
+    "power",
+    "relu",
+    "relu6",
+    "swish",
+    "threshold",
+    "unary",
+]
 
 _UNARY = {"Sigmoid": "Sigmoid", "TanH": "Tanh", "AbsVal": "Abs", "BNLL": "Softplus"}
 
@@ -44,6 +56,18 @@ def swish(graph: OnnxGraph, layer: neuron.Swish, x: Value) -> str:
 def clip(graph: OnnxGraph, layer: neuron.Clip, x: Value) -> str:
     """Write Clip."""
     return graph.node("Clip", x, graph.constant(layer.min), graph.constant(layer.max))
+
+
+@onnx_layer("ReLU6")
+def relu6(graph: OnnxGraph, layer: neuron.ReLU6, x: Value) -> str:
+    """Write Clip."""
+    return graph.node("Clip", x, graph.constant(0), graph.constant(6))
+
+
+@onnx_layer("Mish")
+def mish(graph: OnnxGraph, layer: neuron.Mish, x: Value) -> str:
+    """Write x times Tanh of Softplus; the node Mish is newer than the opset."""
+    return graph.node("Mul", x, graph.node("Tanh", graph.node("Softplus", x)))
 
 
 @onnx_layer("Threshold")

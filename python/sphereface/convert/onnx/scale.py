@@ -18,12 +18,13 @@ def scale(graph: OnnxGraph, layer: Scale, x: Value, *factors: Value) -> str:
     """Write Mul, then Add of the bias."""
     if factors:
         factor = spread_bottom(graph, layer, factors[0], x)
-        if layer.min_value is not None:
-            factor = graph.node("Max", factor, graph.constant(layer.min_value))
+        for node, limit in (("Max", layer.min_value), ("Min", layer.max_value)):
+            if limit is not None:
+                factor = graph.node(node, factor, graph.constant(limit))
     else:
         weight = layer.weight
-        if layer.min_value is not None:
-            weight = weight.clamp(min=layer.min_value)
+        if layer.min_value is not None or layer.max_value is not None:
+            weight = weight.clamp(layer.min_value, layer.max_value)
         factor = graph.constant(spread_blob(layer, weight, x), "weight")
     y = graph.node("Mul", x, factor)
     if layer.bias is None:
