@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sphereface import proto as proto
     from sphereface import pycaffe as pycaffe
     from sphereface import solver as solver
+    from sphereface import testing as testing
     from sphereface import weights as weights
     from sphereface.errors import SphereFaceError as SphereFaceError
     from sphereface.ops.margin_inner_product import margin_inner_product as margin_inner_product
@@ -51,6 +52,7 @@ __all__ = [
     "proto",
     "pycaffe",
     "solver",
+    "testing",
     "weights",
 ]
 

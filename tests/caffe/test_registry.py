@@ -1,13 +1,20 @@
 from __future__ import annotations
 
+import copy
+import subprocess
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 import torch
 
-from sphereface.caffe import Layer, list_layers, load, register_layer, registry
+from sphereface.caffe import Layer, Net, list_layers, load, register_layer, registry
+from sphereface.caffe.load import load_graph
+from sphereface.convert import pytorch_source
+from sphereface.convert.onnx import ONNX_LAYERS, onnx_layer, onnx_model
 from sphereface.errors import SphereFaceError
+from sphereface.inspection.boxes import net_diagram
 
 GAIN = """message TestGainParameter {
   optional float gain = 1 [default = 2];
@@ -21,6 +28,7 @@ def clean_registry(monkeypatch):
     """Let a test register layers and forget them."""
     list_layers()
     monkeypatch.setattr(registry, "LAYERS", dict(registry.LAYERS))
+    monkeypatch.setattr(ONNX_LAYERS, "_outside", {})
 
 
 @pytest.mark.usefixtures("clean_registry")
@@ -47,12 +55,90 @@ def test_a_layer_from_outside_with_its_own_message():
 
 
 @pytest.mark.usefixtures("clean_registry")
-def test_a_type_is_registered_once():
-    with pytest.raises(SphereFaceError, match='"PReLU" is already registered; expected a name'):
+def test_two_layers_from_outside_do_not_share_a_type():
+    @register_layer("TestOnce")
+    class First(Layer):
+        pass
 
-        @register_layer("PReLU")
-        class Mine(Layer):
+    register_layer("TestOnce")(First)  # as a notebook's cell that is run again
+    with pytest.raises(SphereFaceError, match='"TestOnce" is already registered; expected a name'):
+
+        @register_layer("TestOnce")
+        class Second(Layer):
             pass
+
+
+POOL = """layer { name: "x" type: "Input" top: "x" input_param { shape { dim: [1, 1, 2, 2] } } }
+layer { name: "p" type: "Pooling" bottom: "x" top: "y"
+  pooling_param { pool: MAX kernel_size: 2 } }"""
+
+
+@pytest.mark.usefixtures("clean_registry")
+def test_a_layer_of_this_package_is_replaced_for_nets_to_come():
+    x = torch.arange(4.0).reshape(1, 1, 2, 2)
+    before = load(POOL)
+    earlier_graph = load_graph(POOL)
+    line = 'layer type "Pooling" is .*test_a_layer_of.*Pooling from now on, in place of'
+    with pytest.warns(UserWarning, match=line) as warned:
+
+        @register_layer(
+            "Pooling",
+            param="my_pool_param",
+            message="message MyPoolParameter { optional float shift = 1 [default = 5]; }",
+        )
+        class Pooling(Layer):
+            def setup(self, bottom_shapes):
+                self.shift = self.options.shift
+
+            def forward(self, x):
+                return x + self.shift
+
+    assert len(warned) == 1
+    after = load(POOL)
+    np.testing.assert_array_equal(after(x)["y"], x + 5)
+    # Nets and graphs from before, their copies and their forms are what they were.
+    for net in (before, copy.deepcopy(before), Net(earlier_graph)):
+        assert net(x)["y"].item() == 3
+        assert net.layer("p").options.kernel_size == 2
+        assert [node.op_type for node in onnx_model(net).graph.node] == ["MaxPool"]
+        assert "max_pool2d" in pytorch_source(net) or "MaxPool2d" in pytorch_source(net)
+    with pytest.raises(SphereFaceError, match="layer type Pooling has no ONNX form"):
+        onnx_model(after)
+    np.testing.assert_array_equal(copy.deepcopy(after)(x)["y"], x + 5)
+    assert [stripe.name for box in net_diagram(after).boxes for stripe in box.stripes]
+
+    @onnx_layer("Pooling")
+    def write_pooling(graph, layer, x):
+        return graph.node("Add", x, graph.constant(layer.shift))
+
+    assert [node.op_type for node in onnx_model(after).graph.node] == ["Add"]
+    assert [node.op_type for node in onnx_model(before).graph.node] == ["MaxPool"]
+
+
+REPLACED_FIRST = """
+import warnings
+import sphereface.caffe as caffe
+
+with warnings.catch_warnings(record=True) as told:
+    warnings.simplefilter("always")
+
+    @caffe.register_layer("ReLU", param="relu_param")
+    class ReLU(caffe.Layer):
+        def forward(self, x):
+            return x + 1
+
+net = caffe.load('input: "x" input_dim: [1, 1, 1, 1] layer { name: "r" type: "ReLU" bottom: "x" '
+                 'top: "y" } layer { name: "s" type: "Sigmoid" bottom: "y" top: "z" }')
+import torch
+print(net(torch.ones(1, 1, 1, 1), blobs=["y"])["y"].item(), len(told))
+"""
+
+
+def test_before_the_first_net_too():
+    result = subprocess.run(
+        [sys.executable, "-c", REPLACED_FIRST], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "2.0 1\n"
 
 
 @pytest.mark.usefixtures("clean_registry")
@@ -86,16 +172,30 @@ def test_packages_register_by_entry_point(tmp_path, monkeypatch):
         class OutsideNegate(Layer):
             def forward(self, x):
                 return -x
+
+        @register_layer("Threshold")
+        class Mine(Layer):
+            pass
         """)
     )
     info = tmp_path / "outside_layers-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: outside-layers\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[sphereface.layers]\noutside = outside_layers\n")
+    (info / "entry_points.txt").write_text(
+        "[sphereface.layers]\nbroken = outside_missing\noutside = outside_layers\n"
+    )
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     registry._load_entry_points.cache_clear()
-    net = load(INPUT + 'layer { name: "n" type: "OutsideNegate" bottom: "x" top: "y" }')
+    text = INPUT + 'layer { name: "n" type: "OutsideNegate" bottom: "x" top: "y" }'
+    with pytest.warns(UserWarning, match="outside") as warned:
+        net = load(text)
+    assert {str(warning.message).partition(" from now on")[0] for warning in warned} == {
+        "entry point broken = outside_missing registers no layers "
+        "(No module named 'outside_missing')",
+        'layer type "Threshold" is outside_layers.Mine',
+    }
     assert net(torch.ones(2, 3))["y"].sum() == -6
+    assert load(text)(torch.ones(2, 3))["y"].sum() == -6
     registry._load_entry_points.cache_clear()
 
 

@@ -181,3 +181,13 @@ def test_caffes_single_dash_is_understood(tmp_path: Path, capsys: pytest.Capture
     for arguments in (["-solver", str(missing), "-gpu", "none"], [f"-solver={missing}"]):
         assert cli.main(["train", *arguments]) == 2
         assert str(missing) in capsys.readouterr().err
+
+
+def test_a_wrong_flag_shows_the_usage_of_its_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["summary", "net.prototxt", "--stge", "a"])
+    told = capsys.readouterr().err
+    assert told.startswith("usage: sphereface summary [-h]")
+    assert told.endswith(
+        'sphereface summary: error: unrecognized arguments: --stge a; did you mean "--stage"?\n'
+    )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from sphereface.caffe import list_layers, registry
 from sphereface.cli.main import main
 from sphereface.weights import write_caffemodel_h5
 
@@ -89,6 +91,60 @@ def doubling(tmp_path, monkeypatch):
     np.save("x.npy", np.ones((1, 3), np.float32))
     yield
     sys.modules.pop("doubling_of_the_test", None)
+
+
+LAYERS = """
+import sphereface.caffe as caffe
+
+
+def doubled(x):
+    return 2 * x
+
+
+@caffe.register_layer("DoublingOfTheTest")
+class Doubling(caffe.Layer):
+    function = staticmethod(doubled)
+"""
+
+
+@pytest.fixture
+def layer_file(doubling, monkeypatch):
+    """doubling_layers.py registers a type, which the net uses in place of the Python layer."""
+    list_layers()
+    monkeypatch.setattr(registry, "LAYERS", dict(registry.LAYERS))
+    Path("doubling_layers.py").write_text(LAYERS)
+    own = NET.replace('"Python"', '"DoublingOfTheTest"')
+    own = re.sub(r"python_param \{.*\}", "}", own)
+    Path("deploy.prototxt").write_text(own.partition('layer { name: "loss"')[0])
+    own = own.replace('"Input"', '"DummyData"').replace("input_param", "dummy_data_param")
+    Path("net.prototxt").write_text(own)
+    yield
+    sys.modules.pop("doubling_layers", None)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "summary deploy.prototxt",
+        "draw deploy.prototxt net.dot",
+        "test net.prototxt w.h5 --iterations 1",
+        "run deploy.prototxt w.h5 x.npy",
+        "convert deploy.prototxt w.h5 w.safetensors",
+        "port deploy.prototxt",
+        "diff deploy.prototxt net.prototxt",
+        "upgrade net.prototxt new.prototxt",
+        "train --solver solver.prototxt --gpu none --ranks 2",
+    ],
+)
+def test_layers_of_a_file_that_the_user_names(layer_file, command, capfd):
+    words = command.split()
+    if words[0] not in ("diff", "upgrade"):  # which build no net
+        assert main(words) == 2
+        error = capfd.readouterr().err
+        assert 'layer "py" (DoublingOfTheTest): unknown layer type "DoublingOfTheTest"' in error
+        assert "--layers FILE.py" in error or words[0] == "train"
+    assert main([*words, "--layers", "doubling_layers.py"]) == (words[0] == "diff")
+    assert "doubling_layers" in sys.modules
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool
 from sphereface.errors import SphereFaceError
 from sphereface.proto import schema
 from sphereface.proto.declaration import parse_declaration, resolve_types
+from sphereface.proto.text import parse
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -351,3 +352,38 @@ print(ours.name)
         [sys.executable, "-c", code], text=True, env={"PYTHONPATH": str(ROOT / "python")}
     )
     assert printed == "theirs\n"
+
+
+def test_fields_are_added_to_a_message_of_caffe():
+    declared = """optional float test_gain = 1500 [default = 2];
+        enum TestKind { A = 0; B = 1; } optional TestKind test_kind = 1501 [default = B];
+        repeated FillerParameter test_fillers = 1502;"""
+    before = schema.message("TanHParameter")(engine=1)
+    schema.extend_message("TanHParameter", declared)
+    schema.extend_message("TanHParameter", declared)
+    kept = schema.current(before)
+    assert (kept.engine, kept.test_gain, kept.test_kind) == (1, 2.0, 1)
+    net = parse(
+        'layer { name: "t" type: "TanH" tanh_param { test_gain: 3 test_kind: A '
+        'test_fillers { type: "xavier" } } }'
+    ).message
+    again = schema.decode("NetParameter", schema.encode(net))
+    assert again.layer[0].tanh_param.test_gain == 3
+    assert again.layer[0].tanh_param.test_fillers[0].type == "xavier"
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "problem"),
+    [
+        ("TanhParameter", "", 'unknown message "TanhParameter"; did you mean "TanHParameter"'),
+        ("PReLUParameter", "optional int32 filler = 99;", "filler is taken: filler is there"),
+        ("PReLUParameter", "optional int32 mine = 1;", "mine is taken: filler is there already"),
+        ("PReLUParameter", "optional int32 mine = 0;", "the declaration is not valid"),
+        ("PReLUParameter", "optional Strange mine = 99;", 'the unknown type "Strange"'),
+        ("PReLUParameter", "mine = 99;", "PReLUParameter:1"),
+    ],
+)
+def test_fields_that_cannot_be_added(name, fields, problem):
+    with pytest.raises(SphereFaceError, match=problem):
+        schema.extend_message(name, fields)
+    assert "mine" not in schema.message("PReLUParameter").DESCRIPTOR.fields_by_name

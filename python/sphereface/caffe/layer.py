@@ -117,7 +117,7 @@ class Layer(nn.Module):
         self.layer_param = param
         self.name: str = param.name
         self.type = param.type
-        field = param_field(param.type)
+        field = param_field(param.type, type(self))
         self.options: Any = getattr(param, field) if field else None
         self.where = where or f'layer "{param.name}" ({param.type})'
         self.top_count = max(len(param.top), self.tops.least)
@@ -296,7 +296,7 @@ class Layer(nn.Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self.layer_param = schema.decode("LayerParameter", state["layer_param"])
-        field = param_field(self.type)
+        field = param_field(self.type, type(self))
         self.options = getattr(self.layer_param, field) if field else None
 
 

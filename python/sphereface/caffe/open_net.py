@@ -18,6 +18,7 @@ from sphereface.caffe.graph import NetGraph
 from sphereface.caffe.layer import Phase, Shape
 from sphereface.caffe.load import build_net, load_graph, own_weights
 from sphereface.caffe.net import Net
+from sphereface.caffe.registry import is_shipped
 from sphereface.data import Sources, open_sources
 
 __all__ = ["DataOptions", "OpenNet", "open_net"]
@@ -52,7 +53,11 @@ class DataOptions:
         """Open what the data layers of a net read; None if it has none."""
         shared = phase == "TRAIN"
         return open_sources(
-            ((node.param, node.where) for node in graph.nodes),
+            (
+                (node.param, node.where)
+                for node in graph.nodes
+                if is_shipped(node.type, node.layer_class)  # one from outside reads its own
+            ),
             phase=phase,
             rank=self.rank if shared else 0,
             ranks=self.ranks if shared else 1,

@@ -2,11 +2,14 @@
 
 Source: Caffe's layer_factory.hpp (`REGISTER_LAYER_CLASS`). What differs: the parameter message is
 registered with the layer, so an outside layer needs no edit of a central caffe.proto; packages that
-declare an entry point in group ``sphereface.layers`` are imported when a type is first not known.
+declare an entry point in group ``sphereface.layers`` are imported when a type is first not known; a
+layer from outside may take the place of this package's of the same type, for nets that are loaded
+from then on.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 from functools import cache
@@ -18,8 +21,10 @@ from sphereface.proto import schema
 
 __all__ = [
     "LAYERS",
+    "LayerTable",
     "LayerType",
     "UnknownLayerError",
+    "is_shipped",
     "layer_class",
     "list_layers",
     "param_field",
@@ -35,6 +40,10 @@ class LayerType(NamedTuple):
 
 
 LAYERS: dict[str, LayerType] = {}
+_SHIPPED: dict[str, LayerType] = {}
+_PARAMS: dict[tuple[str, type[Any]], str] = {}  # nets keep the class that they were loaded with
+_CATALOGUE = "sphereface.caffe.layers."
+_PACKAGE = "sphereface."
 
 
 class UnknownLayerError(SphereFaceError):
@@ -66,6 +75,7 @@ class UnknownLayerError(SphereFaceError):
 
 
 L = TypeVar("L", bound="type[Any]")
+V = TypeVar("V", bound=Callable[..., Any])
 
 
 def register_layer(type_name: str, *, param: str = "", message: Any = None) -> Callable[[L], L]:
@@ -82,10 +92,16 @@ def register_layer(type_name: str, *, param: str = "", message: Any = None) -> C
         Declares `param` for a layer whose options Caffe does not know: proto2 text or a class,
         as taken by `sphereface.proto.schema.extend_layer_parameter`.
 
+    Warns
+    -----
+    UserWarning
+        The layer takes the place of this package's of that type. Nets that are loaded already keep
+        theirs.
+
     Raises
     ------
     SphereFaceError
-        The type is registered already, or `param` is not a field of LayerParameter.
+        Another layer from outside has the type, or `param` is not a field of LayerParameter.
 
     Examples
     --------
@@ -99,12 +115,17 @@ def register_layer(type_name: str, *, param: str = "", message: Any = None) -> C
     """
 
     def register(cls: L) -> L:
-        if type_name in LAYERS:
-            known = LAYERS[type_name].cls
+        place = f"{cls.__module__}.{cls.__qualname__}"
+        shipped = cls.__module__.startswith(_CATALOGUE)
+        if not shipped:
+            _load_catalogue()  # so that it does not matter which is first
+        known = LAYERS.get(type_name)
+        replaces = known is not None and not shipped and known is _SHIPPED.get(type_name)
+        if known is not None and not replaces and _place(known.cls) != place:
             raise SphereFaceError(
                 f'layer type "{type_name}" is already registered',
-                where=f"{cls.__module__}.{cls.__qualname__}",
-                expected=f"a name other than that of {known.__module__}.{known.__qualname__}",
+                where=place,
+                expected=f"a name other than that of {_place(known.cls)}",
             )
         if message is not None:
             schema.extend_layer_parameter(param, message)
@@ -112,13 +133,55 @@ def register_layer(type_name: str, *, param: str = "", message: Any = None) -> C
         if param and param not in fields:
             raise SphereFaceError(
                 f'LayerParameter has no field "{param}"',
-                where=f"{cls.__module__}.{cls.__qualname__}",
+                where=place,
                 fix=nearest(param, fields) or "pass message=... to declare it",
             )
+        if replaces:
+            text = f'layer type "{type_name}" is {place} from now on, in place of this package\'s'
+            warnings.warn(text, stacklevel=2)
         LAYERS[type_name] = LayerType(cls, param)
+        _PARAMS[type_name, cls] = param
+        if shipped:
+            _SHIPPED[type_name] = LAYERS[type_name]
         return cls
 
     return register
+
+
+def _place(cls: type[Any]) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def is_shipped(type_name: str, cls: type[Any]) -> bool:
+    """Tell whether `cls` is this package's own layer of a type."""
+    return type_name in _SHIPPED and _SHIPPED[type_name].cls is cls
+
+
+class LayerTable(dict[str, V]):
+    """Layer type to what is known of it beside its class, such as the function that exports it.
+
+    This package's entries are for this package's layers. One from outside is for a layer from
+    outside; of a type that nobody replaced, it goes before this package's entry.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._outside: dict[str, V] = {}
+
+    def add(self, type_name: str, function: V) -> None:
+        """Enter the function of a type."""
+        outside = not function.__module__.startswith(_PACKAGE)
+        (self._outside if outside and type_name in _SHIPPED else self)[type_name] = function
+
+    def find(self, layer: Any) -> V | None:
+        """Return the function for a layer, or None."""
+        name, outside = layer.type, self._outside.get(layer.type)
+        if name not in _SHIPPED:
+            return self.get(name)
+        if not is_shipped(name, type(layer)):
+            return outside
+        unreplaced = is_shipped(name, LAYERS[name].cls)
+        return outside if outside is not None and unreplaced else self.get(name)
 
 
 def layer_class(type_name: str, where: str = "") -> Any:
@@ -135,8 +198,14 @@ def layer_class(type_name: str, where: str = "") -> Any:
     return LAYERS[type_name].cls
 
 
-def param_field(type_name: str) -> str:
-    """Return the field of LayerParameter that holds the options of `type_name`, or ""."""
+def param_field(type_name: str, cls: type[Any] | None = None) -> str:
+    """Return the field of LayerParameter that holds the options of `type_name`, or "".
+
+    Of a `cls` the field that it was registered with, whatever has the type today.
+    """
+    for base in cls.__mro__ if cls else ():
+        if (type_name, base) in _PARAMS:
+            return _PARAMS[type_name, base]
     return LAYERS[type_name].param if type_name in LAYERS else ""
 
 
@@ -158,13 +227,20 @@ def list_layers(pattern: str = "*") -> list[str]:
 
 
 def _load_layers(wanted: str | None = None) -> None:
-    import sphereface.caffe.layers  # noqa: F401 - layers import this module to register
-
+    _load_catalogue()
     if wanted not in LAYERS:
         _load_entry_points()
+
+
+def _load_catalogue() -> None:
+    import sphereface.caffe.layers  # noqa: F401 - layers import this module to register
 
 
 @cache
 def _load_entry_points() -> None:
     for point in entry_points(group="sphereface.layers"):
-        point.load()
+        try:
+            point.load()
+        except Exception as error:  # whatever a package does, the nets of others are loaded
+            text = f"entry point {point.name} = {point.value} registers no layers ({error})"
+            warnings.warn(text, stacklevel=2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from sphereface.cli.net_options import prototxt_file
+from sphereface.cli.net_options import add_layers, prototxt_file
 
 __all__ = ["add_parser", "run"]
 
@@ -35,6 +35,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         " (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
+    add_layers(parser)
     return parser
 
 

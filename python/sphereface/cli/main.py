@@ -10,13 +10,15 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import sphereface
-from sphereface.errors import SphereFaceError
+from sphereface.errors import SphereFaceError, nearest
 
 __all__ = ["COMMANDS", "main"]
 
@@ -85,9 +87,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         line, or a line a problem of a file; 70 after a bug of this program; 130 after Ctrl-C.
     """
     _open_standard_streams()
+    warnings.formatwarning = _warning_line
     given = sys.argv[1:] if arguments is None else arguments
     args = _parsed([_with_two_dashes(argument) for argument in given])
     try:
+        _load_layers(getattr(args, "layers", ()))
         code: int = args.run(args)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -128,6 +132,14 @@ def _silence_broken_streams() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+def _load_layers(files: Sequence[str]) -> None:
+    if files:
+        from sphereface.caffe import load_layers
+
+        for file in files:
+            load_layers(file)
+
+
 def _told(error: Exception) -> tuple[str, int]:
     """Return the line and the exit code for an error."""
     if isinstance(error, SphereFaceError):
@@ -153,6 +165,10 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or _CPU_OUT_OF_MEMORY in str(error)
 
 
+def _warning_line(message: Warning | str, *place: object, **more: object) -> str:
+    return f"warning: {message}\n"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sphereface",
@@ -165,7 +181,7 @@ def _parser() -> argparse.ArgumentParser:
     for name in COMMANDS:
         command = importlib.import_module(f"sphereface.cli.{name}")
         added = command.add_parser(subparsers)
-        added.set_defaults(run=command.run)
+        added.set_defaults(run=command.run, parser=added)
         added.add_argument(
             "--traceback", action="store_true", help="with an error, show where it arose"
         )
@@ -181,7 +197,9 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser = _parser()
     args, more = parser.parse_known_args(arguments)
     if more and (not hasattr(args, "more") or any(word.startswith("-") for word in more)):
-        parser.error(f"unrecognized arguments: {' '.join(more)}")
+        known = re.findall(r"(?<!\S)--?[\w-]+", args.parser.format_help())
+        hint = next(filter(None, (nearest(word, known) for word in more)), "")
+        args.parser.error(f"unrecognized arguments: {' '.join(more)}{'; ' * bool(hint)}{hint}")
     args.more = more
     return args
 

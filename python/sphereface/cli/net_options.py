@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "add_allow_python",
     "add_files",
+    "add_layers",
     "add_net_options",
     "build_net",
     "input_shapes",
@@ -31,7 +32,7 @@ __all__ = [
 def add_net_options(
     parser: argparse.ArgumentParser, *, files: bool = False, phase: str = "TEST"
 ) -> None:
-    """Add the prototxt, --phase, --level, --stage, --input-shape and --allow-python.
+    """Add the prototxt, --phase, --level, --stage, --input-shape, --layers and --allow-python.
 
     With `files` the prototxt and the weights are taken as Caffe's tools take them; see `add_files`.
     """
@@ -59,6 +60,7 @@ def add_net_options(
         default=[],
         help="stage of the net state; several with commas, or repeated",
     )
+    add_layers(parser)
     add_allow_python(parser)
     parser.add_argument(
         "--input-shape",
@@ -101,6 +103,17 @@ def settle_files(args: argparse.Namespace, *, weights_needed: bool) -> None:
     for name, flag in (("prototxt", "--model"), ("weights", "--weights")):
         if getattr(args, name) is None and (name == "prototxt" or weights_needed):
             raise SphereFaceError(f"no {name}", expected=f"{name.upper()} or {flag} FILE")
+
+
+def add_layers(parser: argparse.ArgumentParser) -> None:
+    """Add --layers; `main` loads the files."""
+    parser.add_argument(
+        "--layers",
+        action="append",
+        default=[],
+        metavar="FILE.py",
+        help="Python file that registers layer types of your own; its code is run; may be repeated",
+    )
 
 
 def add_allow_python(parser: argparse.ArgumentParser) -> None:

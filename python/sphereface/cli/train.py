@@ -6,7 +6,7 @@ import argparse
 import signal
 
 from sphereface.cli.image_options import add_exif_option
-from sphereface.cli.net_options import add_allow_python, stages
+from sphereface.cli.net_options import add_allow_python, add_layers, stages
 from sphereface.files import check_output
 
 __all__ = ["add_parser", "run"]
@@ -67,6 +67,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     add("--workers", type=int, metavar="N", help="threads that read data (default: one a core)")
     add("--skip-bad-images", action="store_true", help="count unreadable images, do not stop")
     add_exif_option(parser)
+    add_layers(parser)
     add_allow_python(parser)
     return parser
 
@@ -94,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
             mode=Mode(args.amp, args.channels_last, args.compile, args.shard_classes),
             data=DataOptions(args.workers, args.skip_bad_images, exif=args.exif == "apply"),
             logs=LogOptions(args.log_dir, table, args.tensorboard),
+            layers=tuple(args.layers),
             allow_python=tuple(args.allow_python),
         )
     )

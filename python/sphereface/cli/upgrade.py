@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from sphereface.cli.net_options import add_layers
 from sphereface.cli.output_options import add_output_options, given_output, output_path
 from sphereface.errors import SphereFaceError
 
@@ -25,6 +26,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     parser.add_argument("input", type=Path, help="the old file")
     add_output_options(parser, "the file to write", position="output")
     parser.add_argument("--in-place", action="store_true", help="replace the input, atomically")
+    add_layers(parser)
     return parser
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from sphereface.caffe import Layer, Net
 from sphereface.caffe.layer import Shape
 from sphereface.caffe.outline import Outline
+from sphereface.caffe.registry import is_shipped
 
 __all__ = ["Arrow", "Box", "Diagram", "Stripe", "Top", "net_diagram"]
 
@@ -158,6 +159,8 @@ def _colour(layer: Layer) -> str:
 def _details(layer: Layer) -> str:
     """Return what distinguishes a layer from others of its type."""
     options = layer.options
+    if not is_shipped(layer.type, type(layer)):
+        return ""
     if layer.type in ("Pooling", "Eltwise"):
         field = {"Pooling": "pool", "Eltwise": "operation"}[layer.type]
         number = getattr(options, field)

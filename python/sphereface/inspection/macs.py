@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from math import prod
 
 from sphereface.caffe import Layer
+from sphereface.caffe.registry import is_shipped
 
 __all__ = ["layer_macs"]
 
@@ -30,7 +31,7 @@ def layer_macs(layer: Layer, bottoms: Sequence[Shape], tops: Sequence[Shape]) ->
         Its shapes, batch included.
     """
     rule = _RULES.get(layer.type)
-    if rule is not None:
+    if rule is not None and is_shipped(layer.type, type(layer)):
         return rule(layer, bottoms, tops)
     own = getattr(layer, "macs", None)
     return int(own(bottoms, tops)) if callable(own) else 0

@@ -31,6 +31,7 @@ __all__ = [
     "encode",
     "enum_values",
     "extend_layer_parameter",
+    "extend_message",
     "message",
     "message_names",
 ]
@@ -238,12 +239,68 @@ def extend_layer_parameter(field_name: str, param: Any, number: int | None = Non
                     fix="choose another name or number",
                 )
         layer.field.append(field)
-        try:
-            _pool = _Pool(file)
-        except TypeError as error:
+        _pool = _extended(file, field_name)
+
+
+def extend_message(name: str, fields: str) -> None:
+    """Add fields to a message of Caffe, for options of a fork or of one's own.
+
+    Repeating a call is allowed; a field that is there, declared otherwise, is not.
+
+    Parameters
+    ----------
+    name : str
+        A top-level message, such as ``"PoolingParameter"``.
+    fields : str
+        Proto2 text: fields with their numbers, which must be free, and enums and messages that
+        they use.
+
+    Raises
+    ------
+    SphereFaceError
+        No such message, the text is no declaration, or a name or number is taken.
+
+    Examples
+    --------
+    >>> extend_message("TanHParameter", "optional float gain = 1000 [default = 1];")
+    >>> message("TanHParameter")().gain
+    1.0
+    """
+    global _pool
+    with _lock:
+        file = descriptor_pb2.FileDescriptorProto()
+        file.CopyFrom(_pool.file)
+        target = next((m for m in file.message_type if m.name == name), None)
+        if target is None:
             raise SphereFaceError(
-                f"the declaration is not valid ({error})", where=field_name
-            ) from None
+                f'unknown message "{name}"', where="schema", fix=nearest(name, _pool.top_level)
+            )
+        (declared,) = parse_declaration(f"message {name} {{ {fields} }}", name).message_type
+        resolve_types([declared], file)
+        for kind in ("field", "enum_type", "nested_type"):
+            _merge(getattr(target, kind), getattr(declared, kind), name)
+        _pool = _extended(file, name)
+
+
+def _merge(known: Any, new: Any, where: str) -> None:
+    for one in new:
+        if one in known:
+            continue
+        for other in known:
+            if one.name == other.name or getattr(one, "number", 0) == getattr(other, "number", 1):
+                raise SphereFaceError(
+                    f"{one.name} is taken: {other.name} is there already",
+                    where=where,
+                    fix="choose another name or number",
+                )
+        known.append(one)
+
+
+def _extended(file: descriptor_pb2.FileDescriptorProto, where: str) -> _Pool:
+    try:
+        return _Pool(file)
+    except TypeError as error:
+        raise SphereFaceError(f"the declaration is not valid ({error})", where=where) from None
 
 
 def _declare(file: descriptor_pb2.FileDescriptorProto, field_name: str, param: Any) -> str:

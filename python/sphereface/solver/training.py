@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO, cast
 
+from sphereface.caffe.layer_files import load_layers
 from sphereface.caffe.open_net import DataOptions
 from sphereface.errors import NonFiniteError, SphereFaceError
 from sphereface.solver.caffe_log import CaffeLog
@@ -77,6 +78,8 @@ class TrainOptions:
         Of the train net's state.
     sigint_effect, sighup_effect, sigterm_effect : str
         ``snapshot``, ``stop`` or ``none``.
+    layers : tuple of str
+        Python files that register layer types; see `load_layers`.
     """
 
     solver: str
@@ -92,6 +95,7 @@ class TrainOptions:
     mode: Mode = field(default_factory=Mode)
     data: DataOptions = field(default_factory=DataOptions)
     logs: LogOptions = field(default_factory=LogOptions)
+    layers: tuple[str, ...] = ()
     allow_python: tuple[str, ...] = ()
 
 
@@ -130,6 +134,8 @@ def train(options: TrainOptions) -> int | None:
 
 def train_rank(place: Place, options: TrainOptions, action: Callable[[], Action]) -> None:
     """Do one process's part of a training."""
+    for path in options.layers:
+        load_layers(path)
     with RankGroup(place) as group, contextlib.ExitStack() as stack:
         file = _solver_file(options)
         if options.mode.shard_classes:

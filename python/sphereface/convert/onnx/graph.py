@@ -15,6 +15,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from sphereface.caffe import Layer, Net
+from sphereface.caffe.registry import LayerTable
 from sphereface.convert.dynamic import DynamicShape
 from sphereface.extras import require
 
@@ -29,7 +30,7 @@ class Value(NamedTuple):
 
 
 Emitter: TypeAlias = Callable[..., "str | Sequence[str]"]
-ONNX_LAYERS: dict[str, Emitter] = {}
+ONNX_LAYERS: LayerTable[Emitter] = LayerTable()
 """Layer type to the function that writes it: ``function(graph, layer, *bottoms)``."""
 
 E = TypeVar("E", bound=Emitter)
@@ -47,7 +48,7 @@ def onnx_layer(*types: str) -> Callable[[E], E]:
 
     def register(function: E) -> E:
         for name in types:
-            ONNX_LAYERS[name] = function
+            ONNX_LAYERS.add(name, function)
         return function
 
     return register
@@ -94,14 +95,15 @@ class OnnxGraph:
         SphereFaceError
             The layer has no ONNX form.
         """
-        if layer.type not in ONNX_LAYERS:
+        emit = ONNX_LAYERS.find(layer)
+        if emit is None:
             raise layer.error(
                 f"layer type {layer.type} has no ONNX form",
                 fix="convert a deploy prototxt, without data and losses, or register one with"
                 " sphereface.convert.onnx.onnx_layer",
             )
         self._name, self._key, self._first = layer.name, key, len(self.nodes)
-        tops = ONNX_LAYERS[layer.type](self, layer, *bottoms)
+        tops = emit(self, layer, *bottoms)
         tops = [tops] if isinstance(tops, str) else list(tops)
         return [self._top(top, slot) for top, slot in zip(tops, slots, strict=True)]
 

@@ -62,7 +62,7 @@ def _written(net: Net) -> SourceWriter:
             if layer.is_input:
                 continue
             bottoms = [writer.variables[slot] for slot in node.bottoms]
-            write = SOURCE_LAYERS.get(layer.type, SourceWriter.call)
+            write = SOURCE_LAYERS.find(layer) or SourceWriter.call
             expression = write(writer, layer, *bottoms)
             tops = [writer.variables[slot] for slot in node.tops]
             if tops and expression != ", ".join(tops):

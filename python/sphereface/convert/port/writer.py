@@ -13,6 +13,7 @@ from typing import TypeAlias, TypeVar
 from torch import Tensor, nn
 
 from sphereface.caffe import Layer, Net
+from sphereface.caffe.registry import LayerTable
 from sphereface.convert.port.blobs import Blobs
 from sphereface.convert.port.call import call_text
 from sphereface.convert.port.definitions import Definitions
@@ -21,7 +22,7 @@ from sphereface.convert.port.text import identifier, literal, number, quoted, wr
 __all__ = ["SOURCE_LAYERS", "SourceEmitter", "SourceWriter", "source_layer"]
 
 SourceEmitter: TypeAlias = Callable[..., str]
-SOURCE_LAYERS: dict[str, SourceEmitter] = {}
+SOURCE_LAYERS: LayerTable[SourceEmitter] = LayerTable()
 """Layer type to the function that writes it otherwise than as a call of the layer's function."""
 
 _RESERVED = {"self", "torch", "F", "nn", "Tensor"}
@@ -41,7 +42,7 @@ def source_layer(*types: str) -> Callable[[E], E]:
 
     def register(function: E) -> E:
         for name in types:
-            SOURCE_LAYERS[name] = function
+            SOURCE_LAYERS.add(name, function)
         return function
 
     return register
