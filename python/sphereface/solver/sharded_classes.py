@@ -192,12 +192,13 @@ class _SplitProduct(MarginInnerProduct):
         """Return the loss and the hit of each row, (M, 2), in the place of the logits."""
         assert self.part is not None
         ranks = self.sharing.ranks
+        exact = self.gradient == "exact" or not self.training
         problem = RowProblem(
             self.part,
             ranks if self.training else _SameRows(ranks),
             ASoftmax(self.margin),
-            exact=not self.training,
-            in_place=self.training,
+            exact=exact,
+            in_place=not exact,
             input_scale=ranks.ranks,
             loss_scale=1 / ranks.ranks,
             want_stats=True,

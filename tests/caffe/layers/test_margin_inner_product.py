@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from reference import a_softmax
 from reference.layer_examples import example
 from sphereface.caffe import load
 from sphereface.caffe.layers import margin_inner_product as margin_layer
 from sphereface.errors import NonFiniteError, SphereFaceError
+from sphereface.proto import schema
 
 EXAMPLES = {
     "quadruple": example(
@@ -207,3 +209,35 @@ def test_triplet_writes_features_into_rows(layer_net, rng):
     net.net.eval()
     net.set(weight=w).run({"x": x, "label": label}, {"y": dy})
     np.testing.assert_array_equal(net.layer.weight.detach(), w)
+
+
+def test_exact_gradient(layer_net, rng):
+    """The derivative of the forward, through margin and normalisation; the weight stays raw."""
+    text = layer("num_output: 5 type: TRIPLE base: 2 gradient: EXACT")
+    x, w, dy = rng.normal(size=(6, 4)), rng.normal(size=(5, 4)), rng.normal(size=(6, 5))
+    label = np.array([0, 4, 2, 2, 1, 3])
+    net = layer_net(text, x=x.shape, label=(6,))
+    net.net.double()
+    result = net.set(weight=w).run({"x": x, "label": label}, {"y": dy})
+    np.testing.assert_array_equal(net.layer.weight.detach().numpy(), w)
+    lam = net.layer.annealing.at(1)
+    dx, dweight = a_softmax.exact_backward(dy, x, w, label, lam, 3)
+    np.testing.assert_allclose(result.tops["y"], a_softmax.forward(x, w, label, lam, 3), rtol=1e-12)
+    np.testing.assert_allclose(result.param_diffs["weight"], dweight, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(result.bottom_diffs["x"], dx, rtol=1e-9, atol=1e-12)
+
+
+def test_gradient_is_a_field_that_caffes_writers_keep():
+    """A reader without the field, as Caffe is, keeps it among the unknown ones."""
+    param = schema.message("MarginInnerProductParameter")(num_output=7, gradient=1)
+    file = descriptor_pb2.FileDescriptorProto(name="original.proto", package="original")
+    message = file.message_type.add(name="MarginInnerProductParameter")
+    message.field.add(name="num_output", number=1, type=13, label=1)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    original = message_factory.GetMessageClass(
+        pool.FindMessageTypeByName("original.MarginInnerProductParameter")
+    ).FromString(param.SerializeToString())
+    original.num_output = 9
+    again = type(param).FromString(original.SerializeToString())
+    assert (again.num_output, again.gradient) == (9, again.EXACT)

@@ -15,13 +15,12 @@ import torch
 from torch import Tensor
 
 from sphereface.annealing import Annealing
-from sphereface.caffe.angular_triplet import semihard_rows, write_rows
 from sphereface.caffe.class_weights import ClassWeights
 from sphereface.caffe.graph import Arity
 from sphereface.caffe.layer import Shape
 from sphereface.caffe.registry import register_layer
 from sphereface.errors import SphereFaceError
-from sphereface.ops import annealed_lambda, margin_inner_product
+from sphereface.ops import angular_triplet_logits, annealed_lambda, margin_inner_product
 from sphereface.ops.margin_inner_product import margin_logits
 
 __all__ = ["AnnealedProduct", "MarginInnerProduct"]
@@ -82,7 +81,8 @@ class MarginInnerProduct(AnnealedProduct):
     ``y_j = x . w_j / |w_j|``, and for the label ``(|x| psi(theta) + lambda x . w / |w|) /
     (1 + lambda)``, psi being cos(m theta) continued monotonically. ``type`` SINGLE to QUADRUPLE is
     m = 1 to 4. TRAIN divides the rows of the weight by their norms in place. The gradient is the
-    original's, which is not the derivative: see `sphereface.margin_inner_product`.
+    original's, which is not the derivative: see `sphereface.margin_inner_product`. With
+    ``gradient: EXACT``, a field of ours, it is the derivative, and TRAIN leaves the weight alone.
 
     ``triplet: true``: in the backward each sample, with probability 1/2, replaces the row of its
     label, and the weight's gradient is zero. ``semihard: true``: samples have no dx whose label
@@ -90,30 +90,35 @@ class MarginInnerProduct(AnnealedProduct):
     """
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
-        """Read the switches too."""
+        """Read the kind of backward too."""
         super().setup(bottom_shapes)
+        self.gradient = "exact" if self.options.gradient == self.options.EXACT else "caffe"
         self.triplet, self.semihard = self.options.triplet, self.options.semihard
+        if self.gradient == "exact" and (self.triplet or self.semihard):
+            raise self.error(
+                "gradient: EXACT with triplet or semihard", expected="one kind of backward"
+            )
 
     def logits(self, x: Tensor, label: Tensor, lambda_: Tensor) -> Tensor:
         """Return the logits; in TRAIN, normalise the weight before."""
-        weight: Tensor = self.weight
-        if self.training and torch.is_grad_enabled():
-            if self.semihard:
-                x = x.view_as(x)
-            given = x
-            if self.triplet:
-                x, weight = self._writing(x, label), weight.detach()
         try:
+            if self.training and (self.triplet or self.semihard):
+                return self._triplet_logits(x, label, lambda_)
             product = margin_inner_product if self.training else margin_logits
-            y = product(x, weight, label, lambda_, self.margin)
+            return product(x, self.weight, label, lambda_, self.margin, self.gradient)
         except SphereFaceError as error:  # a row that is not finite
             raise error.at(self.where) from None
-        if self.semihard and self.training and torch.is_grad_enabled() and given.requires_grad:
-            kept = semihard_rows(y, x, weight, label, self.margin)
-            given.register_hook(lambda grad: grad * kept[:, None])
-        return y
 
-    def _writing(self, x: Tensor, label: Tensor) -> Tensor:
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
+    def _triplet_logits(self, x: Tensor, label: Tensor, lambda_: Tensor) -> Tensor:
+        several = torch.distributed.is_available() and torch.distributed.is_initialized()
+        if self.triplet and several:
             raise self.error("triplet: true on several ranks", expected="one process")
-        return write_rows(x, self.weight, label)
+        return angular_triplet_logits(
+            x,
+            self.weight,
+            label,
+            lambda_,
+            self.margin,
+            triplet=self.triplet,
+            semihard=self.semihard,
+        )
