@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -9,7 +10,23 @@ from torch import Tensor
 
 from sphereface.caffe.layer import Layer
 
-__all__ = ["ValueLoop"]
+__all__ = ["ValueLoop", "uncompiled"]
+
+
+def uncompiled(layer: Layer, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `function`, of a layer whose values torch.compile shall not see.
+
+    Raises
+    ------
+    SphereFaceError
+        torch.export asks.
+    """
+    if torch.compiler.is_exporting():
+        raise layer.error(
+            "it loops over boxes that are values, which torch.export cannot take",
+            fix="write the net as .onnx",
+        )
+    return torch.compiler.disable(function) if torch.compiler.is_compiling() else function
 
 
 class ValueLoop(Layer):
@@ -25,13 +42,7 @@ class ValueLoop(Layer):
 
     def forward(self, *bottoms: Tensor) -> Any:
         """Call `function` with bottoms that are detached where they get no gradient."""
-        if torch.compiler.is_exporting():
-            raise self.error(
-                "it loops over boxes that are values, which torch.export cannot take",
-                fix="write the net as .onnx",
-            )
-        compute = self.compute
-        if torch.compiler.is_compiling():
-            compute = torch.compiler.disable(compute)
         free = int(self.gradient)
-        return compute(*bottoms[:free], *(bottom.detach() for bottom in bottoms[free:]))
+        return uncompiled(self, self.compute)(
+            *bottoms[:free], *(bottom.detach() for bottom in bottoms[free:])
+        )

@@ -2,7 +2,7 @@
 
 Each test file of tests/caffe/layers has a dict EXAMPLES of its types. Inputs called label, index,
 cont and p hold labels (0 to 2), indices (0 to 4), marks (0 and 1) and probabilities, region and
-info regions of an image of 50 pixels and its size; others normal numbers.
+info regions of an image of 50 pixels and its size, truth two boxes; others normal numbers.
 """
 
 from __future__ import annotations
@@ -133,6 +133,11 @@ def inputs(net: Net, more: int = 0, larger: int = 0) -> list[torch.Tensor]:
         shape = [first + more, *sizes]
         if name in ("label", "index"):
             value = torch.randint(0, 3 if name == "label" else 5, shape).float()
+        elif name == "truth":
+            value = torch.tensor(
+                [[0.0, 1, 0, 0.1, 0.2, 0.5, 0.6, 0], [1, 2, 0, 0.4, 0.4, 0.9, 0.8, 0]]
+            )
+            value = value.reshape(shape)
         elif name == "info":
             value = torch.tensor([[50.0, 50, 1]])
         elif name == "region":
