@@ -106,16 +106,29 @@ IGNORED = {
         (f"{kind}Parameter.transform_test" for kind in _COSINE_MARGINS),
         "the fork changes cosines in TEST in any case",
     ),
+    **dict.fromkeys(
+        (f"DetectionOutputParameter.{field}" for field in
+         ("save_output_param", "visualize", "visualize_threshold", "save_file")),
+        "writes and shows boxes; programs do: `sphereface run --draw`",
+    ),
     **{f"LayerParameter.{field.name}": _RAW for field in _FORK_FIELDS},
 }  # fmt: skip
 REFUSED = {
     "WindowDataParameter": 'no reader for a layer of type "WindowData"',
+    "AnnotatedDataParameter": 'no reader for a layer of type "AnnotatedData"',
     "DenseImageDataParameter": 'no reader for a layer of type "DenseImageData"',
 }
+_OF_ANNOTATED_DATA = "tests/caffe/layers/test_data_sources.py; refused with the layer's data"
 ELSEWHERE = {
     "BlobProto": "tests/weights/test_blob.py",
     "CorrelationParameter": "tests/caffe/layers/test_correlation.py",
-}
+    "SaveOutputParameter": "see save_output_param",
+    **dict.fromkeys(
+        ("BatchSampler", "Sampler", "SampleConstraint", "ResizeParameter", "NoiseParameter",
+         "SaltPepperParameter", "DistortionParameter", "ExpansionParameter", "EmitConstraint"),
+        _OF_ANNOTATED_DATA,
+    ),
+}  # fmt: skip
 
 IN = 'layer {{ name: "in" type: "Input" top: "x" input_param {{ shape {{ dim: {} }} }} }}'
 NETS = {

@@ -172,7 +172,7 @@ def test_unknown_names_give_the_nearest():
 
 
 # Wire bytes written by hand: field 147 -> tag 0x9a 0x09, 148 -> 0xa2 0x09, 201 -> 0xca 0x0c,
-# 202 -> 0xd2 0x0c, 10001 -> 0x8a 0xf1 0x04, 10002 -> 0x92 0xf1 0x04.
+# 202 -> 0xd2 0x0c, 10002 -> 0x92 0xf1 0x04.
 FORKS = [
     ("Swish", b"\x9a\x09\x05\x0d\x00\x00\x40\x40", "swish_param", {"beta": 3.0}),
     (
@@ -204,12 +204,6 @@ FORKS = [
     ("Permute", b"\xd2\x0c\x04\x08\x01\x08\x00", "permute_param", {"order": [1, 0]}),
     ("Proposal", b"\xca\x0c\x02\x38\x09", "proposal_param", {"post_nms_topn": 9}),
     ("PSROIPooling", b"\x92\xf1\x04\x02\x10\x03", "psroi_pooling_param", {"output_dim": 3}),
-    (
-        "BoxAnnotatorOHEM",
-        b"\x8a\xf1\x04\x02\x08\x07",
-        "box_annotator_ohem_param",
-        {"roi_per_img": 7},
-    ),
     (
         "MarginInnerProduct",
         b"\x9a\x09\x04\x08\x07\x10\x03",

@@ -21,6 +21,13 @@ SOURCE_TYPES: dict[str, type[Any]] = {
     "MemoryData": MemoryData,
 }
 
+_BY_PROGRAM = 'give the net its batches by a program, or by a layer of type "Python" in its place'
+# Types without a reader, and what to do.
+_INSTEAD = {
+    "AnnotatedData": f"its records, pictures with boxes, are not read here: {_BY_PROGRAM}",
+    "WindowData": "cut the windows out and list them in an ImageData layer",
+}
+
 
 def open_source(layer_param: Any, where: str = "", **options: Any) -> Source:
     """Open what a data layer reads.
@@ -55,9 +62,7 @@ def open_source(layer_param: Any, where: str = "", **options: Any) -> Source:
             f'no reader for a layer of type "{layer_param.type}"',
             where=where or f'layer "{layer_param.name}"',
             expected=", ".join(SOURCE_TYPES),
-            fix="cut the windows out and list them in an ImageData layer"
-            if layer_param.type == "WindowData"
-            else "",
+            fix=_INSTEAD.get(layer_param.type, ""),
         )
     opened: Source = source(layer_param, LoadOptions(**options), where)
     return opened
@@ -99,7 +104,7 @@ def open_sources(
 
 def reads_data(layer_param: Any) -> bool:
     """Tell whether a layer is one that a source feeds."""
-    return layer_param.type in SOURCE_TYPES or layer_param.type == "WindowData"
+    return layer_param.type in SOURCE_TYPES or layer_param.type in _INSTEAD
 
 
 def _free(name: str, taken: Container[str]) -> str:

@@ -17,7 +17,7 @@ from sphereface.images import read_mean_file
 
 __all__ = ["Transform"]
 
-_OF_BOXES = {
+_OF_SSD = (
     "crop_h",
     "crop_w",
     "distort_param",
@@ -25,7 +25,7 @@ _OF_BOXES = {
     "expand_param",
     "noise_param",
     "resize_param",
-}
+)
 
 
 class Transform:
@@ -62,9 +62,9 @@ class Transform:
         self._crop = int(param.crop_size)
         self._mirror = bool(param.mirror)
         self._scale = np.float32(param.scale)
-        for field, _ in param.ListFields():
-            if field.name in _OF_BOXES:
-                raise self._error(f"{field.name}, which is SSD's", "Caffe's options")
+        for field in _OF_SSD:
+            if param.HasField(field):
+                raise self._error(f"{field}, which is SSD's", "Caffe's options")
         if param.force_color and param.force_gray:
             raise self._error("force_color and force_gray", "one of them")
         self.color = True if param.force_color else False if param.force_gray else None

@@ -52,7 +52,6 @@ _FORK_FIELDS = {
     "Permute": ("fork_202", "permute_param"),
     "Proposal": ("fork_201", "proposal_param"),
     "PSROIPooling": ("fork_10002", "psroi_pooling_param"),
-    "BoxAnnotatorOHEM": ("fork_10001", "box_annotator_ohem_param"),
     "CombinedMargin": ("fork_156", "combined_margin_param"),
     "CosinAddm": ("fork_179", "cosin_add_m_param"),
     "AdaCosAddmScale": ("fork_211", "adacos_add_m_scale_param"),

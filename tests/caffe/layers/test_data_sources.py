@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sphereface.caffe import load
+from sphereface.caffe import DataOptions, load, open_net
 from sphereface.errors import SphereFaceError
 
 
@@ -34,6 +34,40 @@ def test_shapes_from_the_parameters(type_, options, transform, shape):
     built = net(type_, f"{field} {{ batch_size: 8 {options} }} transform_param {{ {transform} }}")
     assert built.blob_shapes == {"data": shape, "label": shape[:1]}
     assert built.inputs == ("data", "label")
+
+
+@pytest.mark.parametrize(
+    ("transform", "shape"),
+    [
+        ("resize_param { height: 300 width: 200 }", (8, 3, 300, 200)),
+        ("resize_param { height: 300 width: 200 } crop_size: 5", (8, 3, 5, 5)),
+        ("crop_h: 4 crop_w: 6 force_gray: true", (8, 1, 4, 6)),
+    ],
+)
+def test_pictures_with_boxes(transform, shape):
+    """SSD's net builds, and the program gives it its batches."""
+    params = f"data_param {{ batch_size: 8 }} transform_param {{ {transform} }}"
+    params += " annotated_data_param { batch_sampler { max_sample: 1 } }"
+    built = net("AnnotatedData", params)
+    assert built.blob_shapes == {"data": shape, "label": (1, 1, 1, 8)}
+    given = {"data": (2, *shape[1:]), "label": (1, 1, 7, 8)}
+    assert net("AnnotatedData", params, input_shapes=given).blob_shapes == given
+
+
+def test_pictures_with_boxes_have_no_reader():
+    text = """layer { name: "d" type: "AnnotatedData" top: "data" top: "label"
+        data_param { source: "lmdb" batch_size: 8 }
+        transform_param { resize_param { height: 30 width: 20 } } }"""
+    message = (
+        'no reader for a layer of type "AnnotatedData".*pictures with boxes, are not read here'
+    )
+    with pytest.raises(SphereFaceError, match=message):
+        open_net(text, data=DataOptions())
+    own_size = text.replace("height: 30", "resize_mode: FIT_SMALL_SIZE height: 30")
+    with pytest.raises(
+        SphereFaceError, match="does not exist, and only the data tell|not tell the"
+    ):
+        load(own_size)
 
 
 @pytest.mark.parametrize(

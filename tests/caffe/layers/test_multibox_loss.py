@@ -68,7 +68,8 @@ def decode(offset, prior, code):
 def loss(
     loc, conf, prior, truth, *, code="CORNER", squared=False, logistic=False, share=True,
     ratio=3.0, neg_overlap=0.5, mining="MAX_NEGATIVE", sample_size=64, each=True, difficult=True,
-    in_target=False, inside=False, agnostic=False, weight=1.0, normalization="VALID", use_prior=True, nms=0.0,
+    in_target=False, inside=False, agnostic=False, weight=1.0, normalization="VALID",
+    use_prior=True, nms=0.0,
 ):  # fmt: skip
     """Image by image and prior by prior in float64."""
     boxes, variances = prior[0].reshape(2, -1, 4)

@@ -4,7 +4,8 @@ Source: Caffe's data_layer.cpp, image_data_layer.cpp and their kin; DenseImageDa
 ImageSegData DeepLab's. What differs: a layer here only says what its tops look like; the tops are
 inputs of the net, and a reader of sphereface.data feeds them. Shapes come from the parameters;
 where they do not tell (an LMDB's channels, images that are not resized), from the first sample, as
-in Caffe, or from `input_shapes`.
+in Caffe, or from `input_shapes`. WindowData, SSD's AnnotatedData and these two have no reader: a
+program gives them their batches.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from sphereface.data import SOURCE_TYPES, open_source
 from sphereface.errors import SphereFaceError
 
 __all__ = [
+    "AnnotatedData",
     "Data",
     "DataSource",
     "DenseImageData",
@@ -225,3 +227,44 @@ class ImageSegData(_ImagePairs):
         if self.option_name("label_type") == "PIXEL":
             return super().label_shape(images)
         return (images[0], 1, 1, 1)
+
+
+@register_layer("AnnotatedData", param="annotated_data_param")
+class AnnotatedData(DataSource):
+    """Pictures and the boxes of their objects (SSD); the batches are the program's to give.
+
+    Tops: images, and true boxes (1, 1, M, 8) as `MultiBoxLoss` takes them, M of any size.
+    """
+
+    tops = Arity(1, 2)
+
+    @property
+    def batch_size(self) -> int:
+        """The batch size in the file, which stands in ``data_param``."""
+        return int(self.layer_param.data_param.batch_size)
+
+    def reshape(self, bottom_shapes: Sequence[Shape]) -> Sequence[Shape | None]:
+        """Return the shape of a batch, with one true box."""
+        images = self.image_shape(self.layer_param.transform_param)
+        return [images, (1, 1, 1, 8)][: self.top_count]
+
+    def image_shape(self, transform: Any) -> Shape | None:
+        """Return the shape that the resizing or the crop gives."""
+        crop, resize = transform.crop_size, transform.resize_param
+        size = (transform.crop_h or crop, transform.crop_w or crop)
+        if not all(size) and self._whole(resize):
+            size = (resize.height, resize.width)
+        channels = self.channel_count(transform) or 3
+        return (self.batch_size, channels, *size) if all(size) else None
+
+    @staticmethod
+    def _whole(resize: Any) -> bool:
+        """Tell whether pictures get the size of ``resize_param``."""
+        return bool(resize.resize_mode != resize.FIT_SMALL_SIZE and resize.height and resize.width)
+
+    def input_shapes(self, given: Mapping[str, Shape]) -> Sequence[Shape | None]:
+        """Return the shapes in `given`; boxes have no batch axis."""
+        return [
+            given.get(name, shape)
+            for name, shape in zip(self.layer_param.top, self.reshape([]), strict=True)
+        ]

@@ -47,7 +47,20 @@ class MultiBoxLoss(LossLayer):
         """Read the options."""
         super().setup(bottom_shapes)
         options = self.options
-        if options.num_classes < 1:
+        self.classes, self.background = options.num_classes, options.background_label_id
+        self.share_location, self.weight_of_offsets = options.share_location, options.loc_weight
+        self.match_priors = options.use_prior_for_matching
+        self.overlap_threshold = options.overlap_threshold
+        self.ignore_outside = options.ignore_cross_boundary_bbox
+        self.difficult, self.agnostic = options.use_difficult_gt, options.map_object_to_agnostic
+        self.in_target, self.inside = options.encode_variance_in_target, options.bp_inside
+        self.ratio, self.neg_overlap = options.neg_pos_ratio, options.neg_overlap
+        self.sample_size = options.sample_size
+        nms = options.nms_param
+        self.suppress = nms.nms_threshold if options.HasField("nms_param") else 0.0
+        self.suppress_most = nms.top_k if nms.HasField("top_k") else -1
+        self.suppress_priors = options.use_prior_for_nms
+        if self.classes < 1:
             raise self.error("num_classes is not given", expected="the number of classes")
         self.mining = self.option_name("mining_type")
         if options.HasField("do_neg_mining") and not options.do_neg_mining:
@@ -56,17 +69,15 @@ class MultiBoxLoss(LossLayer):
         self.logistic = self.option_name("conf_loss_type") == "LOGISTIC"
         self.squared = self.option_name("loc_loss_type") == "L2"
         self.each = self.option_name("match_type") == "PER_PREDICTION"
-        if not options.share_location and (
-            self.mining != "NONE" or not options.use_prior_for_matching
-        ):
+        if not self.share_location and (self.mining != "NONE" or not self.match_priors):
             raise self.error(
                 "share_location: false with mining or with matching of predictions",
                 expected="mining_type: NONE and use_prior_for_matching: true",
             )
-        agnostic = 2 if options.background_label_id >= 0 else 1
-        if options.map_object_to_agnostic and options.num_classes != agnostic:
+        agnostic = 2 if self.background >= 0 else 1
+        if self.agnostic and self.classes != agnostic:
             raise self.error(
-                f"num_classes {options.num_classes} with map_object_to_agnostic",
+                f"num_classes {self.classes} with map_object_to_agnostic",
                 expected=str(agnostic),
             )
 
@@ -75,8 +86,8 @@ class MultiBoxLoss(LossLayer):
         location, confidence, prior, truth = bottom_shapes
         if len(prior) < 3 or prior[1] != 2:
             raise self.error(f"priors of shape {prior}", expected="(1, 2, ...)")
-        count, classes = prod(prior[2:]) // 4, self.options.num_classes
-        per_prior = 4 if self.options.share_location else 4 * classes
+        count, classes = prod(prior[2:]) // 4, self.classes
+        per_prior = 4 if self.share_location else 4 * classes
         for name, shape, size in (
             ("offsets", location, count * per_prior),
             ("scores", confidence, count * classes),
@@ -96,10 +107,10 @@ class MultiBoxLoss(LossLayer):
         return loss
 
     def _loss(self, location: Tensor, confidence: Tensor, prior: Tensor, truth: Tensor) -> Tensor:
-        options, images = self.options, len(location)
+        images = len(location)
         box, variance = prior.detach().reshape(2, -1, 4)
         offset = location.reshape(images, len(box), -1, 4)
-        score = confidence.reshape(images, len(box), options.num_classes)
+        score = confidence.reshape(images, len(box), self.classes)
         truths = self._truths(truth.detach())
         matched = torch.zeros(images, len(box), dtype=torch.bool, device=score.device)
         offset_loss = score.new_zeros(())
@@ -109,18 +120,18 @@ class MultiBoxLoss(LossLayer):
             index, negative = self._matches(offset[image], score[image], box, variance, own)
             positive = index >= 0
             matched[image] = positive
-            label = torch.full_like(index, options.background_label_id)
+            label = torch.full_like(index, self.background)
             label[positive] = own[index[positive], 1].long()
             if positive.any():
-                column = torch.zeros_like(label) if options.share_location else label
+                column = torch.zeros_like(label) if self.share_location else label
                 moved = offset[image][positive, column[positive]]
                 true = own[index[positive], 3:7]
                 offset_loss = (
                     offset_loss
                     + self._offset_losses(moved, true, box[positive], variance[positive]).sum()
                 )
-            if options.map_object_to_agnostic:
-                label[positive] = options.background_label_id + 1
+            if self.agnostic:
+                label[positive] = self.background + 1
             chosen = positive | negative
             score_loss = (
                 score_loss
@@ -128,24 +139,22 @@ class MultiBoxLoss(LossLayer):
                     score[image][chosen], label[chosen], negative[chosen] & (self.mining == "NONE")
                 ).sum()
             )
-        total = score_loss + options.loc_weight * offset_loss
+        total = score_loss + self.weight_of_offsets * offset_loss
         return total / self.normalizer(images, images * len(box), matched)
 
     def _truths(self, truth: Tensor) -> Tensor:
         """Return the rows of true boxes that count."""
-        options = self.options
         rows = truth.reshape(-1, _VALUES)
         rows = rows[rows[:, 0] >= 0]
-        if not options.use_difficult_gt:
+        if not self.difficult:
             rows = rows[rows[:, 7] == 0]
-        wrong = (rows[:, 1] == options.background_label_id) | (rows[:, 1] < 0)
-        if not options.map_object_to_agnostic:
-            wrong |= rows[:, 1] >= options.num_classes
+        wrong = (rows[:, 1] == self.background) | (rows[:, 1] < 0)
+        if not self.agnostic:
+            wrong |= rows[:, 1] >= self.classes
         if wrong.any():
             raise self.error(
                 f"a true box of label {rows[wrong][0, 1]:g}",
-                expected=f"labels below {options.num_classes}, not the background's"
-                f" {options.background_label_id}",
+                expected=f"labels below {self.classes}, not the background's {self.background}",
             )
         return rows
 
@@ -154,33 +163,32 @@ class MultiBoxLoss(LossLayer):
         self, offset: Tensor, score: Tensor, box: Tensor, variance: Tensor, truth: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return the true box of each prior, and which priors are negatives that count."""
-        options = self.options
         index = torch.full((len(box),), UNMATCHED, device=box.device)
         if len(truth) == 0:
             return index, torch.full_like(index, self.mining == "NONE", dtype=torch.bool)
         found = box
-        if not options.use_prior_for_matching:
+        if not self.match_priors:
             found = self._decoded(offset, box, variance)
         index, overlap = match_boxes(
             found,
             truth[:, 3:7],
-            options.overlap_threshold,
+            self.overlap_threshold,
             each=self.each,
-            ignore_outside=options.ignore_cross_boundary_bbox,
+            ignore_outside=self.ignore_outside,
         )
         if self.mining == "NONE":
             return index, index < 0
-        label = torch.full_like(index, options.background_label_id)
+        label = torch.full_like(index, self.background)
         positive = index >= 0
         label[positive] = truth[index[positive], 1].long()
-        if options.map_object_to_agnostic:
-            label[positive] = options.background_label_id + 1
+        if self.agnostic:
+            label[positive] = self.background + 1
         loss = self._score_losses(score, label, torch.zeros_like(positive))
         if self.mining == "MAX_NEGATIVE":
-            eligible = (index == UNMATCHED) & (overlap < options.neg_overlap)
-            most = int(int(positive.sum()) * options.neg_pos_ratio)
+            eligible = (index == UNMATCHED) & (overlap < self.neg_overlap)
+            most = int(int(positive.sum()) * self.ratio)
         else:
-            eligible, most = torch.ones_like(positive), options.sample_size
+            eligible, most = torch.ones_like(positive), self.sample_size
             moved, true = offset[positive, 0], truth[index[positive], 3:7]
             loss = loss.clone()
             loss[positive] += self._offset_losses(moved, true, box[positive], variance[positive])
@@ -194,37 +202,33 @@ class MultiBoxLoss(LossLayer):
         self, loss: Tensor, eligible: Tensor, offset: Tensor, box: Tensor, variance: Tensor
     ) -> Tensor:
         """Return the eligible priors by falling loss, after suppression if the file asks for it."""
-        options = self.options
         (place,) = eligible.nonzero(as_tuple=True)
         place = place[loss[place].sort(descending=True, stable=True).indices]
-        nms = options.nms_param
-        if not options.HasField("nms_param") or nms.nms_threshold <= 0:
+        if self.suppress <= 0:
             return place
-        if nms.HasField("top_k") and nms.top_k >= 0:
-            place = place[: nms.top_k]
-        found = box if options.use_prior_for_nms else self._decoded(offset, box, variance)
+        if self.suppress_most >= 0:
+            place = place[: self.suppress_most]
+        found = box if self.suppress_priors else self._decoded(offset, box, variance)
         found = found[place]
         valid = box_area(found) >= _SMALL
-        return place[unsuppressed(found[None], valid[None], nms.nms_threshold)[0]]
+        return place[unsuppressed(found[None], valid[None], self.suppress)[0]]
 
     def _decoded(self, offset: Tensor, box: Tensor, variance: Tensor) -> Tensor:
-        used = None if self.options.encode_variance_in_target else variance
+        used = None if self.in_target else variance
         return decode_boxes(offset[:, 0], box, used, self.code_type)
 
     def _offset_losses(
         self, offset: Tensor, truth: Tensor, box: Tensor, variance: Tensor
     ) -> Tensor:
         """Return the loss of each prior's offsets."""
-        options = self.options
-        in_target = options.encode_variance_in_target
-        target = encode_boxes(truth, box, None if in_target else variance, self.code_type)
-        if options.bp_inside:
+        target = encode_boxes(truth, box, None if self.in_target else variance, self.code_type)
+        if self.inside:
             seen = box
-            if not options.use_prior_for_matching:
-                used = None if in_target else variance
+            if not self.match_priors:
+                used = None if self.in_target else variance
                 seen = decode_boxes(offset.detach(), box, used, self.code_type)
             offset = torch.where((seen < 0) | (seen > 1), target, offset)
-        if in_target:
+        if self.in_target:
             offset, target = offset / variance, target / variance
         if self.squared:
             return (offset - target).square().sum(1) / 2
@@ -234,6 +238,6 @@ class MultiBoxLoss(LossLayer):
         """Return the loss of each prior's scores; of the `blank` no class is true (LOGISTIC)."""
         if not self.logistic:
             return F.cross_entropy(score, label, reduction="none")
-        true = F.one_hot(label, self.options.num_classes).to(score.dtype)
+        true = F.one_hot(label, self.classes).to(score.dtype)
         true = true.masked_fill(blank[:, None], 0)
         return F.binary_cross_entropy_with_logits(score, true, reduction="none").sum(1)
