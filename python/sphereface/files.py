@@ -17,6 +17,7 @@ import stat
 import sys
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO
 
@@ -171,7 +172,8 @@ def check_output(
     inputs : iterable of path-like
         What the run reads, which is never replaced.
     holds : collection of str
-        Names of the files in it, where the output is a folder; one with others is never replaced.
+        Names (or shell patterns) of the files in it, where the output is a folder; one with others
+        is never replaced.
 
     Raises
     ------
@@ -197,7 +199,8 @@ def check_output(
     if target.is_dir() != bool(holds):
         found, expected = ("a file", "a folder") if holds else ("a folder", "a file")
         raise SphereFaceError(found, where=where, expected=f"{expected} to write")
-    if holds and (others := sorted({entry.name for entry in target.iterdir()} - set(holds))):
+    names = sorted(entry.name for entry in target.iterdir()) if holds else []
+    if others := [name for name in names if not any(fnmatchcase(name, kind) for kind in holds)]:
         raise SphereFaceError(
             f"a folder that holds {others[0]}", where=where, expected=f"only {', '.join(holds)}"
         )

@@ -148,11 +148,13 @@ def test_a_file_that_is_cut_while_it_is_read(layer, faces, make_lmdb):
             [source.next_batch() for _ in range(29)]
 
 
-def test_leveldb_is_refused_with_what_to_do(layer, face_lmdb, tmp_path):
-    with pytest.raises(SphereFaceError, match="net:1: backend: LEVELDB; .*convert-imageset"):
-        read(layer("Data", f'data_param {{ source: "{tmp_path}" batch_size: 1 backend: LEVELDB }}'))
-    with pytest.raises(SphereFaceError, match='no backend: LEVELDB; .*lmdb" is an LMDB: say so'):
-        read(layer("Data", f'data_param {{ source: "{face_lmdb}" batch_size: 1 }}'))
+def test_a_backend_that_the_source_is_not(layer, face_lmdb):
+    for backend, said in (
+        ("", "no backend: LEVELDB"),
+        ("backend: LEVELDB", "net:1: backend: LEVELDB"),
+    ):
+        with pytest.raises(SphereFaceError, match=f'{said}; .*lmdb" is an LMDB: say so'):
+            read(layer("Data", f'data_param {{ source: "{face_lmdb}" batch_size: 1 {backend} }}'))
 
 
 def test_labels_come_with_their_keys(layer, face_lmdb):

@@ -56,7 +56,9 @@ def test_what_is_no_lmdb(tmp_path, make_lmdb):
     with pytest.raises(SphereFaceError, match="a folder without data.mdb"):
         RecordFile(tmp_path)
     (tmp_path / "CURRENT").touch()
-    with pytest.raises(SphereFaceError, match="a LevelDB; expected an LMDB; .*convert-imageset"):
+    with pytest.raises(
+        SphereFaceError, match="a LevelDB; expected an LMDB; say so: backend: LEVELDB"
+    ):
         RecordFile(tmp_path)
     (tmp_path / "text").write_text("no database" * 1000)
     with pytest.raises(SphereFaceError, match="not a readable LMDB"):

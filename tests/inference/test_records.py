@@ -13,7 +13,7 @@ from sphereface.data import open_sources
 from sphereface.data.datum import encoded_datum, float_datum, raw_datum
 from sphereface.errors import SphereFaceError
 from sphereface.images import Preprocessing, list_images
-from sphereface.inference import ArrayRecords, DataRecords, ImageRecords, LmdbRecords
+from sphereface.inference import ArrayRecords, DataRecords, DatumRecords, ImageRecords
 from sphereface.proto.net_file import read_net
 
 COUNT = 7
@@ -82,7 +82,7 @@ def database(folder):
 @pytest.mark.parametrize("size", [2, 7])
 def test_records_of_an_lmdb(database, size):
     path, keys, pixels = database
-    records = LmdbRecords(path, "data", FORM)
+    records = DatumRecords(path, "data", FORM)
     assert records.count == COUNT
     found, values = gathered(records, size)
     assert found == keys
@@ -94,7 +94,7 @@ def test_float_records(tmp_path, rng):
     with lmdb.open(str(tmp_path / "db")) as env, env.begin(write=True) as transaction:
         for index, row in enumerate(features):
             transaction.put(f"{index}".encode(), float_datum(row))
-    _, values = gathered(LmdbRecords(tmp_path / "db", "data", Preprocessing()), 2)
+    _, values = gathered(DatumRecords(tmp_path / "db", "data", Preprocessing()), 2)
     np.testing.assert_array_equal(values, features)
 
 
@@ -103,7 +103,7 @@ def test_a_damaged_record_is_named(database):
     with lmdb.open(str(path)) as env, env.begin(write=True) as transaction:
         transaction.put(b"zz", encoded_datum(b"no picture", 0))
     with pytest.raises(SphereFaceError, match=r'db: key "zz"'):
-        gathered(LmdbRecords(path, "data", FORM), 8)
+        gathered(DatumRecords(path, "data", FORM), 8)
 
 
 def test_rows_of_arrays(tmp_path, rng):

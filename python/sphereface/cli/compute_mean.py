@@ -1,4 +1,4 @@
-"""``sphereface compute-mean``: the mean image of an LMDB or a list."""
+"""``sphereface compute-mean``: the mean image of a database or a list."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     """Add the options of ``sphereface compute-mean``."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "compute-mean",
-        help="the mean image of an LMDB or a list of images",
+        help="the mean image of a database or a list of images",
         description="Writes the mean of all images as a binaryproto, for mean_file, and prints the"
         " mean of each channel, for mean_value: what compute_image_mean of Caffe does.",
     )
-    parser.add_argument("input", help="an LMDB, or a list with a name and a label a line")
+    parser.add_argument("input", help="an LMDB or LevelDB, or a list: a name and a label a line")
     add_output_options(parser, "the binaryproto to write", position="output")
     parser.add_argument("--root", default="", help="of a list: goes before each name as it is")
     parser.add_argument("--gray", action="store_true", help="of a list: one channel")

@@ -1,4 +1,4 @@
-"""``sphereface convert-imageset``: a list of images to an LMDB."""
+"""``sphereface convert-imageset``: a list of images to an LMDB or a LevelDB."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     """Add the options of ``sphereface convert-imageset``."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "convert-imageset",
-        help="a list of images to an LMDB for Data layers",
+        help="a list of images to an LMDB or LevelDB for Data layers",
         description="Writes the images of a list (a name and a label a line) as Caffe's Datum"
         " records: what convert_imageset of Caffe does, with its flags.",
     )
     parser.add_argument("root", help="folder of the images; goes before each name as it is")
     parser.add_argument("list", help="a name and a label a line")
-    add_output_options(parser, "the LMDB to make", position="output")
+    add_output_options(parser, "the database to make", position="output")
     parser.add_argument("--gray", action="store_true", help="one channel")
     parser.add_argument("--shuffle", action="store_true", help="in random order")
     parser.add_argument("--seed", type=int, default=0, help="of the order (default: %(default)s)")
@@ -41,7 +41,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         help="jpg, png, ... (default: the suffix of each file)",
     )
     parser.add_argument(
-        "--backend", choices=("lmdb",), default="lmdb", help="(default: %(default)s)"
+        "--backend",
+        choices=("lmdb", "leveldb"),
+        default="lmdb",
+        help="leveldb needs plyvel (default: %(default)s)",
     )
     parser.add_argument(
         "--skip-bad", action="store_true", help="leave bad images out and count them"
@@ -51,8 +54,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the LMDB and print how many records it has."""
-    from sphereface.data import LMDB_FILES, ImagesetOptions, convert_imageset
+    """Write the database and print how many records it has."""
+    from sphereface.data import DATABASE_FILES, ImagesetOptions, convert_imageset
     from sphereface.progress import Progress
 
     options = ImagesetOptions(
@@ -64,10 +67,11 @@ def run(args: argparse.Namespace) -> int:
         check_size=args.check_size,
         encoded=args.encoded,
         encode_type=args.encode_type,
+        backend=args.backend,
         bad_images="skip" if args.skip_bad else "raise",
         exif=args.exif == "apply",
     )
-    output = required_output(args, args.list, holds=LMDB_FILES)
+    output = required_output(args, args.list, holds=DATABASE_FILES[args.backend])
     with Progress(0, "convert-imageset") as progress:
 
         def count(total: int) -> None:

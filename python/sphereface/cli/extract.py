@@ -46,8 +46,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     add_net_options(parser)
     add = parser.add_argument
     add("weights", help="the weights, of any format")
-    add("input", nargs="?", help="a folder of images, a list (.txt), an image, an LMDB, .npy or"
-        " .npz")  # fmt: skip
+    add("input", nargs="?", help="a folder of images, a list (.txt), an image, an LMDB or LevelDB,"
+        " .npy or .npz")  # fmt: skip
     add("--data", action="store_true", help="the data of the net's own data layers, once")
     add_image_options(parser)
     add_predictor_options(parser)
@@ -99,8 +99,8 @@ def _records(
     from sphereface.inference import (  # fmt: skip
         ArrayRecords,
         DataRecords,
+        DatumRecords,
         ImageRecords,
-        LmdbRecords,
         image_input,
         read_arrays,
     )
@@ -119,14 +119,17 @@ def _records(
         check_crops(args.input, find_preset(args.preset), *size)
     options: dict[str, Any] = {"with_mirror": args.with_mirror, "workers": args.workers}
     text = preprocessing_text(form, args.with_mirror)
-    if _is_lmdb(args.input):
-        return LmdbRecords(args.input, blob, form, **options), text
+    if _is_database(args.input):
+        return DatumRecords(args.input, blob, form, **options), text
     return ImageRecords(list_images([args.input], args.root), blob, form, **options), text
 
 
-def _is_lmdb(name: str) -> bool:
+def _is_database(name: str) -> bool:
+    from sphereface.data.leveldb_file import is_leveldb
+
     path = Path(name)
-    return (path / "data.mdb").is_file() or path.suffix in (".lmdb", ".mdb")
+    is_lmdb = (path / "data.mdb").is_file() or path.suffix in (".lmdb", ".mdb")
+    return is_lmdb or is_leveldb(path)
 
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
@@ -141,7 +144,7 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
     if args.mean and Path(args.mean).is_file():
         settings["mean"] = file_digest(args.mean)
     path = Path(args.input or "")
-    if args.input and not _is_lmdb(args.input) and path.suffix not in (".npy", ".npz"):
+    if args.input and not _is_database(args.input) and path.suffix not in (".npy", ".npz"):
         files = list_images([args.input], args.root)
         settings["input"] = [len(files), names_digest(file.name for file in files)]
     elif args.input:

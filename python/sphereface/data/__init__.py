@@ -5,7 +5,12 @@ from sphereface.data.hdf5_data import HDF5Data
 from sphereface.data.image_data import ImageData
 from sphereface.data.image_mean import compute_mean
 from sphereface.data.image_source import ImageSource
-from sphereface.data.imageset import ImagesetOptions, ImagesetReport, convert_imageset
+from sphereface.data.imageset import (
+    DATABASE_FILES,
+    ImagesetOptions,
+    ImagesetReport,
+    convert_imageset,
+)
 from sphereface.data.lazy_source import LazySource
 from sphereface.data.lmdb_data import Data
 from sphereface.data.memory_data import MemoryData
@@ -22,6 +27,7 @@ from sphereface.data.transform import Transform
 from sphereface.images import ImageList, read_image_list
 
 __all__ = [
+    "DATABASE_FILES",
     "LMDB_FILES",
     "SOURCE_TYPES",
     "Batch",

@@ -1,7 +1,7 @@
 """The mean image of a data set, and the mean of each channel.
 
 Source: Caffe's tools/compute_image_mean.cpp. What differs: sums are kept in float64 (Caffe's
-float32 loses digits after some 100,000 images), and list files are read as well as an LMDB.
+float32 loses digits after some 100,000 images), and list files are read as well as a database.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sphereface.data.datum import datum_image
-from sphereface.data.record_file import RecordFile
+from sphereface.data.open_records import open_records
 from sphereface.errors import SphereFaceError
 from sphereface.images import read_image, read_image_list, resize_image
 
@@ -37,7 +37,7 @@ def compute_mean(
     Parameters
     ----------
     source : path
-        An LMDB (a folder), or a list file.
+        An LMDB or a LevelDB (a folder), or a list file.
     root_folder, new_height, new_width, gray
         How to read the images of a list.
     exif : bool
@@ -85,7 +85,7 @@ def compute_mean(
 def _of_records(
     path: str | os.PathLike[str], exif: bool
 ) -> tuple[int, Iterator[tuple[str, NDArray[Any]]]]:
-    records = RecordFile(path)
+    records = open_records(path)
 
     def images() -> Iterator[tuple[str, NDArray[Any]]]:
         try:

@@ -1,4 +1,4 @@
-"""Image files of a list to an LMDB.
+"""Image files of a list to an LMDB or a LevelDB.
 
 Source: Caffe's tools/convert_imageset.cpp. What differs: images are read by several threads; a bad
 image is an error unless told otherwise (Caffe leaves it out); the LMDB appears under its name when
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from sphereface.data.datum import encoded_datum, raw_datum
+from sphereface.data.leveldb_file import LEVELDB_FILES, LevelDbWriter, leveldb_module
 from sphereface.data.order import shuffled
 from sphereface.data.record_file import LMDB_FILES, lmdb_module
 from sphereface.data.record_writer import RecordWriter
@@ -31,7 +32,10 @@ from sphereface.images import (
     resize_image,
 )
 
-__all__ = ["ImagesetOptions", "ImagesetReport", "convert_imageset"]
+__all__ = ["DATABASE_FILES", "ImagesetOptions", "ImagesetReport", "convert_imageset"]
+
+# What the folder of each kind of database holds.
+DATABASE_FILES = {"lmdb": LMDB_FILES, "leveldb": LEVELDB_FILES}
 
 _AHEAD = 64
 
@@ -56,6 +60,8 @@ class ImagesetOptions:
         Keep images compressed: the file's bytes where nothing changes them.
     encode_type : str
         ``"jpg"``, ``"png"``; by default the suffix of each file.
+    backend : {"lmdb", "leveldb"}
+        The database.
     bad_images : {"raise", "skip"}
         Whether a bad image is an error or is left out.
     exif : bool
@@ -70,6 +76,7 @@ class ImagesetOptions:
     check_size: bool = False
     encoded: bool = False
     encode_type: str = ""
+    backend: Literal["lmdb", "leveldb"] = "lmdb"
     bad_images: Literal["raise", "skip"] = "raise"
     exif: bool = True
 
@@ -81,6 +88,8 @@ class ImagesetOptions:
             )
         if self.encode_type and not self.encoded:
             raise SphereFaceError(f"encode_type {self.encode_type}", fix="add encoded")
+        if self.backend not in DATABASE_FILES:
+            raise SphereFaceError(f"backend {self.backend!r}", expected='"lmdb" or "leveldb"')
         if self.bad_images not in ("raise", "skip"):
             raise SphereFaceError(f"bad_images {self.bad_images!r}", expected='"raise" or "skip"')
 
@@ -101,7 +110,7 @@ class ImagesetReport:
 def convert_imageset(
     root_folder: str,
     list_file: str | os.PathLike[str],
-    lmdb_path: str | os.PathLike[str],
+    database: str | os.PathLike[str],
     options: ImagesetOptions | None = None,
     *,
     workers: int | None = None,
@@ -116,13 +125,13 @@ def convert_imageset(
         Goes before each name; mind the slash.
     list_file : path
         A name and a label a line.
-    lmdb_path : path
+    database : path
         Folder to make.
     options : ImagesetOptions, optional
     workers : int, optional
         Threads; by default as many as there are cores.
     overwrite : bool
-        Whether an LMDB of that name may be replaced, once the new one is whole.
+        Whether a database of that name and kind may be replaced, once the new one is whole.
     on_image : callable
         Called after each image with the number of images.
 
@@ -132,10 +141,11 @@ def convert_imageset(
         A list, image or option is bad. Nothing is left behind.
     """
     options = options or ImagesetOptions()
-    check_output(lmdb_path, overwrite=overwrite, inputs=[list_file], holds=LMDB_FILES)
+    holds = DATABASE_FILES[options.backend]
+    check_output(database, overwrite=overwrite, inputs=[list_file], holds=holds)
     entries = read_image_list(list_file)
-    lmdb_module()
-    with atomic_folder(lmdb_path) as folder:
+    lmdb_module() if options.backend == "lmdb" else leveldb_module()
+    with atomic_folder(database) as folder:
         return _write(folder, _records(root_folder, entries, options, workers), on_image,
                       len(entries), options)  # fmt: skip
 
@@ -198,7 +208,8 @@ def _write(
 ) -> ImagesetReport:
     written, skipped = 0, []
     first: tuple[int, int] | None = None
-    with RecordWriter(folder) as writer:
+    kind = RecordWriter if options.backend == "lmdb" else LevelDbWriter
+    with kind(folder) as writer:
         for key, place, record in records:
             if isinstance(record, SphereFaceError):
                 error = record.at(place)

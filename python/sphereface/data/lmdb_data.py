@@ -1,8 +1,8 @@
-"""Data: the records of an LMDB, in the order of their keys, or shuffled.
+"""Data: the records of an LMDB or a LevelDB, in the order of their keys, or shuffled.
 
 Source: Caffe's data_layer.cpp; ``shuffle`` is NVIDIA's and Intel's: an order of its own each epoch,
-as that of ImageData. What differs: LevelDB is not read; a record that cannot be decoded, or lies in
-a damaged page, is named.
+as that of ImageData. What differs: a record that cannot be decoded, or lies in a damaged page, is
+named; a ``backend`` that the source is not is told, not tried.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sphereface.data.datum import datum_image
 from sphereface.data.image_source import ImageSource
+from sphereface.data.leveldb_file import LevelDbFile
 from sphereface.data.order import Samples
 from sphereface.data.record_file import RecordFile
 from sphereface.data.source import LoadOptions
@@ -35,12 +36,12 @@ class Data(ImageSource):
 
     Attributes
     ----------
-    records : RecordFile
+    records : RecordFile or LevelDbFile
 
     Raises
     ------
     SphereFaceError
-        Options that exclude each other, or an LMDB that cannot be read.
+        Options that exclude each other, or a database that cannot be read.
     """
 
     labels_in_memory = False
@@ -48,23 +49,24 @@ class Data(ImageSource):
     def __init__(self, layer_param: Any, options: LoadOptions, where: str = "") -> None:
         super().__init__(layer_param, options, where)
         param = layer_param.data_param
-        if param.backend == param.LEVELDB:
-            given = "backend: LEVELDB" if param.HasField("backend") else "no backend: LEVELDB"
-            there = Path(param.source, "data.mdb").exists()
-            raise self.error(
-                given,
-                "backend: LMDB",
-                f'"{param.source}" is an LMDB: say so'
-                if there
-                else "make an LMDB of the images: sphereface convert-imageset",
-            )
         # Older nets say in data_param what force_color says since.
         forced = True if param.force_encoded_color else None
         self._color = forced if self._transform.color is None else self._transform.color
-        self.records = RecordFile(param.source, self.where)
+        self.records = self._open(param)
         self._start(
             self.records.size, param.batch_size, shuffle=param.shuffle, rand_skip=param.rand_skip
         )
+
+    def _open(self, param: Any) -> RecordFile | LevelDbFile:
+        if param.backend == param.LMDB:
+            return RecordFile(param.source, self.where)
+        if Path(param.source, "data.mdb").exists():
+            raise self.error(
+                "backend: LEVELDB" if param.HasField("backend") else "no backend: LEVELDB",
+                "backend: LMDB",
+                f'"{param.source}" is an LMDB: say so',
+            )
+        return LevelDbFile(param.source, self.where)
 
     def labels(self) -> Iterator[tuple[int, str]]:
         """Yield each record's label and place; this reads the whole file."""
@@ -76,7 +78,7 @@ class Data(ImageSource):
         return self.records.record(index).key.decode("utf-8", "surrogateescape")
 
     def close(self) -> None:
-        """End the threads and close the LMDB."""
+        """End the threads and close the database."""
         super().close()
         self.records.close()
 

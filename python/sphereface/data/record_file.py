@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sphereface.data.datum import read_datum
-from sphereface.data.lmdb_pages import Page, PageFile, Value
+from sphereface.data.lmdb_pages import Page, PageFile
 from sphereface.errors import SphereFaceError
 from sphereface.extras import require
 
@@ -36,10 +36,10 @@ def lmdb_module() -> Any:
 
 
 class Record(NamedTuple):
-    """A record's key, and where its Datum lies."""
+    """A record's key, and where its Datum lies in an LMDB."""
 
     key: bytes
-    value: Value
+    value: Any
 
 
 class RecordFile:
@@ -178,6 +178,6 @@ class RecordFile:
                 "a LevelDB" if leveldb else "a folder without data.mdb",
                 where=self.where,
                 expected="an LMDB",
-                fix="make one of the images: sphereface convert-imageset" if leveldb else "",
+                fix="say so: backend: LEVELDB" if leveldb else "",
             )
         return path.is_dir()

@@ -14,8 +14,8 @@ from sphereface.inference.records import (
     ArrayRecords,
     Batch,
     DataRecords,
+    DatumRecords,
     ImageRecords,
-    LmdbRecords,
     Records,
 )
 from sphereface.inference.scorer import DeviceScorer
@@ -26,10 +26,10 @@ __all__ = [
     "Box",
     "BoxFinder",
     "DataRecords",
+    "DatumRecords",
     "DeviceScorer",
     "Extracted",
     "ImageRecords",
-    "LmdbRecords",
     "Predictor",
     "Records",
     "detection_blob",

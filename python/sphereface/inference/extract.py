@@ -43,7 +43,7 @@ def extract(
     predictor : Predictor
         The net.
     records : Records
-        `ImageRecords`, `LmdbRecords`, `ArrayRecords`, `DataRecords`, or anything like them.
+        `ImageRecords`, `DatumRecords`, `ArrayRecords`, `DataRecords`, or anything like them.
     output : path
         ``.npz``: ``path`` and ``features`` (n x d; several blobs under their names); ``.npy``, with
         the names in ``.paths.txt``; ``.h5``; ``.mat``; ``.lmdb``, as Caffe wrote it. It appears

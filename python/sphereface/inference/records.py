@@ -18,13 +18,15 @@ import numpy as np
 
 from sphereface.data import Sources
 from sphereface.data.datum import datum_image
+from sphereface.data.leveldb_file import LevelDbFile
+from sphereface.data.open_records import open_records
 from sphereface.data.record_file import RecordFile
 from sphereface.data.source import SampleSource
 from sphereface.errors import SphereFaceError
 from sphereface.images import ImageFile, Preprocessing
 from sphereface.inference.ahead import ahead, default_workers
 
-__all__ = ["ArrayRecords", "Batch", "DataRecords", "ImageRecords", "LmdbRecords", "Records"]
+__all__ = ["ArrayRecords", "Batch", "DataRecords", "DatumRecords", "ImageRecords", "Records"]
 
 
 class Batch(NamedTuple):
@@ -118,8 +120,8 @@ class ImageRecords(_Pictures):
         return file.name, file.path, self._form.read(file.path)
 
 
-class LmdbRecords(_Pictures):
-    """Datums of an LMDB, in the order of their keys, which are their names.
+class DatumRecords(_Pictures):
+    """Datums of an LMDB or a LevelDB, in the order of their keys, which are their names.
 
     Parameters are those of `ImageRecords`; raw Datums hold BGR, as convert_imageset makes them.
     """
@@ -135,17 +137,17 @@ class LmdbRecords(_Pictures):
     ) -> None:
         super().__init__(blob, form, with_mirror, workers)
         self._path = path
-        with contextlib.closing(RecordFile(path)) as file:
+        with contextlib.closing(open_records(path)) as file:
             self.count = file.size
 
     def batches(self, size: int) -> Iterator[Batch]:
         """Yield all records once, `size` at a time."""
-        with contextlib.closing(RecordFile(self._path)) as file:
+        with contextlib.closing(open_records(self._path)) as file:
             yield from self._batches(
                 size, (partial(self._read, file, n) for n in range(self.count))
             )
 
-    def _read(self, file: RecordFile, index: int) -> tuple[str, str, np.ndarray]:
+    def _read(self, file: RecordFile | LevelDbFile, index: int) -> tuple[str, str, np.ndarray]:
         where = file.place(index)
         try:
             record = file.record(index)
