@@ -44,12 +44,10 @@ SPHEREFACE_INLINE int64_t normalize_range(Matrix<const T> from, Matrix<T> to, in
   for (int64_t i = begin; i < end; ++i) {
     const T* source = from.row(i);
     T* target = to.row(i);
-    const double squared = dot(source, source, from.cols), norm = row_norm<T>(squared);
-    MathOf<T> scale = 1;
-    if (!std::isfinite(squared)) {
+    MathOf<T> scale = unit_scale<T>(dot(source, source, from.cols));
+    if (std::isnan(scale)) {  // the caller reports the row; what it had stays
       if (bad < 0) bad = i;
-    } else if (norm > 0 && std::fabs(squared - 1) > unit_tolerance<T>()) {
-      scale = static_cast<MathOf<T>>(1 / norm);
+      scale = 1;
     }
     if (scale == 1 && source == target) continue;
     for (int64_t k = 0; k < from.cols; ++k) target[k] = S::store(scale * S::load(source[k]));

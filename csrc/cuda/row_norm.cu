@@ -1,27 +1,10 @@
+#include "row_norm.cuh"
+
 #include "launch.h"
-#include "warp.cuh"
 
 namespace sphereface::cuda {
 
 namespace {
-
-template <typename T>
-__global__ void __launch_bounds__(kWarpsPerBlock* kWarpSize)
-    normalize_rows_kernel(Matrix<const T> from, Matrix<T> to) {
-  using Math = MathOf<T>;
-  for (int64_t i = first_row(); i < from.rows; i += row_step()) {
-    const T* source = from.row(i);
-    T* target = to.row(i);
-    const double squared = warp_dot(source, source, from.cols), norm = row_norm<T>(squared);
-    const bool keep = norm == 0 || !isfinite(squared) || fabs(squared - 1) <= unit_tolerance<T>();
-    if (keep && source == target) continue;
-    const Math scale = keep ? Math(1) : static_cast<Math>(1 / norm);
-#pragma unroll 4
-    for (int64_t k = lane_id(); k < from.cols; k += kWarpSize) {
-      target[k] = Scalar<T>::store(scale * Scalar<T>::load(source[k]));
-    }
-  }
-}
 
 __global__ void anneal_kernel(Annealing annealing, const int64_t* iteration, float* lambda) {
   *lambda = annealed_lambda(annealing, *iteration);
@@ -32,7 +15,10 @@ __global__ void anneal_kernel(Annealing annealing, const int64_t* iteration, flo
 template <typename T>
 void normalize_rows(Matrix<const T> from, Matrix<T> to, cudaStream_t stream) {
   if (from.rows == 0) return;
-  normalize_rows_kernel<<<blocks_for(from.rows), kWarpsPerBlock * kWarpSize, 0, stream>>>(from, to);
+  const bool aligned = has_aligned_rows(from) && has_aligned_rows(to);
+  with_packs<T>(from.cols, aligned, [&](auto packs) {
+    normalize_rows_kernel<T, packs><<<blocks_for(from.rows), kRowThreads, 0, stream>>>(from, to);
+  });
 }
 
 void anneal(const Annealing& annealing, const int64_t* iteration, float* lambda,

@@ -9,6 +9,7 @@ namespace sphereface::cuda {
 
 constexpr int kWarpSize = 32;
 constexpr int kWarpsPerBlock = 8;
+constexpr int kRowThreads = kWarpsPerBlock * kWarpSize;
 constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr int64_t kMaxBlocks = int64_t{1} << 30;
 

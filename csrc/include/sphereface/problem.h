@@ -33,8 +33,6 @@ struct Matrix {
 };
 
 constexpr int64_t kNoIgnoreIndex = std::numeric_limits<int64_t>::min();
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 // M rows of K features against the N classes of which the weight has rows: all of them, or the
 // range [first_class, first_class + N) of total_classes. x and weight have unit column stride.

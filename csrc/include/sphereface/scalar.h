@@ -11,6 +11,9 @@
 
 namespace sphereface {
 
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
 // bfloat16 for code without CUDA or torch headers: the upper half of a float.
 struct bfloat16 {
   uint16_t bits;
@@ -62,6 +65,17 @@ template <typename T>
 SPHEREFACE_HD inline double row_norm(double squared) {
   constexpr double shortest = sizeof(MathOf<T>) == 4 ? 1e-38 : 1e-154;
   return squared < shortest * shortest ? 0 : std::sqrt(squared);
+}
+
+// What a row of this squared norm is multiplied with to have unit norm: 1 for one that has it, up
+// to rounding, and for a zero row. NaN for a row that is not finite or, in float64, longer than
+// 1e154.
+template <typename T>
+SPHEREFACE_HD inline MathOf<T> unit_scale(double squared) {
+  if (!(squared < kInfinity)) return static_cast<MathOf<T>>(kNaN);
+  const double norm = row_norm<T>(squared);
+  const bool keep = norm == 0 || std::fabs(squared - 1) <= unit_tolerance<T>();
+  return keep ? MathOf<T>(1) : static_cast<MathOf<T>>(1 / norm);
 }
 
 }  // namespace sphereface
