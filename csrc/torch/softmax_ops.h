@@ -104,7 +104,8 @@ struct SoftmaxBuffers {
     chunk =
         keep ? Device::template chunk_bytes<T>() / static_cast<int64_t>(sizeof(T) * (features + 1))
              : Device::template softmax_chunk<T>(batch, features, classes, raw);
-    chunk = std::clamp<int64_t>(chunk / 16 * 16, 1, std::max<int64_t>(classes, 1));  // aligned pieces
+    chunk =
+        std::clamp<int64_t>(chunk / 16 * 16, 1, std::max<int64_t>(classes, 1));  // aligned pieces
     unit_rows = new_matrix(a.x, raw ? chunk : 0, features);
     logits = kept != nullptr ? *kept : new_matrix(a.x, batch, padded(keep ? classes : chunk));
   }

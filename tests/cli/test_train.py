@@ -25,7 +25,7 @@ def test_options(monkeypatch):
     assert main(["train", "--solver", "s.prototxt"]) == 0
     flags = "--gpu 0,1 --snapshot a.solverstate --level 2 --stage x --stage y --sigint_effect none"
     more = "--sighup-effect stop --log_dir l --csv c.csv --tensorboard t --amp bf16 --compile"
-    rest = "--channels-last --workers 3 --skip-bad-images --allow-python m"
+    rest = "--channels-last --no-fused-loss --workers 3 --skip-bad-images --allow-python m"
     assert main(["train", "--solver", "s", *f"{flags} {more} {rest}".split()]) == 0
     assert calls == [
         training.TrainOptions("s.prototxt"),
@@ -37,7 +37,7 @@ def test_options(monkeypatch):
             stages=("x", "y"),
             sigint_effect="none",
             sighup_effect="stop",
-            mode=training.Mode("bf16", True, True),
+            mode=training.Mode("bf16", True, True, fuse_loss=False),
             data=training.DataOptions(3, True),
             logs=training.LogOptions("l", "c.csv", "t"),
             allow_python=("m",),

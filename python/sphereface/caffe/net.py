@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sphereface.caffe.assemble import detach_bottoms, module_names, share_blobs
+from sphereface.caffe.fused_loss import find_heads
 from sphereface.caffe.graph import NetGraph
 from sphereface.caffe.layer import Layer, Phase, Shape
 from sphereface.caffe.program import Program, make_program
@@ -67,6 +68,10 @@ class Net(nn.Module):
         Shape of each blob at the built input sizes.
     load_report : LoadReport
         What the last `copy_from` did.
+    fuse_losses : bool
+        In TRAIN, run a MarginInnerProduct whose logits nothing but a SoftmaxWithLoss reads as one
+        with it, without storing them (`sphereface.margin_softmax_loss`). True at first. Where the
+        logits are asked for by name, or a hook is on one of the two layers, they run alone.
 
     Notes
     -----
@@ -103,6 +108,8 @@ class Net(nn.Module):
         self._copies_inputs = any(layer.writes_bottoms for layer in self._order)
         self._loss_slots = self._weighted_tops()
         self.loss_weights = {name: weight for name, _, weight in self._loss_slots}
+        self.fuse_losses = True
+        self._heads = find_heads(graph, self._order, self._built_shapes)
         self._programs: dict[tuple[str, ...], Program] = {}
         self._default = self._program(())
         self._known_shapes = {tuple(self._built_shapes[s] for s in graph.inputs.values())}
@@ -142,10 +149,11 @@ class Net(nn.Module):
         values: list[Any] = [None] * len(self.graph.blob_names)
         self._place_inputs(values, inputs, named)
         program = self._program(tuple(blobs)) if blobs else self._default
-        for layer, (reads, write, writes, frees) in zip(
-            self._modules.values(), program.steps, strict=False
-        ):
-            result = layer(*[values[slot] for slot in reads])  # type: ignore[misc]
+        layers: Iterable[Any] = self._modules.values()
+        if program.heads and self.fuse_losses:
+            layers = self._fused(program)
+        for layer, (reads, write, writes, frees) in zip(layers, program.steps, strict=False):
+            result = layer(*[values[slot] for slot in reads])
             if write >= 0:
                 values[write] = result
             else:
@@ -345,8 +353,15 @@ class Net(nn.Module):
     def _program(self, blobs: tuple[str, ...]) -> Program:
         if blobs not in self._programs:
             losses = ((name, slot) for name, slot, _ in self._loss_slots)
-            self._programs[blobs] = make_program(self.graph, losses, blobs)
+            self._programs[blobs] = make_program(self.graph, losses, blobs, self._heads)
         return self._programs[blobs]
+
+    def _fused(self, program: Program) -> list[Any]:
+        """Return what runs the steps of `program`, heads together with their losses."""
+        calls: list[Any] = list(self._modules.values())
+        for head in program.heads:
+            head.take_over(calls)
+        return calls
 
     # ---- inputs of a pass
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from sphereface.caffe.fused_loss import FusedHead
 from sphereface.caffe.graph import NetGraph
 from sphereface.errors import SphereFaceError, nearest
 
@@ -21,14 +22,21 @@ class Step(NamedTuple):
 
 
 class Program(NamedTuple):
-    """Steps of the layers that are no inputs, in file order, and (name, slot) of the results."""
+    """Steps of the layers that are no inputs, in file order, and (name, slot) of the results.
+
+    `heads` are those that may run together with their loss; their places are those of steps.
+    """
 
     steps: list[Step]
     results: list[tuple[str, int]]
+    heads: list[FusedHead]
 
 
 def make_program(
-    graph: NetGraph, losses: Iterable[tuple[str, int]], blobs: Iterable[str]
+    graph: NetGraph,
+    losses: Iterable[tuple[str, int]],
+    blobs: Iterable[str],
+    heads: Iterable[FusedHead] = (),
 ) -> Program:
     """Return the program that computes the outputs, the losses and `blobs`.
 
@@ -40,6 +48,8 @@ def make_program(
         Name and slot of the tops with a loss weight.
     blobs : iterable of str
         Blobs wanted besides; of a name written in place, the last version.
+    heads : iterable of FusedHead
+        Of the net; those whose logits are a result are left out.
 
     Raises
     ------
@@ -55,9 +65,20 @@ def make_program(
             )
         results[name] = graph.blobs[name]
     frees = graph.frees(set(results.values()))
-    steps = [
-        Step(node.bottoms, node.tops[0] if len(node.tops) == 1 else -1, node.tops, freed)
+    running = [
+        (node, freed)
         for node, freed in zip(graph.nodes, frees, strict=True)
         if not node.layer_class.is_input
     ]
-    return Program(steps, list(results.items()))
+    steps = [
+        Step(node.bottoms, node.tops[0] if len(node.tops) == 1 else -1, node.tops, freed)
+        for node, freed in running
+    ]
+    place = {node.index: step for step, (node, _) in enumerate(running)}
+    kept = set(results.values())
+    fused = [
+        head._replace(head=place[head.head], loss=place[head.loss])
+        for head in heads
+        if head.logits not in kept
+    ]
+    return Program(steps, list(results.items()), fused)

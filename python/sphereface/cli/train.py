@@ -64,6 +64,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     add("--amp", choices=("bf16", "fp16"), default="", help="compute in half precision")
     add("--channels-last", action="store_true", help="images in NHWC order; often faster")
     add("--compile", action="store_true", help="torch.compile; pays off in long runs")
+    add("--no-fused-loss", action="store_true", help="store the logits of a margin head")
     add("--workers", type=int, metavar="N", help="threads that read data (default: one a core)")
     add("--skip-bad-images", action="store_true", help="count unreadable images, do not stop")
     add_exif_option(parser)
@@ -92,7 +93,13 @@ def run(args: argparse.Namespace) -> int:
             sigint_effect=args.sigint_effect,
             sighup_effect=args.sighup_effect,
             sigterm_effect=args.sigterm_effect,
-            mode=Mode(args.amp, args.channels_last, args.compile, args.shard_classes),
+            mode=Mode(
+                args.amp,
+                args.channels_last,
+                args.compile,
+                args.shard_classes,
+                not args.no_fused_loss,
+            ),
             data=DataOptions(args.workers, args.skip_bad_images, exif=args.exif == "apply"),
             logs=LogOptions(args.log_dir, table, args.tensorboard),
             layers=tuple(args.layers),

@@ -46,12 +46,15 @@ class Mode:
         Use torch.compile; a minute at the first iteration.
     shard_classes : bool
         Split the weights of the classes over the processes.
+    fuse_loss : bool
+        Run a margin head together with its loss: see `sphereface.caffe.Net.fuse_losses`.
     """
 
     amp: str = ""
     channels_last: bool = False
     compile: bool = False
     shard_classes: bool = False
+    fuse_loss: bool = True
 
     def __post_init__(self) -> None:
         if self.compile and self.shard_classes:
@@ -88,6 +91,7 @@ class ModePasses(Passes):
     def __init__(self, net: Net, mode: Mode, device: torch.device, group: RankGroup) -> None:
         super().__init__(net)
         self._group = group
+        net.fuse_losses = mode.fuse_loss
         if mode.channels_last:
             # Before histories are made, which follow the order in memory.
             net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

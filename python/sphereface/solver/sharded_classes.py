@@ -163,6 +163,7 @@ class _SplitProduct(MarginInnerProduct):
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         super().setup(bottom_shapes)
+        self.fuses = False  # it is one with the loss of all ranks already
         filler = self.options.weight_filler
         if (
             filler.type not in _FILLERS

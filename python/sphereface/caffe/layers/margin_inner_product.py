@@ -10,17 +10,24 @@ again at `iteration`); TEST does not overwrite the weight; the second top may be
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sphereface.annealing import Annealing
 from sphereface.caffe.class_weights import ClassWeights
+from sphereface.caffe.fused_loss import PendingLogits
 from sphereface.caffe.graph import Arity
 from sphereface.caffe.layer import Shape
 from sphereface.caffe.registry import register_layer
 from sphereface.errors import SphereFaceError
-from sphereface.ops import angular_triplet_logits, annealed_lambda, margin_inner_product
+from sphereface.ops import (
+    angular_triplet_logits,
+    annealed_lambda,
+    margin_inner_product,
+    margin_softmax_loss,
+)
 from sphereface.ops.margin_inner_product import margin_logits
 
 __all__ = ["AnnealedProduct", "MarginInnerProduct"]
@@ -57,13 +64,17 @@ class AnnealedProduct(ClassWeights):
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return the logits, and lambda where the file asks for it."""
-        with torch.no_grad():
-            if self.training:
-                self.iteration.add_(1)
-            lambda_ = annealed_lambda(self.iteration, *self.annealing)
+        lambda_ = self.advance()
         logits = self.logits(self.rows(x), self.labels(label), lambda_)
         y = logits.reshape(*x.shape[: self.axis], logits.shape[-1])
         return (y, lambda_.reshape(1).to(y.dtype)) if self.top_count == 2 else y
+
+    def advance(self) -> Tensor:
+        """Count the forward, in TRAIN, and return its lambda."""
+        with torch.no_grad():
+            if self.training:
+                self.iteration.add_(1)
+            return annealed_lambda(self.iteration, *self.annealing)
 
     def count_from_start(self, forwards: int) -> None:
         """Set the count to that after `forwards` in TRAIN."""
@@ -98,6 +109,33 @@ class MarginInnerProduct(AnnealedProduct):
             raise self.error(
                 "gradient: EXACT with triplet or semihard", expected="one kind of backward"
             )
+        #: Whether `pending` may leave the logits to a loss (`sphereface.caffe.fused_loss`).
+        self.fuses = not (self.triplet or self.semihard)
+
+    def pending(self, x: Tensor, label: Tensor) -> Any:
+        """Return what `forward` does in TRAIN, with the logits left to their loss."""
+        lambda_ = self.advance()
+        rows, labels = self.rows(x), self.labels(label)
+
+        def losses(ignore_label: int | None) -> Tensor:
+            try:
+                result = margin_softmax_loss(
+                    rows,
+                    self.weight,
+                    labels,
+                    lambda_,
+                    self.margin,
+                    self.gradient,
+                    ignore_index=ignore_label,
+                    reduction="none",
+                )
+            except SphereFaceError as error:  # a row that is not finite
+                raise error.at(self.where) from None
+            assert isinstance(result, Tensor)
+            return result
+
+        logits = PendingLogits(losses)
+        return (logits, lambda_.reshape(1).to(x.dtype)) if self.top_count == 2 else logits
 
     def logits(self, x: Tensor, label: Tensor, lambda_: Tensor) -> Tensor:
         """Return the logits; in TRAIN, normalise the weight before."""

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sphereface.caffe.fused_loss import PendingLogits
 from sphereface.caffe.graph import Arity
 from sphereface.caffe.indices import counted_labels
 from sphereface.caffe.layer import Shape
@@ -77,6 +78,13 @@ class SoftmaxWithLoss(LossLayer):
             losses = losses * self._weights(labels, valid, rows)
         loss = self._mean(losses, valid, prod(x.shape[: self.softmax_axis]))
         return (loss, log_prob.exp()) if self.top_count == 2 else loss
+
+    def of_pending(self, logits: PendingLogits, label: Tensor) -> Tensor:
+        """Return the loss of logits whose layer left them to it (`sphereface.caffe.fused_loss`)."""
+        labels = label.reshape(-1)
+        valid = None if self.ignore_label is None else labels != self.ignore_label
+        # The classes are on the last axis: every row is a sample.
+        return self.total(logits.losses(self.ignore_label), valid, labels.numel())
 
     def total(self, losses: Tensor, valid: Tensor | None, outer: int) -> Tensor:
         """Return the loss of all labels, from the cross entropy of each."""
