@@ -77,6 +77,16 @@ def orl_images(shared, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def pool(tmp_path_factory):
+    """Processes that form a gloo group: tests/support/rank_pool.py."""
+    from rank_pool import RankPool
+
+    pool = RankPool(tmp_path_factory.mktemp("ranks"))
+    yield pool
+    pool.close()
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(SEED)

@@ -13,9 +13,11 @@ from torch import nn
 from sphereface.annealing import Annealing
 from sphereface.class_range import ClassRange
 from sphereface.distributed import ShardedMarginLoss
+from sphereface.distributed import ranks as ranks_module
 from sphereface.distributed.ranks import Ranks
 from sphereface.distributed.row_service import RowService, scatter_rows
 from sphereface.errors import SphereFaceError
+from sphereface.margin_policy import CosFace
 from sphereface.proto import schema
 from sphereface.weights import StreamedArray, write_caffemodel
 
@@ -230,3 +232,77 @@ def scattered(group, rows, columns):
     generator = torch.Generator().manual_seed(4)
     scatter_rows(Ranks(group), part, classes, lambda t: t.normal_(generator=generator))
     return part.numpy()
+
+
+class _SentBytes:
+    """Counts what a rank sends in rings, by the arguments of torch.distributed's calls."""
+
+    def __init__(self, ranks):
+        self.ranks, self.sent = ranks, 0.0
+
+    def __enter__(self):
+        share = (self.ranks - 1) / self.ranks
+        calls = [
+            (ranks_module, "_all_gather", lambda out, *_: share * out.nbytes),
+            (ranks_module, "_reduce_scatter", lambda out, rows, *_: share * rows.nbytes),
+            (dist, "all_reduce", lambda values, *_: 2 * share * values.nbytes),
+        ]
+        self.kept = [(place, name, getattr(place, name)) for place, name, _ in calls]
+        for place, name, size in calls:
+            setattr(place, name, functools.partial(self._count, getattr(place, name), size))
+        return self
+
+    def _count(self, call, size, *arguments, **keywords):
+        self.sent += size(*arguments)
+        return call(*arguments, **keywords)
+
+    def __exit__(self, *raised):
+        for place, name, call in self.kept:
+            setattr(place, name, call)
+
+
+def measured_step(group, classes, batch, features, memory, rate, optimizer):
+    """Return the bytes that a step of this rank keeps, allocates at its peak, and sends."""
+    rank, ranks = dist.get_rank(group), dist.get_world_size(group)
+    loss = ShardedMarginLoss(
+        features, classes, CosFace(0.35, 10), sample_rate=rate, group=group,
+        loss_options={"memory": memory},
+    )  # fmt: skip
+    kinds = {
+        "sgd": functools.partial(torch.optim.SGD, lr=0.1),
+        "momentum": functools.partial(torch.optim.SGD, lr=0.1, momentum=0.9),
+        "adam": torch.optim.Adam,
+    }
+    optimizer = kinds[optimizer](loss.parameters())
+    loss.attach(optimizer)
+    generator = torch.Generator().manual_seed(rank)
+    x = torch.randn(batch // ranks, features, generator=generator, requires_grad=True)
+    label = torch.randint(classes, (batch // ranks,), generator=generator)
+    with (
+        _SentBytes(ranks) as traffic,
+        torch.profiler.profile(
+            activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+        ) as profile,
+    ):
+        loss(x, label).backward()
+    held = peak = 0
+    events = profile.profiler.kineto_results.events()
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            peak = max(peak, held)
+    grad = loss.weight.grad
+    if grad.is_sparse:
+        grad = grad.coalesce()
+        gradient = grad.values().nbytes + grad.indices().nbytes
+    else:
+        gradient = grad.nbytes
+    optimizer.step()
+    state = optimizer.state[loss.weight].values()
+    return {
+        "weight": loss.weight.nbytes,
+        "state": sum(t.nbytes for t in state if t is not None and t.dim() == 2),
+        "gradient": gradient,
+        "peak": peak,
+        "sent": traffic.sent,
+    }

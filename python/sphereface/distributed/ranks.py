@@ -15,6 +15,10 @@ from torch import Tensor
 
 __all__ = ["Ranks"]
 
+# torch 2.13's names of what torch 2.10 calls otherwise.
+_all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+_reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+
 
 class Ranks:
     """The processes of a group.
@@ -42,7 +46,7 @@ class Ranks:
             return [count]
         counts = torch.empty(self.ranks, dtype=torch.int64, device=device)
         own = torch.tensor([count], device=device)
-        dist.all_gather_into_tensor(counts, own, group=self.group)
+        _all_gather(counts, own, group=self.group)
         return [int(value) for value in counts.tolist()]
 
     def gather(self, rows: Tensor, sizes: Sequence[int]) -> Tensor:
@@ -59,7 +63,7 @@ class Ranks:
             return rows
         most = max(sizes)
         blocks = rows.new_empty(self.ranks * most, *rows.shape[1:])
-        dist.all_gather_into_tensor(blocks, _padded(rows, most), group=self.group)
+        _all_gather(blocks, _padded(rows, most), group=self.group)
         if min(sizes) == most:
             return blocks
         return torch.cat([b[:n] for b, n in zip(blocks.split(most), sizes, strict=True)])
@@ -72,7 +76,7 @@ class Ranks:
         if min(sizes) < most:
             rows = torch.cat([_padded(part, most) for part in rows.split(list(sizes))])
         own = rows.new_empty(most, *rows.shape[1:])
-        dist.reduce_scatter_tensor(own, rows.contiguous(), group=self.group)
+        _reduce_scatter(own, rows.contiguous(), group=self.group)
         return own[: sizes[self.rank]]
 
     def largest(self, values: Tensor) -> Tensor:

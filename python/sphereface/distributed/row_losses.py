@@ -214,7 +214,11 @@ class _RowLosses(torch.autograd.Function):
             dx = problem.ranks.scatter_sum(wide, step.sizes).mul_(problem.input_scale).to(dx.dtype)
         if needs_weight and step.sampled is not None:
             dweight = torch.sparse_coo_tensor(
-                step.sampled[None], dweight, ctx.shape, is_coalesced=True
+                step.sampled[None],
+                dweight,
+                ctx.shape,
+                is_coalesced=True,
+                check_invariants=False,
             )
         return dx if needs_x else None, dweight if needs_weight else None, *[None] * 4
 
