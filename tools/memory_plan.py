@@ -76,10 +76,14 @@ class Plan:
 
     @property
     def chunk(self) -> int:
-        """Classes of a piece, at most."""
-        if self.device == "cpu":
-            return 1024
-        return max(1, (1 << 28) // (self.item * (self.batch + self.features + 1)))
+        """Classes of a piece: a unit of memory, or on a CPU a small share of the logits."""
+        lean = self.memory == "lean"
+        if lean and self.device == "cpu":
+            share = 0.08 * self.batch * self.active / (self.batch + self.features + 1)
+            return min(max(int(share) // 16 * 16, 128), 1024)
+        limit = 1 << 28 if self.device == "cuda" else 1 << 22 if self.item >= 4 else 1 << 26
+        rows = (self.batch if lean else 0) + self.features + 1
+        return max(1, limit // (self.item * rows))
 
     def kept(self) -> dict[str, int]:
         """Return the bytes that a rank has from step to step."""
@@ -92,15 +96,13 @@ class Plan:
         columns = self.active if self.memory == "fast" else min(self.chunk, self.active)
         x = self.batch * self.features * self.item
         wide = self.batch * self.features * self.math_item if self.item < 4 else 0
-        sampled = self.sample_rate < 1
+        sampled, draw = self.sample_rate < 1, 4 * self.own + 8 * self.active
         return {
             "gradient of the weight": rows + (8 * self.active if sampled else 0),
             "logits": self.batch * -(-columns // 8) * 8 * self.item,
             "unit rows": min(self.chunk, self.active) * self.features * self.item,
             "x of all ranks and its gradient": (3 if wide else 2) * x + wide,
-            "draw and copy of sampled rows": 4 * self.own + 8 * self.active + rows
-            if sampled
-            else 0,
+            "draw and copy of sampled rows": rows + draw if sampled else 0,
         }
 
     def update(self) -> int:

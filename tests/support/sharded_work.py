@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 
 import numpy as np
 import torch
@@ -275,6 +276,7 @@ def measured_step(group, classes, batch, features, memory, rate, optimizer):
     }
     optimizer = kinds[optimizer](loss.parameters())
     loss.attach(optimizer)
+    gc.collect()  # what earlier steps left would count as given back in this one
     generator = torch.Generator().manual_seed(rank)
     x = torch.randn(batch // ranks, features, generator=generator, requires_grad=True)
     label = torch.randint(classes, (batch // ranks,), generator=generator)

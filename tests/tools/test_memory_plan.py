@@ -31,11 +31,15 @@ def test_memory_and_bytes_sent(pool, memory_plan, memory, rate, optimizer):
     plan = memory_plan.Plan(
         CLASSES, BATCH, FEATURES, ranks, "float32", optimizer, memory, rate, device="cpu"
     )
-    seen = pool.run(work.measured_step, ranks, CLASSES, BATCH, FEATURES, memory, rate, optimizer)[0]
+    arguments = (ranks, CLASSES, BATCH, FEATURES, memory, rate, optimizer)
+    results = pool.run(work.measured_step, *arguments)
+    seen = results[0]
     assert seen["weight"] == plan.kept()["weight"]
     assert seen["state"] == plan.kept()["optimizer's state"]
     assert seen["gradient"] == plan.step()["gradient of the weight"]
-    assert seen["peak"] == pytest.approx(sum(plan.step().values()), rel=0.1)
+    # The plan is for the exact gradient, which takes unit rows besides; a loss may need fewer.
+    peak = max(result["peak"] for result in results) / sum(plan.step().values())
+    assert 0.8 < peak < 1.05
     assert seen["sent"] == pytest.approx(sum(plan.sent().values()), rel=1e-9)
 
 
