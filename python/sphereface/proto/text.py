@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import struct
+import warnings
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +21,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from sphereface.errors import SphereFaceError, nearest, raise_problems
 from sphereface.proto import schema
 from sphereface.proto._text_tree import Block, Entry, Tree, Value, parse_tree
+from sphereface.proto.ignored_fields import ENGINES, why_ignored
 from sphereface.proto.mistaken import check_kind
 from sphereface.proto.source import load_text
 
@@ -108,6 +110,9 @@ def _parse(text: str, name: str, source: str, types: Collection[str] | None = No
     check_kind(tree, name)
     filler = _Filler(tree, types)
     filler.fill(message, tree.root, [])
+    if filler.ignored:
+        told = (f"{', '.join(sorted(names))} ({why})" for why, names in filler.ignored.items())
+        warnings.warn(f"{source}: fields of forks are ignored: {'; '.join(told)}", stacklevel=3)
     lines = [tree.line(e.offset) for e in tree.root.entries for _ in e.values if e.name == "layer"]
     if not lines:
         lines = [tree.line(e.offset) for e in tree.root.entries if e.name == "layers"]
@@ -152,6 +157,7 @@ class _Filler:
         self.problems: list[SphereFaceError] = []
         self.unread: list[int] = []
         self.hints: dict[tuple[str, str], str] = {}
+        self.ignored: dict[str, set[str]] = {}
 
     def fill(self, message: Any, block: Block, path: list[Entry]) -> None:
         fields = _fields(message.DESCRIPTOR)
@@ -159,6 +165,10 @@ class _Filler:
         for entry in block.entries:
             inner = [*path, entry]
             field = fields.get(entry.name)
+            why = "" if field is not None else why_ignored(message.DESCRIPTOR.name, entry.name)
+            if why:
+                self.ignored.setdefault(why, set()).add(entry.name)
+                continue
             try:
                 if field is None:
                     raise self.unknown_field(entry, message.DESCRIPTOR, inner)
@@ -291,6 +301,8 @@ class _Filler:
         names = known.values_by_name
         if value.kind == "word" and value.text in names:
             return names[value.text].number
+        if field.name == "engine" and value.text in ENGINES:
+            return field.default_value
         if value.text.isdecimal() and int(value.text) in known.values_by_number:
             return int(value.text)
         few = "one of " + ", ".join(names) if len(names) <= 12 else ""

@@ -1,0 +1,72 @@
+"""Fields of forks that say how their program computes, and nothing of what: read and left out.
+
+Source: the caffe.proto of NVIDIA's, Intel's, Ristretto's, Xilinx's and yjxiong's forks. Nets with
+them mean the same without: precision, engines, memory, and the nodes of a cluster.
+"""
+
+from __future__ import annotations
+
+__all__ = ["ENGINES", "why_ignored"]
+
+_PRECISION = "nets compute in the precision that they are run in, not in that of a fork's hardware"
+_MEMORY = "torch has its own way with memory"
+_CLUSTER = "the nodes of a cluster are the launcher's"
+_ENGINE = "it chooses between implementations of the same"
+
+_MATH = ("forward_type", "backward_type", "forward_math", "backward_math", "cudnn_math_override")
+_IGNORED = {
+    "NetParameter": {
+        **{f"default_{name}": _PRECISION for name in _MATH},
+        "global_grad_scale": _PRECISION,
+        "mem_param": _MEMORY,
+        "optimize_mem": _MEMORY,
+        "eltwise_mem_sharing": _MEMORY,
+        "reduce_buckets": _CLUSTER,
+        "multinode": _CLUSTER,
+        "engine": _ENGINE,
+    },
+    "LayerParameter": {
+        **dict.fromkeys(_MATH, _PRECISION),
+        "quantization_param": _PRECISION,
+        "multinode": _CLUSTER,
+        "mn_activation_param": _CLUSTER,
+        "mn_grad_compress_param": _CLUSTER,
+        "engine": _ENGINE,
+        "split_param": _ENGINE,
+    },
+    "ConvolutionParameter": {
+        "quantization_param": _PRECISION,
+        "cudnn_math_override": _PRECISION,
+        "conv_algos_override": _ENGINE,
+        "cudnn_convolution_algo_seeker": _ENGINE,
+    },
+    "DataParameter": {
+        "cache": _MEMORY,
+        "threads": _MEMORY,
+        "parser_threads": _MEMORY,
+    },
+    "TransformationParameter": {
+        "use_gpu_transform": _ENGINE,
+    },
+    **{
+        f"{kind}Parameter": {"engine": _ENGINE}
+        for kind in (
+            "BatchNorm",
+            "BN",
+            "Concat",
+            "Dropout",
+            "Eltwise",
+            "InnerProduct",
+            "Scale",
+            "Slice",
+        )
+    },
+}
+
+ENGINES = ("MKL2017", "MKLDNN", "SPATIAL", "INTEL_SPATIAL", "LIBDNN", "OCL")
+"""Values of ``engine`` in forks: each is as good as the default."""
+
+
+def why_ignored(message: str, field: str) -> str:
+    """Return why a field of a message is left out, or "" for one that is not."""
+    return _IGNORED.get(message, {}).get(field, "")
