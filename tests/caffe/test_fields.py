@@ -98,6 +98,7 @@ IGNORED = {
     "PythonParameter.share_in_parallel": "every rank is a process with layers of its own",
     "LayerParameter.window_data_param": "refused, see REFUSED",
     "LayerParameter.dense_image_data_param": "refused, see REFUSED",
+    "LayerParameter.annotated_data_param": "refused, see REFUSED",
     "LayerParameter.correlation_param": "refused, see ELSEWHERE",
     "LayerParameter.blobs": "weights, which sphereface.weights reads",
     "CTCLossParameter.loss_calculation_t": "the loss is the same at every step",
