@@ -10,7 +10,7 @@ from sphereface.cli.evaluation_options import add_evaluation_options, check_eval
 
 __all__ = ["add_parser", "run"]
 
-_NOT_OPTIONS = ("command", "run", "overwrite")
+_NOT_OPTIONS = ("command", "overwrite", "parser", "run")
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["add_parser", "run"]
 
 # Settings that the values in the result do not depend on.
-_INDIFFERENT = ("batch", "command", "device", "output_flag", "overwrite", "run", "workers")
+_INDIFFERENT = ("batch", "command", "device", "output_flag", "overwrite", "parser", "run",
+                "workers")  # fmt: skip
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
