@@ -119,6 +119,15 @@ def test_a_loss_of_other_labels_is_not_fused(fused: list[int]) -> None:
     assert not fused
 
 
+@pytest.mark.parametrize("kind", ["FocalLoss", "SoftmaxWithLoss"])
+def test_another_loss_is_not_fused(kind: str, fused: list[int]) -> None:
+    text = HEAD.format(lambda_top="", kind="DOUBLE", loss_param="weight_by_label_freqs: true")
+    if kind == "FocalLoss":
+        text = text.replace("weight_by_label_freqs: true", "").replace("SoftmaxWithLoss", kind)
+    caffe.load(text, phase="TRAIN").double()(batch())
+    assert not fused
+
+
 def test_errors_name_the_layer() -> None:
     feed = batch()
     with torch.no_grad():

@@ -63,7 +63,7 @@ def find_heads(
             continue
         place = readers[slot][0]
         loss: Any = layers[place]
-        if not hasattr(loss, "of_pending") or loss.top_count != 1:
+        if not getattr(loss, "takes_pending", False):
             continue
         same_labels = graph.nodes[place].bottoms == (slot, node.bottoms[1])
         if same_labels and loss.softmax_axis == len(shapes[slot]) - 1:

@@ -151,7 +151,9 @@ def margin_logits(
     """
     refuse_forward_mode("margin_inner_product", x, weight)
     if not isinstance(lambda_, Tensor):
-        lambda_ = torch.full((), lambda_, dtype=torch.float64, device=x.device)
+        lambda_ = torch.full(
+            (), lambda_, dtype=torch.promote_types(x.dtype, torch.float32), device=x.device
+        )
     if label.dtype in (torch.int32, torch.int16, torch.int8, torch.uint8):
         label = label.long()
     options = (margin_of(margin), is_exact(gradient), unit_rows, ignore_index)

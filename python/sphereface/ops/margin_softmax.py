@@ -141,7 +141,9 @@ def margin_softmax_loss(
         label = label.long()
     if not isinstance(lambda_, Tensor):
         value = 0.0 if lambda_ is None else lambda_
-        lambda_ = torch.full((), value, dtype=torch.float64, device=x.device)
+        lambda_ = torch.full(
+            (), value, dtype=torch.promote_types(x.dtype, torch.float32), device=x.device
+        )
     weights = _weights(class_weight, label, weight, x)
     bias = _bias(policy, weight, x)
     grows = torch.is_grad_enabled() and any(

@@ -79,6 +79,11 @@ class SoftmaxWithLoss(LossLayer):
         loss = self._mean(losses, valid, prod(x.shape[: self.softmax_axis]))
         return (loss, log_prob.exp()) if self.top_count == 2 else loss
 
+    @property
+    def takes_pending(self) -> bool:
+        """Whether `of_pending` has the same loss: this layer's own, unweighted, as its only top."""
+        return type(self) is SoftmaxWithLoss and not self.weighted and self.top_count == 1
+
     def of_pending(self, logits: PendingLogits, label: Tensor) -> Tensor:
         """Return the loss of logits whose layer left them to it (`sphereface.caffe.fused_loss`)."""
         labels = label.reshape(-1)
