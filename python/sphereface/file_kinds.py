@@ -6,10 +6,11 @@ asks here before it gives up, so that the user is told what he has in hand and w
 
 from __future__ import annotations
 
+import codecs
 import re
 from typing import NamedTuple
 
-__all__ = ["HEAD_BYTES", "FileKind", "file_kind"]
+__all__ = ["HEAD_BYTES", "NPZ", "ZIP", "FileKind", "file_kind", "is_binary"]
 
 #: How much of a file `file_kind` looks at.
 HEAD_BYTES = 512
@@ -35,6 +36,9 @@ class FileKind(NamedTuple):
 
 _UNPACK = "unpack it first"
 _DOWNLOAD = "the download went wrong: get the file itself"
+
+ZIP = FileKind("a zip archive", _UNPACK)
+NPZ = FileKind("numpy arrays (.npz)")
 
 _LFS = b"version https://git-lfs"
 
@@ -70,6 +74,10 @@ _ONNX = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 _SOLVERSTATE = re.compile(rb"\x08[\x80-\xff]*[\0-\x7f]\x12..?[^\0]*?\.caffemodel", re.DOTALL)
+# A mean of old: num, channels, height, width.
+_BINARYPROTO = re.compile(rb"\x08.{1,4}?\x10.{1,4}?\x18.{1,4}?\x20.{1,4}?[\x2a\x2d]", re.DOTALL)
+_CONTROLS = bytes(code for code in range(32) if chr(code) not in "\t\n\v\f\r\x1a")
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _MISSING_PAGE = re.compile(rb"(?:404|403|400)?[:\s]*(?:Not Found|Forbidden|Access Denied)\b", re.I)
 _PROGRAM = re.compile(rb"(?:import|from) [\w.]+(?: import [\w, *]+)?\s*(?:#.*)?$", re.MULTILINE)
 _JSON = re.compile(rb'\{\s*"|\{\s*\}|\[\s*[{\["]')
@@ -92,6 +100,11 @@ def file_kind(head: bytes) -> FileKind | None:
     return _binary_kind(head) or _text_kind(head.removeprefix(b"\xef\xbb\xbf").lstrip())
 
 
+def is_binary(head: bytes) -> bool:
+    """Tell a binary file from a text, by control characters at its begin; UTF-16 is text."""
+    return not head.startswith(_UTF16) and head != head.translate(None, _CONTROLS)
+
+
 def _binary_kind(head: bytes) -> FileKind | None:
     if head.startswith(b"PK\x03\x04"):
         return _zip_kind(head)
@@ -109,6 +122,8 @@ def _binary_kind(head: bytes) -> FileKind | None:
         return FileKind("a pickle: a PyTorch checkpoint, or another Python object")
     if _SOLVERSTATE.match(head):
         return FileKind("a solverstate", "its weights are in the .caffemodel beside it")
+    if _BINARYPROTO.match(head):
+        return FileKind("a binaryproto", "a mean image is named where the mean is asked for")
     if _ONNX.match(head):
         return FileKind("an ONNX model")
     if len(head) >= 64 and not head.strip(b"\0"):
@@ -122,8 +137,8 @@ def _zip_kind(head: bytes) -> FileKind:
     if name.endswith((b"data.pkl", b"/version", b".format_version")):
         return FileKind("a PyTorch checkpoint (.pt, .pth)")
     if name.endswith(b".npy"):
-        return FileKind("numpy arrays (.npz)")
-    return FileKind("a zip archive", _UNPACK)
+        return NPZ
+    return ZIP
 
 
 def _text_kind(head: bytes) -> FileKind | None:

@@ -8,6 +8,7 @@ and a file appears whole or not at all.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import os
@@ -22,12 +23,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sphereface.errors import ExistsError, SphereFaceError
-from sphereface.file_kinds import HEAD_BYTES, file_kind
+from sphereface.file_kinds import HEAD_BYTES, file_kind, is_binary
 
 __all__ = [
     "atomic_folder",
     "atomic_path",
     "check_output",
+    "decoded",
     "open_regular",
     "read_bytes",
     "read_text",
@@ -122,10 +124,9 @@ def read_bytes(path: str | os.PathLike[str], *, limit: int, what: str = "file") 
 
 
 def read_text(path: str | os.PathLike[str], *, limit: int, what: str = "file") -> str:
-    """Return the content of a UTF-8 file of at most `limit` bytes; as `read_bytes`.
+    """Return the text of a file of at most `limit` bytes; as `read_bytes` and `decoded`.
 
-    Bytes that are no UTF-8 become surrogates, so that the names of files in a list survive. A file
-    that is plainly no text, or a page in place of the file, is an error that says what it is.
+    A file that is plainly no text, or a page in place of it, is an error that says what it is.
     """
     data = read_bytes(path, limit=limit, what=what)
     kind = file_kind(data)
@@ -133,7 +134,21 @@ def read_text(path: str | os.PathLike[str], *, limit: int, what: str = "file") -
         raise SphereFaceError(
             kind.what, where=os.fspath(path), expected=f"a {what}, which is text", fix=kind.fix
         )
-    return data.decode("utf-8", "surrogateescape")
+    if b"\0" in data[:HEAD_BYTES] and is_binary(data[:HEAD_BYTES]):
+        raise SphereFaceError(
+            "a binary file", where=os.fspath(path), expected=f"a {what}, which is text"
+        )
+    return decoded(data)
+
+
+def decoded(data: bytes) -> str:
+    """Return a text in UTF-8, or in UTF-16 if it begins with a mark of it, as Windows writes.
+
+    Bytes that are no UTF-8 become surrogates, so that the names of files in a list survive.
+    """
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", "replace")
+    return data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
 
 
 def refuse_other_kinds(path: str | os.PathLike[str], expected: str) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 from sphereface.caffe.layer import Layer
 from sphereface.checkpoints import read_checkpoint
 from sphereface.errors import SphereFaceError
+from sphereface.files import refuse_other_kinds
 from sphereface.proto import schema
 from sphereface.proto.text import write
 from sphereface.weights import (
@@ -34,6 +35,8 @@ from sphereface.weights import (
 )
 
 __all__ = ["copy_weights", "read_weights", "save_weights"]
+
+_EXPECTED = "weights: a caffemodel, .h5, .pt or .safetensors"
 
 Arrays = dict[str, list[np.ndarray | None]]
 
@@ -75,10 +78,11 @@ def read_weights(
     """
     kind = weight_format(path)
     if kind == "text":
+        refuse_other_kinds(path, _EXPECTED)
         raise SphereFaceError(
             "a text file",
             where=os.fspath(path),
-            expected="weights: a caffemodel, .h5, .pt or .safetensors",
+            expected=_EXPECTED,
             fix="the prototxt comes before the weights",
         )
     if kind in ("safetensors", "torch"):

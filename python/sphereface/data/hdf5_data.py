@@ -118,10 +118,10 @@ class HDF5Data(SampleSource):
         try:
             lines = read_text(source, limit=_MAX_LIST, what="list of files").splitlines()
         except SphereFaceError as error:
-            fix = "paths are relative to the current folder"
+            fix = error.fix or "paths are relative to the current folder"
+            if "HDF5" in error.problem:
+                fix = "name it in a text file, a file a line, and give that as source"
             raise error.at(self.where, fix=fix) from None
-        except ValueError:
-            lines = []
         files = [line.strip() for line in lines if line.strip()]
         if not files:
             raise SphereFaceError("zero lines", where=f"{self.where}: {source}",

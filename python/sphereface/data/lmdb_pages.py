@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from sphereface.errors import SphereFaceError
+from sphereface.file_kinds import HEAD_BYTES, file_kind
 from sphereface.files import open_regular
 
 __all__ = ["Page", "PageFile", "Value"]
@@ -85,7 +86,10 @@ class PageFile:
         try:
             self._read_meta()
         except SphereFaceError:
+            kind = file_kind(os.pread(self._handle, HEAD_BYTES, 0))
             self.close()
+            if kind and "LMDB" not in kind.what:
+                raise SphereFaceError(kind.what, expected="an LMDB", fix=kind.fix) from None
             raise
 
     def close(self) -> None:

@@ -106,7 +106,7 @@ def read_image_list(
     """
     source = os.fspath(path)
     try:
-        text = read_text(path, limit=_MAX_BYTES, what="list of images").removeprefix("\ufeff")
+        text = read_text(path, limit=_MAX_BYTES, what="list of images")
     except SphereFaceError as error:
         fix = error.fix or "paths are relative to the current folder"
         raise SphereFaceError(

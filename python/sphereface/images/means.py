@@ -13,9 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sphereface.errors import SphereFaceError
+from sphereface.files import open_regular
 from sphereface.weights import read_binaryproto
 
 __all__ = ["read_mean", "read_mean_file"]
+
+_NPY = b"\x93NUMPY"
 
 
 def read_mean(
@@ -46,7 +49,7 @@ def read_mean(
 
 
 def read_mean_file(path: str | os.PathLike[str]) -> NDArray[np.float32]:
-    """Return the mean of a ``.binaryproto`` or ``.npy`` file, channels in its order.
+    """Return the mean of a binaryproto or numpy file, told by its content, channels in its order.
 
     Returns
     -------
@@ -59,15 +62,21 @@ def read_mean_file(path: str | os.PathLike[str]) -> NDArray[np.float32]:
         The file is damaged or holds something else.
     """
     name = os.fspath(path)
-    if name.endswith(".npy"):
+    numpy = name.endswith(".npy") or _is_npy(name)
+    if numpy:
         mean, forms = _read_npy(name), "(C, H, W), (1, C, H, W) or (C,)"
     else:
         mean, forms = np.asarray(read_binaryproto(name), np.float32), "a mean image (1, C, H, W)"
     if mean.ndim == 4 and len(mean) == 1:
         mean = mean[0]
-    if mean.ndim not in ((1, 3) if name.endswith(".npy") else (3,)) or not mean.size:
+    if mean.ndim not in ((1, 3) if numpy else (3,)) or not mean.size:
         raise SphereFaceError(f"a mean of shape {mean.shape}", where=name, expected=forms)
     return mean
+
+
+def _is_npy(path: str) -> bool:
+    with open_regular(path, "mean") as stream:
+        return stream.read(len(_NPY)) == _NPY
 
 
 def _read_npy(path: str) -> NDArray[np.float32]:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import codecs
 import os
 import re
 from pathlib import Path
 from typing import TypeGuard
 
 from sphereface.errors import SphereFaceError
-from sphereface.file_kinds import file_kind
-from sphereface.files import read_bytes
+from sphereface.file_kinds import file_kind, is_binary
+from sphereface.files import decoded, read_bytes
 
-__all__ = ["is_text", "load_text", "prototxt_encoding"]
+__all__ = ["is_text", "load_text"]
 
 _MAX_BYTES = 1 << 24
 _EXPECTED = "a prototxt, which is UTF-8 text"
@@ -24,12 +23,6 @@ def is_text(prototxt: str | os.PathLike[str]) -> TypeGuard[str]:
     Any other str is a path.
     """
     return isinstance(prototxt, str) and bool(re.search(r"[\n{]|^\s*\w+\s*:", prototxt))
-
-
-def prototxt_encoding(head: bytes) -> str:
-    """Return the encoding of a text by its first bytes: UTF-16 of Windows has a mark there."""
-    utf16 = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    return "utf-16" if utf16 else "utf-8-sig"
 
 
 def load_text(prototxt: str | os.PathLike[str], source: str = "") -> tuple[str, str]:
@@ -49,8 +42,7 @@ def load_text(prototxt: str | os.PathLike[str], source: str = "") -> tuple[str, 
         raise SphereFaceError(kind.what, where=str(path), expected=_EXPECTED, fix=kind.fix)
     if not data.strip():
         raise SphereFaceError("an empty file", where=str(path), expected=_EXPECTED)
-    encoding = prototxt_encoding(data)
-    if encoding != "utf-16" and b"\0" in data[:4096]:
+    if is_binary(data[:4096]):
         raise SphereFaceError(
             "a binary file",
             where=str(path),
@@ -58,5 +50,4 @@ def load_text(prototxt: str | os.PathLike[str], source: str = "") -> tuple[str, 
             fix="the prototxt comes before the caffemodel",
         )
     # Comments in legacy encodings are common; they are skipped, whatever their bytes.
-    errors = "replace" if encoding == "utf-16" else "surrogateescape"
-    return data.decode(encoding, errors), source or str(path)
+    return decoded(data), source or str(path)

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from sphereface.errors import SphereFaceError
+from sphereface.file_kinds import HEAD_BYTES, is_binary
 from sphereface.files import atomic_path, open_regular
 from sphereface.proto import schema
 from sphereface.proto.net_file import net_of_text
-from sphereface.proto.source import load_text, prototxt_encoding
+from sphereface.proto.source import load_text
 from sphereface.proto.text import parse, write
 from sphereface.proto.upgrade import upgrade_net, upgrade_solver
 from sphereface.proto.wire import (
@@ -31,7 +32,7 @@ from sphereface.proto.wire import (
     map_file,
 )
 
-__all__ = ["FileKind", "UpgradedFile", "is_binary", "upgrade_file"]
+__all__ = ["FileKind", "UpgradedFile", "upgrade_file"]
 
 FileKind: TypeAlias = Literal["net", "solver", "binary net"]
 
@@ -40,7 +41,6 @@ _SOLVER_FIELD = re.compile(
     r"|train_net_param|test_net_param)\s*[:{]",
     re.MULTILINE,
 )
-_CONTROLS = bytes(code for code in range(32) if chr(code) not in "\t\n\v\f\r\x1a")
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 # Field numbers: of NetParameter, and of the blobs in the three layer messages.
@@ -71,13 +71,6 @@ class UpgradedFile:
                 stream.write(piece)
 
 
-def is_binary(path: str | os.PathLike[str]) -> bool:
-    """Tell a binary net or an HDF5 file from a text, by control characters at its start."""
-    with open_regular(path) as stream:
-        head = stream.read(4096)
-    return prototxt_encoding(head) != "utf-16" and head != head.translate(None, _CONTROLS)
-
-
 def upgrade_file(
     path: str | os.PathLike[str], types: Collection[str] | None = None
 ) -> UpgradedFile:
@@ -94,10 +87,11 @@ def upgrade_file(
     SphereFaceError
         The file cannot be read, is HDF5 (which has no old format), or is contradictory.
     """
-    if not is_binary(path):
-        return _upgrade_text(Path(path), types)
     with open_regular(path) as stream:
-        if stream.read(len(_HDF5)) == _HDF5:
+        head = stream.read(HEAD_BYTES)
+        if not is_binary(head):
+            return _upgrade_text(Path(path), types)
+        if head.startswith(_HDF5):
             raise SphereFaceError(
                 "an HDF5 file", where=os.fspath(path), expected="a prototxt or a binary net"
             )

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sphereface.errors import SphereFaceError
-from sphereface.file_kinds import HEAD_BYTES, file_kind
+from sphereface.file_kinds import HEAD_BYTES, FileKind, file_kind, is_binary
 from sphereface.files import open_regular
 
 __all__ = [
@@ -92,7 +92,10 @@ class WireReader:
 
         Of a file of another kind, the error that says which.
         """
-        kind = file_kind(bytes(self.buffer[:HEAD_BYTES]))
+        head = bytes(self.buffer[:HEAD_BYTES])
+        kind = file_kind(head)
+        if len(head) > 16 and not is_binary(head):
+            kind = kind or FileKind("a text file")
         if kind and kind.what != f"a {self.what}":
             return SphereFaceError(
                 kind.what, where=self.source, expected=f"a {self.what}", fix=kind.fix

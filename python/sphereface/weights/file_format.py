@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from sphereface.file_kinds import HEAD_BYTES, NPZ, ZIP, file_kind, is_binary
 from sphereface.files import open_regular
-from sphereface.proto.upgrade_file import is_binary
 from sphereface.weights.hdf5 import is_hdf5
 
 __all__ = ["WeightFormat", "weight_format"]
@@ -32,10 +32,10 @@ def weight_format(path: str | os.PathLike[str]) -> WeightFormat:
     if is_hdf5(file):
         return "hdf5"
     with open_regular(file) as stream:
-        head = stream.read(_LENGTH + 1)
-    if head.startswith(_TORCH):
+        head = stream.read(HEAD_BYTES)
+    if head.startswith(_TORCH) and file_kind(head) not in (NPZ, ZIP):
         return "torch"
     header = int.from_bytes(head[:_LENGTH], "little")
-    if head[_LENGTH:] == b"{" and _LENGTH + header <= file.stat().st_size:
+    if head[_LENGTH : _LENGTH + 1] == b"{" and _LENGTH + header <= file.stat().st_size:
         return "safetensors"
-    return "caffemodel" if is_binary(file) else "text"
+    return "caffemodel" if is_binary(head) else "text"

@@ -19,7 +19,7 @@ import numpy as np
 
 from sphereface.errors import SphereFaceError
 from sphereface.extras import require
-from sphereface.files import atomic_path, open_regular
+from sphereface.files import atomic_path, open_regular, refuse_other_kinds
 from sphereface.weights.blob import Blob, check_shape
 
 __all__ = [
@@ -167,6 +167,8 @@ class H5Reader:
         """Open `path`; whatever h5py raises inside the block becomes a SphereFaceError."""
         h5py, source = _h5py(), os.fspath(path)
         if not is_hdf5(path):
+            if Path(path).is_file():
+                refuse_other_kinds(path, "an HDF5 file that Caffe wrote")
             problem = "not an HDF5 file" if Path(path).exists() else "no such file"
             raise SphereFaceError(problem, where=source, expected="a file that Caffe wrote")
         try:
