@@ -3,10 +3,11 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from sphereface.caffe import as_caffe, load
-from sphereface.caffe.user_layer import PythonLayer
+from sphereface.caffe.user_layer import LayerPhase, PythonLayer
 from sphereface.errors import SphereFaceError
 
 LAYER = """
@@ -168,6 +169,12 @@ def test_what_a_program_put_there_itself_stays(pycaffe, monkeypatch):
         assert sys.modules.get("caffe") is known
         assert sys.modules["caffe.own"] is sys.modules["caffe.io_of_the_test"] is own
         assert sys.modules.pop("caffe.late") is late
+
+
+def test_phase_is_a_number_with_a_name():
+    assert [int(LayerPhase.TRAIN), LayerPhase.TEST == 1] == [0, True]
+    assert str(LayerPhase.TRAIN) == "TRAIN"
+    assert np.full(1, LayerPhase.TEST, np.float32)[0] == 1
 
 
 def test_the_base_class():

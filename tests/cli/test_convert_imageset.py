@@ -52,6 +52,19 @@ def test_options(images: Path) -> None:
         assert datum["data"] == cv2.imencode(".jpg", cv2.resize(image, (5, 4)))[1].tobytes()
 
 
+def test_a_leveldb_is_made(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plyvel = pytest.importorskip("plyvel", reason="plyvel, which has wheels for Python < 3.13")
+    assert command(images) == 0
+    assert command(images, "--backend", "leveldb", "--overwrite") == 2  # an LMDB is there
+    assert "a folder that holds data.mdb" in capsys.readouterr().err
+    expected = records(images)
+    (images / "db").rename(images / "lmdb")
+    assert command(images, "--backend", "leveldb") == 0
+    assert command(images, "--backend", "leveldb", "--overwrite") == 0
+    with plyvel.DB(str(images / "db")) as reader:
+        assert {key: decode_datum(value) for key, value in reader} == expected
+
+
 def test_bad_images(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (images / "b.png").unlink()
     assert command(images) == 2

@@ -76,6 +76,17 @@ def run(*arguments, code=0):
     assert main(["extract", "net.prototxt", "w.caffemodel", *arguments]) == code
 
 
+def test_a_leveldb(work):
+    pytest.importorskip("plyvel", reason="plyvel, which has wheels for Python < 3.13")
+    convert_imageset("p/", "list.txt", "leveldb", ImagesetOptions(backend="leveldb"))
+    for source in ("db", "leveldb"):
+        run(source, "--blob", "fc", "--output", f"{source}.npz")
+    one, other = stored("db.npz"), stored("leveldb.npz")
+    assert one.keys() == other.keys()
+    for name, values in one.items():
+        np.testing.assert_array_equal(values, other[name])
+
+
 def stored(name="f.npz"):
     with np.load(name) as found:
         return dict(found)

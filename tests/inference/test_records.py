@@ -89,6 +89,21 @@ def test_records_of_an_lmdb(database, size):
     np.testing.assert_array_equal(values, expected(pixels))
 
 
+def test_records_of_a_leveldb(database, tmp_path):
+    path, keys, pixels = database
+    plyvel = pytest.importorskip("plyvel", reason="plyvel, which has wheels for Python < 3.13")
+    with (
+        lmdb.open(str(path)) as env,
+        env.begin() as transaction,
+        plyvel.DB(str(tmp_path / "leveldb"), create_if_missing=True) as other,
+    ):
+        for key, value in transaction.cursor():
+            other.put(key, value)
+    found, values = gathered(DatumRecords(tmp_path / "leveldb", "data", FORM), 2)
+    assert found == keys
+    np.testing.assert_array_equal(values, expected(pixels))
+
+
 def test_float_records(tmp_path, rng):
     features = rng.normal(size=(3, 5, 1, 1)).astype(np.float32)
     with lmdb.open(str(tmp_path / "db")) as env, env.begin(write=True) as transaction:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
+from enum import IntEnum
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -18,11 +19,21 @@ from typing import Any
 from sphereface.caffe.blob import BlobVec
 from sphereface.errors import SphereFaceError, nearest
 
-__all__ = ["PythonLayer", "as_caffe", "importing_allowed", "make_python_layer"]
+__all__ = ["LayerPhase", "PythonLayer", "as_caffe", "importing_allowed", "make_python_layer"]
 
 _FACADE = "sphereface.pycaffe"
 _METHODS = ("setup", "reshape", "forward")
 _importable: ContextVar[bool | frozenset[str]] = ContextVar("importable", default=frozenset())
+
+
+class LayerPhase(IntEnum):
+    """The phase of a layer: a number, as BVLC's is, whose ``str`` is a name, as Fast R-CNN's is."""
+
+    TRAIN = 0
+    TEST = 1
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class PythonLayer:
@@ -32,14 +43,14 @@ class PythonLayer:
     ----------
     param_str : str
         ``python_param.param_str``.
-    phase : int
+    phase : LayerPhase
         0 is TRAIN, 1 TEST.
     blobs : BlobVec
         Parameter blobs; `setup` adds them with ``self.blobs.add_blob(*shape)``.
     """
 
     param_str: str
-    phase: int
+    phase: LayerPhase
     blobs: BlobVec
 
     def __init__(self, param: Any = None) -> None:

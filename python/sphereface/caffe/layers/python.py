@@ -23,7 +23,7 @@ from sphereface.caffe.blob import Blob, BlobVec, RawBlobVec, unchanged
 from sphereface.caffe.graph import at_least
 from sphereface.caffe.layer import Layer, Shape
 from sphereface.caffe.registry import register_layer
-from sphereface.caffe.user_layer import make_python_layer
+from sphereface.caffe.user_layer import LayerPhase, make_python_layer
 
 __all__ = ["Python"]
 
@@ -58,7 +58,7 @@ class Python(Layer):
         )
         # The second is its name in Caffe's first releases.
         self.instance.param_str = self.instance.param_str_ = options.param_str
-        self.instance.phase = int(not self.training)
+        self.instance.phase = LayerPhase(not self.training)
         self.instance.blobs = BlobVec()
         self.bottom = RawBlobVec(Blob(shape) for shape in bottom_shapes)
         names = dict(enumerate(self.layer_param.bottom))
@@ -105,7 +105,7 @@ class Python(Layer):
     def run(self) -> None:
         """Run the object's reshape and forward on what `bottom` holds."""
         self._forwards += 1
-        self.instance.phase = int(not self.training)
+        self.instance.phase = LayerPhase(not self.training)
         self.instance.reshape(self.bottom, self.top)
         self.instance.forward(self.bottom, self.top)
 
