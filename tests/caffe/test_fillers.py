@@ -105,6 +105,8 @@ def test_a_generator_repeats_itself():
     [
         ('type: "xavjer"', (2, 2), 'did you mean "xavier"'),
         ('type: "xavier" sparse: 3', (2, 2), 'sparse only in filler "gaussian"'),
+        ('type: "gaussian" std: -1', (2, 2), r'"gaussian" cannot fill .* \(2, 2\) \(.*std'),
+        ('type: "uniform" min: 1 max: 0', (2, 2), '"uniform" cannot fill'),
         ('type: "bilinear"', (2, 2), "4 axes with a square filter"),
         ('type: "bilinear"', (2, 2, 3, 4), "4 axes with a square filter"),
     ],

@@ -67,8 +67,14 @@ def fill_(tensor: Tensor, filler: Any, generator: torch.Generator | None = None)
             f'filler "{filler.type}" with sparse: {filler.sparse}',
             expected='sparse only in filler "gaussian"',
         )
-    with torch.no_grad():
-        FILLERS[filler.type](tensor, filler, generator)
+    try:
+        with torch.no_grad():
+            FILLERS[filler.type](tensor, filler, generator)
+    except (RuntimeError, ZeroDivisionError, ValueError) as error:
+        # A negative deviation, an empty range, a blob of zero rows.
+        raise SphereFaceError(
+            f'filler "{filler.type}" cannot fill a blob of shape {tuple(tensor.shape)} ({error})'
+        ) from None
     return tensor
 
 

@@ -25,7 +25,7 @@ def read_checkpoint(path: str | os.PathLike[str], *, clcarwin: bool = False) -> 
     SphereFaceError
         The file is neither, is damaged, or holds more than tensors.
     """
-    safe = weight_format(path) == "safetensors"
+    safe = weight_format(path) == "safetensors" or os.fspath(path).endswith(".safetensors")
     state = read_safetensors(path) if safe else read_state_dict(path)
     if clcarwin or is_clcarwin(state):
         return from_clcarwin(state, os.fspath(path))

@@ -49,7 +49,7 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     package = _package()
     try:
         tensors: dict[str, Tensor] = package.torch.load_file(path)
-    except package.SafetensorError as error:
+    except (package.SafetensorError, ValueError, RuntimeError) as error:
         raise _damaged(path, error) from None
     return tensors
 

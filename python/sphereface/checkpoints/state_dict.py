@@ -53,7 +53,9 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             expected="a state dict",
             fix="in a program that trusts it, save model.state_dict() and convert that",
         ) from None
-    except (RuntimeError, EOFError, KeyError, ValueError, AttributeError, IndexError) as error:
+    except OSError as error:
+        raise SphereFaceError(f"cannot be read ({error.strerror or error})", where=where) from None
+    except Exception as error:  # what torch.load raises on damaged files is not documented
         raise SphereFaceError(
             "damaged, or no PyTorch file: " + _first_line(error),
             where=where,

@@ -22,7 +22,7 @@ from sphereface.evaluation.all_pairs import Scorer, all_pairs
 from sphereface.evaluation.identification import search, tpir_at_fpir
 from sphereface.evaluation.tables import Table, percent
 from sphereface.extras import require
-from sphereface.files import open_regular
+from sphereface.mat_file import read_mat
 
 __all__ = ["Blufr", "BlufrConfig", "blufr", "read_blufr_config"]
 
@@ -150,14 +150,7 @@ def read_blufr_config(path: str | os.PathLike[str]) -> BlufrConfig:
         It is no such file, or its trials or indices do not fit.
     """
     where = os.fspath(path)
-    loadmat = require("scipy.io", "evaluation").loadmat
-    try:
-        with open_regular(path, "BLUFR config") as stream:
-            content = loadmat(stream, squeeze_me=True)
-    except SphereFaceError:
-        raise
-    except Exception as error:  # scipy raises whatever its parser stumbles on
-        raise SphereFaceError(f"no readable .mat ({error})", where=where) from None
+    content = read_mat(path, "evaluation", squeeze=True)
     lacking = [name for name in _FIELDS if name not in content]
     if lacking:
         raise SphereFaceError(f"no {', '.join(lacking)}", where=where, expected=", ".join(_FIELDS))

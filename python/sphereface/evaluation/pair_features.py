@@ -19,6 +19,7 @@ from sphereface.evaluation.features import Features, read_arrays
 from sphereface.evaluation.pair_lists import PairList
 from sphereface.extras import require
 from sphereface.files import atomic_path, open_regular
+from sphereface.mat_file import read_mat
 
 __all__ = ["PairFeatures", "look_up", "read_pair_features", "write_pairs_mat", "write_pairs_npz"]
 
@@ -167,12 +168,7 @@ def _read_mat(where: str) -> PairFeatures:
 
 
 def _read_v5(where: str) -> dict[str, list[Any]]:
-    loadmat = require("scipy.io", "evaluation").loadmat
-    try:
-        with open_regular(where, "pairs.mat") as stream:
-            content = loadmat(stream, squeeze_me=True)
-    except Exception as error:  # scipy raises whatever its parser stumbles on
-        raise SphereFaceError(f"no readable .mat ({error})", where=where) from None
+    content = read_mat(where, "evaluation", squeeze=True)
     for value in content.values():
         if isinstance(value, np.ndarray) and set(_FIELDS) <= set(value.dtype.names or ()):
             records = np.atleast_1d(value)

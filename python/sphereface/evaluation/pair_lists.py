@@ -71,15 +71,16 @@ def read_pairs(path: str | os.PathLike[str]) -> PairList:
         )
         if line.strip()
     ]
-    if not lines:
+    columns = _csv_columns(lines[0][1]) if lines else None
+    rows = [(number, _fields(line)) for number, line in lines]
+    header = _header(rows[0][1]) if lines else None
+    titles = lines and "," in lines[0][1] and not any(f.isdecimal() for f in rows[0][1])
+    if columns is not None or header is not None or titles:
+        rows = rows[1:]
+    if not rows:
         raise SphereFaceError("no pairs", where=where, expected="a line a pair")
-    columns = _csv_columns(lines[0][1])
     if columns is not None:
         return _read_columns(lines, columns, where)
-    rows = [(number, _fields(line)) for number, line in lines]
-    header = _header(rows[0][1])
-    if header is not None or ("," in lines[0][1] and not any(f.isdigit() for f in rows[0][1])):
-        rows = rows[1:]
     pairs = [_pair(fields, f"{where}:{number}") for number, fields in rows]
     same = np.array([pair[2] for pair in pairs], bool)
     return PairList(
@@ -100,14 +101,14 @@ def _fields(line: str) -> list[str]:
 
 def _header(fields: Sequence[str]) -> tuple[int, int] | None:
     """Return the folds and the pairs of a kind in each, when `fields` say so."""
-    if len(fields) > 2 or not all(field.isdigit() for field in fields):
+    if not 1 <= len(fields) <= 2 or not all(field.isdecimal() for field in fields):
         return None
     numbers = [int(field) for field in fields]
     return (numbers[0], numbers[1]) if len(numbers) == 2 else (1, numbers[0])
 
 
 def _pair(fields: Sequence[str], where: str) -> tuple[str, str, bool]:
-    number = [field.isdigit() for field in fields]
+    number = [field.isdecimal() for field in fields]
     if len(fields) == 4 and number[1] and number[3]:
         return _image(fields[0], fields[1]), _image(fields[2], fields[3]), False
     if len(fields) == 3:
@@ -135,15 +136,14 @@ def _folds(
         parts = np.array_split(np.arange(len(same)), min(10, len(same)))
         return np.repeat(np.arange(1, len(parts) + 1), [len(part) for part in parts])
     folds, kind = header
-    fold = np.repeat(np.arange(1, folds + 1), 2 * kind)
-    if len(fold) != len(same):
+    if folds * 2 * kind != len(same) or not len(same):
         raise SphereFaceError(
             f"{len(same)} pairs",
             where=where,
-            expected=f"{len(fold)}: the header says {folds} folds of {kind} same and {kind}"
+            expected=f"{folds * 2 * kind}: the header says {folds} folds of {kind} same and {kind}"
             " different pairs",
         )
-    return fold
+    return np.repeat(np.arange(1, folds + 1), 2 * kind)
 
 
 def _csv_columns(header: str) -> dict[str, int] | None:

@@ -62,7 +62,7 @@ def read_people(path: str | os.PathLike[str]) -> PeopleList:
     for index, start in enumerate(sets):
         stop = sets[index + 1] if index + 1 < len(sets) else len(lines)
         for number, fields in lines[start + 1 : stop]:
-            if len(fields) != 2 or not fields[1].isdigit():
+            if len(fields) != 2 or not fields[1].isdecimal():
                 raise SphereFaceError(
                     f"{' '.join(fields)!r}", where=f"{where}:{number}", expected="name and images"
                 )

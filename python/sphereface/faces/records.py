@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from sphereface.errors import SphereFaceError
-from sphereface.extras import require
 from sphereface.faces.face import Face
 from sphereface.faces.jobs import Record, meta_path
+from sphereface.mat_file import read_mat
 
 __all__ = ["FacesFile", "face_of", "face_record", "iterate_records", "read_faces"]
 
@@ -105,12 +105,7 @@ def iterate_records(path: Path) -> Iterator[Record]:
 
 
 def _read_mat(path: Path) -> list[Record]:
-    try:
-        found = require("scipy.io", "faces").loadmat(path, squeeze_me=False)
-    except OSError:
-        raise
-    except Exception as error:  # what scipy raises on a damaged file is not documented
-        raise SphereFaceError(f"no MAT file of version 5 ({error})", where=str(path)) from None
+    found = read_mat(path, "faces")
     lists = [value for value in found.values() if getattr(value, "dtype", np.dtype(int)).names]
     entries = next((v.ravel() for v in lists if {"file", "facial5point"} <= {*v.dtype.names}), None)
     if entries is None:

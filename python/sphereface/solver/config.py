@@ -86,13 +86,16 @@ def read_solver(solver: str | os.PathLike[str] | Any) -> SolverFile:
             folder = Path(source).parent
     upgraded = upgrade_solver(message)
     param = upgraded.message
-    if source != "prototxt" and not hasattr(solver, "DESCRIPTOR"):
-        _complete_prefix(param, Path(source))
-    _check(param, source)
-    nets = _NetFiles(source, folder)
-    return SolverFile(
-        param, source, _train_net(param, nets), _test_nets(param, nets), upgraded.changes
-    )
+    try:
+        if source != "prototxt" and not hasattr(solver, "DESCRIPTOR"):
+            _complete_prefix(param, Path(source))
+        _check(param, source)
+        nets = _NetFiles(source, folder)
+        return SolverFile(
+            param, source, _train_net(param, nets), _test_nets(param, nets), upgraded.changes
+        )
+    except OSError as error:  # a name in it that the system does not take
+        raise SphereFaceError(f"{error.strerror}: {error.filename}", where=source) from None
 
 
 def _complete_prefix(param: Any, file: Path) -> None:
