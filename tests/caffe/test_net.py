@@ -283,3 +283,26 @@ def test_its_repr_tells_what_it_is(net):
         "  (fc): InnerProduct(weight 5×120, bias 5) -> fc 2×5",
         ")",
     ]
+
+
+@pytest.mark.parametrize("dims", ["dim: -1 dim: 3", "dim: 65536 dim: 65536"])
+def test_sizes_that_no_blob_has(dims):
+    text = f"""layer {{ name: "in" type: "Input" top: "x" input_param {{ shape {{ {dims} }} }} }}"""
+    with pytest.raises(SphereFaceError, match=r'"in".*top "x" of shape .* at most 2147483647'):
+        load(text)
+
+
+def test_too_little_memory_names_the_layer(monkeypatch):
+    net = load("""layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 } } }
+layer { name: "act" type: "ReLU" bottom: "x" top: "y" }""")
+    message = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate"
+
+    def forward(x):
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(net.act, "forward", forward)
+    with pytest.raises(SphereFaceError, match=r'"act".*no memory to compute it \(.*alloc_cpu'):
+        net(torch.zeros(2))
+    message = "another"
+    with pytest.raises(RuntimeError, match="another"):
+        net(torch.zeros(2))

@@ -28,6 +28,10 @@ __all__ = ["Layer", "Phase", "Shape", "UnknownShapeError"]
 Shape: TypeAlias = tuple[int, ...]
 Phase: TypeAlias = Literal["TRAIN", "TEST"]
 
+_MOST_VALUES = 2**31 - 1  # Caffe counts a blob's in an int
+# What torch and oneDNN say on a CPU; a GPU's exception has a type of its own.
+_NO_MEMORY = ("DefaultCPUAllocator", "could not construct a memory descriptor")
+
 
 class UnknownShapeError(SphereFaceError):
     """Nothing tells the shape of an input.
@@ -175,6 +179,30 @@ class Layer(nn.Module):
         return UnknownShapeError(
             top, f'the file does not tell the shape of input "{top}"', where=self.where
         )
+
+    def checked_shape(self, top: str, shape: Shape | None) -> Shape:
+        """Return `shape` if Caffe could make a blob of it.
+
+        Raises
+        ------
+        SphereFaceError
+            It is negative somewhere, or larger than a blob can be; nobody gave an input its shape.
+        """
+        if shape is None:
+            raise self.unknown_shape(top)
+        if min(shape, default=0) < 0 or math.prod(shape) > _MOST_VALUES:
+            raise self.error(
+                f'top "{top}" of shape {tuple(shape)}',
+                expected=f"sizes of 0 or more, and at most {_MOST_VALUES} values, as Caffe has it",
+            )
+        return shape
+
+    def explained(self, error: RuntimeError) -> Exception:
+        """Return what a forward raised; where the CPU's memory is too small, with the layer."""
+        text = str(error)
+        if any(told in text for told in _NO_MEMORY):
+            return self.error(f"no memory to compute it ({text.splitlines()[0][-160:]})")
+        return error
 
     def add_blob(
         self, name: str, shape: Shape, filler: Any = None, *, buffer: bool = False

@@ -149,19 +149,7 @@ class Net(nn.Module):
         values: list[Any] = [None] * len(self.graph.blob_names)
         self._place_inputs(values, inputs, named)
         program = self._program(tuple(blobs)) if blobs else self._default
-        layers: Iterable[Any] = self._modules.values()
-        if program.heads and self.fuse_losses:
-            layers = self._fused(program)
-        for layer, (reads, write, writes, frees) in zip(layers, program.steps, strict=False):
-            result = layer(*[values[slot] for slot in reads])
-            if write >= 0:
-                values[write] = result
-            else:
-                for slot, value in zip(writes, result, strict=True):
-                    values[slot] = value
-            for slot in frees:
-                values[slot] = None
-        return {name: values[slot] for name, slot in program.results}
+        return program.run(self._modules.values(), values, fuse=self.fuse_losses)
 
     def loss(self, outputs: Mapping[str, Tensor]) -> Tensor:
         """Return the sum of ``loss_weight * top`` over the tops that have one.
@@ -316,9 +304,7 @@ class Net(nn.Module):
             if layer.is_input:
                 tops = layer.input_shapes(given)
             for slot, shape in zip(node.tops, tops, strict=True):
-                shapes[slot] = shape
-                if shape is None:
-                    raise layer.unknown_shape(self.graph.blob_names[slot])
+                shapes[slot] = layer.checked_shape(self.graph.blob_names[slot], shape)
         return shapes
 
     def _overrides(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, Shape]:
@@ -355,13 +341,6 @@ class Net(nn.Module):
             losses = ((name, slot) for name, slot, _ in self._loss_slots)
             self._programs[blobs] = make_program(self.graph, losses, blobs, self._heads)
         return self._programs[blobs]
-
-    def _fused(self, program: Program) -> list[Any]:
-        """Return what runs the steps of `program`, heads together with their losses."""
-        calls: list[Any] = list(self._modules.values())
-        for head in program.heads:
-            head.take_over(calls)
-        return calls
 
     # ---- inputs of a pass
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sphereface.caffe.fused_loss import FusedHead
 from sphereface.caffe.graph import NetGraph
@@ -30,6 +30,44 @@ class Program(NamedTuple):
     steps: list[Step]
     results: list[tuple[str, int]]
     heads: list[FusedHead]
+
+    def run(self, layers: Iterable[Any], values: list[Any], *, fuse: bool) -> dict[str, Any]:
+        """Run the steps over the slots `values`, and return the results by name.
+
+        Parameters
+        ----------
+        layers : iterable of Layer
+            A step each; more may follow.
+        values : list
+            The inputs in their slots; it is written.
+        fuse : bool
+            Whether `heads` run together with their losses.
+
+        Raises
+        ------
+        SphereFaceError
+            A layer cannot take its bottoms, or the CPU has too little memory for its tops.
+        """
+        calls = layers = list(layers)
+        if fuse and self.heads:
+            calls = layers.copy()
+            for head in self.heads:
+                head.take_over(calls)
+        done = 0
+        try:
+            for call, step in zip(calls, self.steps, strict=False):
+                result = call(*[values[slot] for slot in step.reads])
+                if step.write >= 0:
+                    values[step.write] = result
+                else:
+                    for slot, value in zip(step.writes, result, strict=True):
+                        values[slot] = value
+                for slot in step.frees:
+                    values[slot] = None
+                done += 1
+        except RuntimeError as error:
+            raise layers[done].explained(error) from None
+        return {name: values[slot] for name, slot in self.results}
 
 
 def make_program(

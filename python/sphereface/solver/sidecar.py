@@ -8,9 +8,9 @@ snapshots are never taken for one. Arrays and JSON, no pickle; Caffe does not kn
 from __future__ import annotations
 
 import json
-import zlib
 import os
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
