@@ -141,6 +141,8 @@ def test_forced_colour_of_image_lists():
             "DenseImageData", "new_height: 9 new_width: 7 crop_height: 5 crop_width: 4 is_color: f",
             "", (1, 5, 4), (1, 5, 4),
         ),
+        ("ImageLabelmapData", "", "crop_size: 8", (3, 8, 8), (1, 8, 8)),
+        ("ImageLabelmapData", "new_height: 9 new_width: 7", "", (3, 9, 7), (1, 9, 7)),
         ("ImageSegData", "", "crop_size: 321", (3, 321, 321), (1, 321, 321)),
         ("ImageSegData", "label_type: IMAGE", "crop_size: 321", (3, 321, 321), (1, 1, 1)),
         ("ImageSegData", "is_color: false", "crop_h: 5 crop_w: 6", (1, 5, 6), (1, 5, 6)),

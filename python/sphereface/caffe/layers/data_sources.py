@@ -1,11 +1,11 @@
 """Data layers (Data, ImageData, HDF5Data, MemoryData and others) as inputs of a net.
 
 Source: Caffe's data_layer.cpp, image_data_layer.cpp and their kin; DenseImageData is SegNet's,
-ImageSegData DeepLab's. What differs: a layer here only says what its tops look like; the tops are
-inputs of the net, and a reader of sphereface.data feeds them. Shapes come from the parameters;
-where they do not tell (an LMDB's channels, images that are not resized), from the first sample, as
-in Caffe, or from `input_shapes`. WindowData, SSD's AnnotatedData and these two have no reader: a
-program gives them their batches.
+ImageSegData DeepLab's, ImageLabelmapData HED's. What differs: a layer here only says what its tops
+look like; the tops are inputs of the net, and a reader of sphereface.data feeds them. Shapes come
+from the parameters; where they do not tell (an LMDB's channels, images that are not resized), from
+the first sample, as in Caffe, or from `input_shapes`. WindowData, SSD's AnnotatedData and these
+three have no reader: a program gives them their batches.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ __all__ = [
     "DenseImageData",
     "HDF5Data",
     "ImageData",
+    "ImageLabelmapData",
     "ImageSegData",
     "MemoryData",
     "WindowData",
@@ -209,6 +210,13 @@ class DenseImageData(_ImagePairs):
         if factor < 1:
             raise self.error(f"label_divide_factor {factor}", expected="at least 1")
         return (images[0], 1, *(size // factor for size in images[2:]))
+
+
+@register_layer("ImageLabelmapData", param="image_data_param")
+class ImageLabelmapData(_ImagePairs, ImageData):
+    """Image files of a list, and a label image of the same size beside each."""
+
+    tops = exactly(2)
 
 
 @register_layer("ImageSegData", param="image_data_param")
