@@ -11,7 +11,17 @@ import sphereface
 from sphereface import SphereFaceError
 from sphereface.annealing import Annealing
 from sphereface.distributed import ShardedMarginLoss
-from sphereface.margin_policy import ArcFace, CombinedMargin, CosFace, NormFace
+from sphereface.margin_policy import (
+    ArcFace,
+    ASoftmax,
+    CombinedMargin,
+    CosFace,
+    L2Softmax,
+    LSoftmax,
+    NormFace,
+    SphereFace2,
+    SphereFaceR,
+)
 
 M, K, N = 12, 5, 23
 
@@ -66,6 +76,10 @@ MEMBERS = {
     "easy": {"margin": ArcFace(0.5, 16, easy=True)},
     "normface": {"margin": NormFace(10)},
     "combined": {"margin": CombinedMargin(1.2, 0.3, 0.1, 10)},
+    "real_m": {"margin": ASoftmax(2.5, 8.0)},
+    "sphereface_r": {"margin": SphereFaceR(1.5, 12.0)},
+    "l_softmax": {"margin": LSoftmax(2)},
+    "l2_softmax": {"margin": L2Softmax(8.0)},
 }
 
 
@@ -73,6 +87,30 @@ MEMBERS = {
 @pytest.mark.parametrize("member", MEMBERS)
 def test_equal_to_one_process(pool, ranks, member, problem):
     assert_equal_to_one_process(pool, ranks, problem, MEMBERS[member])
+
+
+def test_a_learned_scale(pool, problem):
+    x, weight, label = problem
+    scale = torch.tensor(7.0, dtype=torch.float64, requires_grad=True)
+    work.reference_step(
+        x, weight, label,
+        lambda *tensors: sphereface.margin_softmax_loss(*tensors, margin=CosFace(0.35, scale)),
+    )  # fmt: skip
+    for result in pool.run(work.one_step, 3, x, weight, label, {}, None, None, 7.0):
+        np.testing.assert_allclose(result["dscale"], scale.grad.numpy(), rtol=1e-10)
+
+
+def test_bfloat16_is_summed_in_float32(pool, problem):
+    x, weight, label = problem
+    half = [torch.from_numpy(a).bfloat16().double().numpy() for a in (x, weight)]
+    value, dx, dweight = work.reference_step(
+        *half, label, lambda *t: sphereface.margin_softmax_loss(*t, margin=CosFace(0.35, 10))
+    )
+    results = pool.run(work.half_step, 3, x, weight, label)
+    for index, expected in ((1, dx), (2, dweight)):
+        got = np.concatenate([result[index] for result in results])
+        assert np.linalg.norm(got - expected) < 0.02 * np.linalg.norm(expected)
+    np.testing.assert_allclose([loss for loss, _, _ in results], value, rtol=0.01)
 
 
 OPTIONS = {
@@ -166,6 +204,7 @@ def test_a_bad_label_is_told_by_every_process(pool, problem):
 def test_what_is_refused():
     for options, message in (
         ({"backbone": "max"}, "backbone is 'max'"),
+        ({"margin": SphereFace2()}, "a softmax member without a bias"),
         ({"sample_rate": 0.0}, "rate 0.0"),
         ({"loss_options": {"smoothing": 1}}, "loss option 'smoothing'"),
         ({"sample_rate": 0.5, "loss_options": {"label_smoothing": 0.1}}, "label_smoothing or"),

@@ -40,11 +40,14 @@ def make(group, x, weight, **options):
     return loss
 
 
-def one_step(group, x, weight, label, options, sizes=None, cotangent=None):
+def one_step(group, x, weight, label, options, sizes=None, cotangent=None, scale=None):
     """Return loss, gradients and statistics of this rank's share."""
     rank, ranks = dist.get_rank(group), dist.get_world_size(group)
     mine = shares(len(x), ranks, sizes)[rank]
-    loss = make(group, x, weight, backbone="sum", **options)
+    if scale is not None:
+        options = {"margin": CosFace(0.35, nn.Parameter(torch.tensor(scale).double()))}
+    # A scale's gradient is the same whatever the net before does with those of x.
+    loss = make(group, x, weight, backbone="sum" if scale is None else "mean", **options)
     own = torch.from_numpy(x[mine]).requires_grad_()
     value, stats = loss(own, torch.from_numpy(label[mine]), return_stats=True)
     grad = torch.ones_like(value) if cotangent is None else torch.from_numpy(cotangent[mine])
@@ -55,6 +58,7 @@ def one_step(group, x, weight, label, options, sizes=None, cotangent=None):
         "dweight": loss.weight.grad.to_dense().numpy(),
         "weight": loss.weight.detach().numpy(),
         "stats": [field.numpy() for field in stats],
+        "dscale": None if loss.scale is None else loss.scale.grad.numpy(),
     }
 
 
@@ -163,6 +167,23 @@ def load_checkpoint(group, weight, folder):
     optimizer.load_state_dict(state["optimizer"])
     assert int(loss.iteration) == 7
     return loss.weight.detach().numpy(), optimizer.state[loss.weight]["exp_avg"].numpy()
+
+
+def half_step(group, x, weight, label):
+    """Return loss and gradients in bfloat16."""
+    rank, ranks = dist.get_rank(group), dist.get_world_size(group)
+    mine = shares(len(x), ranks)[rank]
+    loss = ShardedMarginLoss(
+        x.shape[1], len(weight), CosFace(0.35, 10), group=group, backbone="sum",
+        dtype=torch.bfloat16,
+    )  # fmt: skip
+    with torch.no_grad():
+        loss.weight.copy_(torch.from_numpy(weight[loss.classes.rows]))
+    own = torch.from_numpy(x[mine]).bfloat16().requires_grad_()
+    value = loss(own, torch.from_numpy(label[mine]))
+    value.backward()
+    assert value.dtype == torch.float32
+    return float(value), own.grad.float().numpy(), loss.weight.grad.float().numpy()
 
 
 def started(group, features, classes):

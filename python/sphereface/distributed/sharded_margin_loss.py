@@ -7,6 +7,7 @@ different numbers of rows, and classes that do not divide evenly.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -46,7 +47,8 @@ class ShardedMarginLoss(nn.Module):
     in_features, num_classes : int
         K and N, over all processes.
     margin : float, str or policy
-        As in `sphereface.margin_softmax_loss`, but not SphereFace2 and without a bias.
+        As in `sphereface.margin_softmax_loss`, but not SphereFace2 and without a bias. A scale that
+        is a Parameter is one of the module's, with the gradient of all processes' rows.
     annealing : Annealing, optional
         Of lambda with the training forwards, as in `sphereface.nn.ASoftmaxLoss`; None is lambda 0.
     gradient : {"caffe", "exact"}
@@ -123,6 +125,7 @@ class ShardedMarginLoss(nn.Module):
         if self.margin.binary or self.margin.bias is not None:
             raise _error(f"margin is {self.margin}", "a softmax member without a bias")
         self.exact = self.margin.is_exact(gradient)
+        self.scale = self.margin.scale if isinstance(self.margin.scale, nn.Parameter) else None
         self.ignore_index, self.equal_batches = ignore_index, equal_batches
         if backbone not in ("mean", "sum"):
             raise _error(f"backbone is {backbone!r}", '"mean" or "sum"')
@@ -230,7 +233,12 @@ class ShardedMarginLoss(nn.Module):
             )
         if torch.is_autocast_enabled(x.device.type):
             x = x.float()
-        x = scaled_rows(x, self.margin)
+        policy = self.margin
+        input_scale = self.ranks.ranks if self.backbone == "mean" else 1
+        if self.scale is not None:
+            shared = _Shared.apply(self.scale, self.ranks, input_scale)
+            policy = dataclasses.replace(policy, scale=shared)  # type: ignore[type-var]
+        x = scaled_rows(x, policy)
         label = label.long()
         exact = self.exact or not self.training
         problem = RowProblem(
@@ -244,7 +252,7 @@ class ShardedMarginLoss(nn.Module):
             memory=self.memory,
             equal_batches=self.equal_batches,
             sampler=self._sampler(),
-            input_scale=self.ranks.ranks if self.backbone == "mean" else 1,
+            input_scale=input_scale,
             want_stats=return_stats,
         )
         losses, counts, stats = row_losses(
@@ -341,6 +349,20 @@ class _Total(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return grad, None
+
+
+class _Shared(torch.autograd.Function):
+    """A value that every process has; its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, ranks: Ranks, input_scale: float) -> Tensor:
+        ctx.ranks, ctx.input_scale = ranks, input_scale
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        # The gradient of the rows, which it comes from, was made larger for the net before.
+        return ctx.ranks.total(grad.clone()) / ctx.input_scale, None, None
 
 
 def _shard_weight(
