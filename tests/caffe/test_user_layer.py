@@ -95,6 +95,12 @@ def test_no_module_is_imported_without_permission(allowed, pycaffe, layer_file):
     assert "constant_of_the_test" not in sys.modules
 
 
+def test_a_layer_of_py_faster_rcnn_that_is_built_in():
+    text = prototxt().replace("constant_of_the_test", "rpn.proposal_layer")
+    with pytest.raises(SphereFaceError, match='type: "Proposal" and proposal_param { feat_stride'):
+        load(text)
+
+
 def test_imported_modules_are_allowed_and_permission_ends_with_the_load(pycaffe, layer_file):
     with as_caffe(pycaffe):
         load(prototxt(), allow_python=True)

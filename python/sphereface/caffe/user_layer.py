@@ -22,6 +22,12 @@ from sphereface.errors import SphereFaceError, nearest
 __all__ = ["LayerPhase", "PythonLayer", "as_caffe", "importing_allowed", "make_python_layer"]
 
 _FACADE = "sphereface.pycaffe"
+_INSTEAD = {
+    "rpn.proposal_layer": "; or, without py-faster-rcnn, have in its place the same layer built in:"
+    ' type: "Proposal" and proposal_param { feat_stride: 16 }',
+}
+"""Modules of well-known repositories whose layers are built in."""
+
 _METHODS = ("setup", "reshape", "forward")
 _importable: ContextVar[bool | frozenset[str]] = ContextVar("importable", default=frozenset())
 
@@ -119,7 +125,7 @@ def _module(name: str, where: str) -> ModuleType:
             f'python_param names the module "{name}", which the program has not imported',
             where=where,
             fix=f"if you trust its code: --allow-python {name}; in Python, import it before loading"
-            f' the net, or load(..., allow_python=["{name}"])',
+            f' the net, or load(..., allow_python=["{name}"])' + _INSTEAD.get(name, ""),
         )
     try:
         return import_module(name)

@@ -16,7 +16,6 @@ EXAMPLES = {
         "pool: MAX kernel_size: 3 stride: 2 pad: 1",
         tops=2,
         images=True,
-        opencv=False,
         x=(1, 4, 13, 11),
     ),
     "max_pad": example(

@@ -12,7 +12,7 @@ from sphereface.errors import SphereFaceError
 OPTIONS = "feat_stride: 8 base_size: 8 ratio: 1 scale: 1 scale: 2 min_size: 0 nms_thresh: 0.5"
 EXAMPLES = {
     "one": example(
-        "Proposal", f"{OPTIONS} pre_nms_topn: 50 post_nms_topn: 9", batch=False, opencv=False,
+        "Proposal", f"{OPTIONS} pre_nms_topn: 50 post_nms_topn: 9", batch=False,
         p=(1, 4, 6, 6), x=(1, 8, 6, 6), info=(1, 3),
     ),
 }  # fmt: skip

@@ -18,7 +18,7 @@ REGIONS = np.array(
     float,
 )
 EXAMPLES = {
-    "grid": example("PSROIPooling", OPTIONS, opencv=False, x=(1, 18, 13, 11), region=(6, 5)),
+    "grid": example("PSROIPooling", OPTIONS, x=(1, 18, 13, 11), region=(6, 5)),
 }
 
 

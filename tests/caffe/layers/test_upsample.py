@@ -16,17 +16,16 @@ MASKED = (
 )
 
 EXAMPLES = {
-    "mask": example("Upsample", "scale: 2", before=MASKED, opencv=False, x=(2, 4, 3, 5)),
+    "mask": example("Upsample", "scale: 2", before=MASKED, x=(2, 4, 3, 5)),
     "repeated": example("Upsample", "scale: 2", images=True, x=(1, 4, 3, 5)),
     "unpooled": example(
         "Unpooling",
         "unpool: MAX kernel_size: 2 stride: 2 unpool_h: 6 unpool_w: 10",
         before=MASKED,
-        opencv=False,
         x=(2, 4, 3, 5),
     ),
     "max_unpooled": example(
-        "MaxUnpooling", "kernel_size: 2 stride: 2", before=MASKED, opencv=False, x=(2, 4, 3, 5)
+        "MaxUnpooling", "kernel_size: 2 stride: 2", before=MASKED, x=(2, 4, 3, 5)
     ),
 }
 
