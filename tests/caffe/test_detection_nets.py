@@ -42,3 +42,17 @@ def test_as_opencv(name):
             assert top.shape == value.shape, blob
             scale = max(np.abs(value).max(), 1)
             np.testing.assert_allclose(top / scale, value / scale, atol=1e-5, err_msg=blob)
+
+
+def test_priors_and_boxes_keep_their_digits_in_bfloat16():
+    net = load(NETS["mobilenet_ssd"]())
+    fill_again(net)
+    data = torch.from_numpy(inputs_of(net)["data"])
+    wanted = ["conv3_prior", "detection_out"]
+    with torch.no_grad():
+        expected = net(data, blobs=wanted)
+        found = net.bfloat16()(data.bfloat16(), blobs=wanted)
+    assert found["detection_out"].dtype == torch.float32
+    torch.testing.assert_close(found["conv3_prior"], expected["conv3_prior"])
+    best, near = (tops["detection_out"][0, 0, :, 2].max() for tops in (expected, found))
+    assert abs(best - near) < 0.05

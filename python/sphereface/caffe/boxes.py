@@ -107,15 +107,24 @@ def unsuppressed(
     group = torch.arange(box.shape[0], device=box.device)
     kept, waiting = torch.zeros_like(valid), valid.clone()
     limit = torch.full((box.shape[0], 1), threshold, dtype=box.dtype, device=box.device)
-    worst = torch.zeros_like(box[..., 0])
+    # One array a side: what follows runs once for each box that is kept.
+    left, top, right, bottom = (side.contiguous() for side in box.unbind(2))
+    area = box_area(box, rim)
+    worst = torch.zeros_like(area)
     for _ in range(box.shape[1] if most is None else min(most, box.shape[1])):
-        found = waiting.any(1)
+        first = waiting.to(torch.uint8).argmax(1)
+        found = waiting[group, first]
         if not found.any():
             break
-        first = waiting.to(torch.uint8).argmax(1)
         kept[group, first] |= found
         waiting[group, first] = False
-        worst = worst.maximum(box_overlap(box[group, first][:, None], box, rim))
+        best = [side[group, first][:, None] for side in (left, top, right, bottom, area)]
+        width = right.minimum(best[2]) - left.maximum(best[0])
+        height = bottom.minimum(best[3]) - top.maximum(best[1])
+        common = (width + rim) * (height + rim)
+        common = common.masked_fill_((width < 0) | (height < 0), 0)
+        share = common / (area + best[4] - common)
+        worst = worst.maximum(share.masked_fill_(common <= 0, 0))
         if eta < 1:
             limit = torch.where(limit > _ADAPTIVE_ABOVE, limit * eta, limit)
         waiting &= worst <= limit

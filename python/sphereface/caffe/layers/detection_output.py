@@ -85,10 +85,10 @@ def detection_output(
         kept = best_of_image(score, kept, keep_top_k)
     number, group, rank = kept.nonzero(as_tuple=True)
     if len(number) == 0:
-        number = torch.arange(count, device=score.device)[:, None].to(score.dtype)
+        number = torch.arange(count, device=score.device)[:, None].to(found.dtype)
         return torch.cat([number, number.new_full((count, 6), -1)], 1)[None, None]
     label = torch.tensor(labels, device=score.device)[group]
-    head = torch.stack([number, label], 1).to(score.dtype)
+    head = torch.stack([number, label], 1).to(found.dtype)
     chosen = (number, group, rank)
     return torch.cat([head, score[chosen][:, None], found[chosen]], 1)[None, None]
 

@@ -37,7 +37,8 @@ def prior_box(
     height, width = feature.shape[2], feature.shape[3]
     image_height, image_width = image_size or (image.shape[2], image.shape[3])
     step_y, step_x = step or (image_height / height, image_width / width)
-    dtype, device = feature.dtype, feature.device
+    # Half precision has no digits for positions.
+    dtype, device = torch.promote_types(feature.dtype, torch.float32), feature.device
     y = (torch.arange(height, dtype=dtype, device=device) + offset) * (step_y / image_height)
     x = (torch.arange(width, dtype=dtype, device=device) + offset) * (step_x / image_width)
     half = torch.tensor(sizes, dtype=dtype, device=device) / 2

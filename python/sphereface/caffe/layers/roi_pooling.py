@@ -20,7 +20,7 @@ from sphereface.caffe.regions import round_half_away
 from sphereface.caffe.registry import register_layer
 from sphereface.caffe.value_loop import ValueLoop
 
-__all__ = ["ROIPooling", "pool_regions", "region_bins"]
+__all__ = ["ROIPooling", "largest", "pool_regions", "region_bins"]
 
 
 def region_bins(near: Tensor, far: Tensor, count: int, size: int) -> list[list[tuple[int, int]]]:
@@ -32,6 +32,12 @@ def region_bins(near: Tensor, far: Tensor, count: int, size: int) -> list[list[t
     return torch.stack([start, end], 2).long().tolist()
 
 
+def largest(x: Tensor, axis: int) -> Tensor:
+    """Return the maxima over an axis; of equal ones the first has the gradient."""
+    # amax is ten times as fast, and shares its gradient.
+    return x.max(axis).values if x.requires_grad else x.amax(axis)
+
+
 def pool_regions(
     x: Tensor, region: Tensor, *, pooled: tuple[int, int], spatial_scale: float
 ) -> Tensor:
@@ -40,23 +46,27 @@ def pool_regions(
     corner = round_half_away(region[:, 1:] * spatial_scale)
     rows = region_bins(corner[:, 1], corner[:, 3], pooled[0], x.shape[2])
     columns = region_bins(corner[:, 0], corner[:, 2], pooled[1], x.shape[3])
+    maps = x.permute(0, 2, 3, 1).contiguous()  # channels last: a position is one piece of memory
     empty = x.new_zeros(())
     found = []
     for image, vertical, horizontal in zip(region[:, 0].long(), rows, columns, strict=True):
+        near, far = vertical[0][0], vertical[-1][1]
+        part = maps[image, near:far]
         # Columns first, so that of equal maxima the first in reading order has the gradient.
-        parts = []
-        for start, end in horizontal:
-            part = x[image, :, :, start:end]
-            full = end > start
-            parts.append(part.max(2).values if full else empty.expand(part.shape[:2]))
-        wide = torch.stack(parts, 2)  # (C, H, pooled width)
-        for start, end in vertical:
-            part = wide[:, start:end]
-            full = end > start
-            found.append(part.max(1).values if full else empty.expand(len(wide), pooled[1]))
+        strips = [
+            largest(part[:, start:end], 1) if end > start else empty.expand(len(part), x.shape[1])
+            for start, end in horizontal
+        ]
+        wide = torch.stack(strips, 1)  # (rows, pooled width, C)
+        found += [
+            largest(wide[start - near : end - near], 0)
+            if end > start
+            else empty.expand(pooled[1], x.shape[1])
+            for start, end in vertical
+        ]
     if not found:
         return x.new_zeros((0, x.shape[1], *pooled))
-    return torch.stack(found, 1).unflatten(1, (-1, pooled[0])).transpose(0, 1)
+    return torch.stack(found).unflatten(0, (-1, pooled[0])).permute(0, 3, 1, 2)
 
 
 @register_layer("ROIPooling", param="roi_pooling_param")
