@@ -7,6 +7,8 @@
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/macros.h>
 
+#include <cstdlib>
+
 #include "softmax_ops.h"
 
 namespace sphereface::torch_ops {
@@ -48,10 +50,13 @@ struct Cuda {
   }
 
   // Bounds the unit copies of a raw weight; one piece for every face problem up to 131,072 classes
-  // of 512 float32 features, since launches, not cache, are what pieces cost here.
+  // of 512 float32 features. Smaller ones may stay in L2: the variable is for measuring that. Not
+  // for 16-bit gradients, because every piece that is summed rounds.
   template <typename T>
-  static constexpr int64_t chunk_bytes() {
-    return int64_t{1} << 28;
+  static int64_t chunk_bytes() {
+    constexpr int64_t kBytes = int64_t{1} << 28;
+    const char* given = sizeof(T) < 4 ? nullptr : std::getenv("SPHEREFACE_CUDA_PIECE_BYTES");
+    return given == nullptr ? kBytes : std::max<int64_t>(std::atoll(given), 1);
   }
 
   template <typename T>

@@ -47,7 +47,7 @@ def test_plan_fits_into_five_minutes(tmp_path):
     *steps, total = done.stdout.splitlines()
     limits = [int(line.split()[1]) for line in steps]
     assert [line.split()[0] for line in steps] == [
-        "build", "tests", "memcheck", "margin", "training", "inference", "faces",
+        "build", "tests", "memcheck", "margin", "loss", "training", "inference", "faces",
     ]  # fmt: skip
     assert total.split()[1] == str(sum(limits))
     assert sum(limits) <= 300

@@ -1,13 +1,11 @@
-"""Step margin: the operator against F.linear, plain A-Softmax and fused losses of others."""
+"""Step margin: the operator against F.linear and plain A-Softmax."""
 
 from __future__ import annotations
 
-import importlib
 import statistics
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from margin_inner_product import Problem, graph_of, peak_bytes, seconds
 
 from gpu.results import figure
@@ -37,40 +35,6 @@ def sides(problem: Problem) -> dict[str, Callable[[], None]]:
         "plain compiled": problem.compiled,
         "plain eager": problem.eager,
     }
-
-
-def peers(problem: Problem, prefix: str, device: str, rounds: int) -> None:
-    """Measure logits with cross entropy against packages that fuse both."""
-
-    def ours() -> None:
-        y = torch.ops.sphereface.margin_inner_product(
-            problem.x, problem.weight, problem.label, problem.lambda_.float(), 4, False, True, None
-        )
-        F.cross_entropy(y.float(), problem.label).backward()
-        problem.x.grad = problem.weight.grad = None
-
-    def liger() -> None:
-        module = importlib.import_module("liger_kernel.transformers.fused_linear_cross_entropy")
-        loss = module.LigerFusedLinearCrossEntropyLoss()
-        loss(problem.weight, problem.x, problem.label).backward()
-        problem.x.grad = problem.weight.grad = None
-
-    def cut() -> None:
-        module = importlib.import_module("cut_cross_entropy")
-        module.linear_cross_entropy(problem.x, problem.weight, problem.label).backward()
-        problem.x.grad = problem.weight.grad = None
-
-    for name, step in (("sphereface + cross_entropy", ours), ("liger-kernel, no margin", liger),
-                       ("cut-cross-entropy, no margin", cut)):  # fmt: skip
-        try:
-            step()
-        except ImportError as error:
-            figure(f"{prefix}, {name}", f"absent ({error.name})")
-        except (RuntimeError, AssertionError) as error:
-            figure(f"{prefix}, {name}", f"does not run: {str(error)[:60]}")
-        else:
-            times = [seconds(step, device) for _ in range(rounds)]
-            figure(f"{prefix}, {name}", 1e3 * statistics.median(times), "ms")
 
 
 def measure(problem: Problem, prefix: str, device: str, rounds: int) -> None:
@@ -116,8 +80,6 @@ def main() -> None:
             problem = Problem(*shape, args.device, dtype)
             prefix = f"{shape} {kind}".replace(" ", "")
             measure(problem, prefix, args.device, rounds)
-            if dtype == torch.bfloat16:
-                peers(problem, prefix, args.device, rounds)
             del problem
 
 

@@ -49,14 +49,16 @@ def _script(name: str) -> tuple[str, ...]:
 
 
 PLAN = (
-    Step("build", "the package, for this card alone", 80, ("tools/gpu/build.py",)),
-    Step("tests", "tests marked cuda, and the parametrised ones on the device", 60,
+    Step("build", "the package, for this card alone", 75, ("tools/gpu/build.py",)),
+    Step("tests", "tests marked cuda, and the parametrised ones on the device", 50,
          ("-m", "pytest", "-q", "-m", "cuda", "-p", "no:cacheprovider")),
     Step("memcheck", "every kernel once, under compute-sanitizer", 35,
          (CASES, "--device", "{device}"), (*SANITIZER, "memcheck")),
-    Step("margin", "the margin operator against F.linear and plain A-Softmax", 50,
+    Step("margin", "the margin operator against F.linear and plain A-Softmax", 30,
          _script("margin_step")),
-    Step("training", "images a second of training, and the wait for data", 40,
+    Step("loss", "the fused loss against the layers, bare products and fused losses of others", 45,
+         _script("loss_step")),
+    Step("training", "images a second of training, and the wait for data", 30,
          _script("training_step")),
     Step("inference", "images a second of a forward", 10, _script("inference_step")),
     Step("faces", "m = 1 against m = 4, trained by sphereface train, people held out", 25,

@@ -69,9 +69,7 @@ class Net(nn.Module):
     load_report : LoadReport
         What the last `copy_from` did.
     fuse_losses : bool
-        In TRAIN, run a MarginInnerProduct whose logits nothing but a SoftmaxWithLoss reads as one
-        with it, without storing them (`sphereface.margin_softmax_loss`). True at first. Where the
-        logits are asked for by name, or a hook is on one of the two layers, they run alone.
+        Run heads as one with their losses, as `sphereface.caffe.fused_loss` says. True at first.
 
     Notes
     -----
@@ -350,9 +348,8 @@ class Net(nn.Module):
         if len(inputs) == 1 and isinstance(inputs[0], Mapping):
             named, inputs = {**inputs[0], **named}, ()
         if len(inputs) > len(self.inputs):
-            raise SphereFaceError(
-                f'{len(inputs)} inputs for net "{self.name}"', expected=_listed(self.inputs)
-            )
+            problem = f'{len(inputs)} inputs for net "{self.name}"'
+            raise SphereFaceError(problem, expected=_listed(self.inputs))
         slots = self.graph.inputs
         for name, tensor in zip(slots, inputs, strict=False):
             values[slots[name]] = tensor
