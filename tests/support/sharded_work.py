@@ -13,7 +13,7 @@ from torch import nn
 
 from sphereface.annealing import Annealing
 from sphereface.class_range import ClassRange
-from sphereface.distributed import ShardedMarginLoss
+from sphereface.distributed import ShardedMarginLoss, load_caffemodel, save_caffemodel
 from sphereface.distributed import ranks as ranks_module
 from sphereface.distributed.ranks import Ranks
 from sphereface.distributed.row_service import RowService, scatter_rows
@@ -167,6 +167,16 @@ def load_checkpoint(group, weight, folder):
     optimizer.load_state_dict(state["optimizer"])
     assert int(loss.iteration) == 7
     return loss.weight.detach().numpy(), optimizer.state[loss.weight]["exp_avg"].numpy()
+
+
+def save_head(group, weight, path):
+    save_caffemodel(make(group, weight, weight), path)
+
+
+def load_head(group, weight, path):
+    loss = make(group, weight, np.zeros_like(weight))
+    load_caffemodel(loss, path)
+    return loss.weight.detach().numpy()
 
 
 def half_step(group, x, weight, label):

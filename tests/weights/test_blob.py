@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,8 +10,14 @@ from hypothesis import strategies as st
 from sphereface.errors import SphereFaceError
 from sphereface.proto import schema
 from sphereface.proto.wire import WireReader, encode_key, encode_varint
-from sphereface.weights import Blob, copy_blob, shape_equals
-from sphereface.weights.blob import check_shape, encode_blob, read_blob, total_bytes
+from sphereface.weights import Blob, StreamedArray, copy_blob, shape_equals
+from sphereface.weights.blob import (
+    check_shape,
+    encode_blob,
+    read_blob,
+    total_bytes,
+    write_pieces,
+)
 
 SHAPES = st.lists(st.integers(0, 4), max_size=5).map(tuple)
 
@@ -161,6 +169,20 @@ def test_copy_blob_casts_and_crosses_pieces() -> None:
 def test_unwritable_blobs(blob, problem) -> None:
     with pytest.raises(SphereFaceError, match=problem):
         encode_blob(blob)
+
+
+def test_a_streamed_array_has_the_bytes_of_the_whole() -> None:
+    whole = np.arange(12, dtype="f4").reshape(4, 3)
+    streamed = encode_blob(StreamedArray(whole.shape, lambda: iter([whole[:1], whole[1:]])))
+    stream = io.BytesIO()
+    write_pieces(stream, streamed)
+    assert stream.getvalue() == encoded(whole)
+    assert total_bytes(streamed) == len(stream.getvalue())
+    short = encode_blob(StreamedArray(whole.shape, lambda: iter([whole[1:]])))
+    with pytest.raises(SphereFaceError, match="36 bytes of values; expected 48"):
+        write_pieces(io.BytesIO(), short)
+    with pytest.raises(SphereFaceError, match="of more than 2147483647 values"):
+        encode_blob(StreamedArray((1 << 22, 512), lambda: iter(())))
 
 
 def test_non_contiguous_and_big_endian_arrays() -> None:
