@@ -13,8 +13,9 @@ constexpr int64_t kGrainRows = 16;
 
 int64_t first_bad_label(const int64_t* label, int64_t count, int64_t classes,
                         int64_t ignore_index) {
+  const bool ignores = ignore_index != kNoIgnoreIndex;
   for (int64_t i = 0; i < count; ++i) {
-    if (label[i] != ignore_index && (label[i] < 0 || label[i] >= classes)) return i;
+    if (!(ignores && label[i] == ignore_index) && (label[i] < 0 || label[i] >= classes)) return i;
   }
   return -1;
 }

@@ -306,3 +306,16 @@ layer { name: "act" type: "ReLU" bottom: "x" top: "y" }""")
     message = "another"
     with pytest.raises(RuntimeError, match="another"):
         net(torch.zeros(2))
+
+
+def test_sizes_given_by_hand_are_no_exception():
+    text = 'input: "x" input_dim: [1, 3, 4, 4]'
+    with pytest.raises(SphereFaceError, match=r'top "x" of shape \(-1, 3, 4, 4\)'):
+        load(text, input_shapes={"x": (-1, 3, 4, 4)})
+
+
+@pytest.mark.parametrize("dims", ["dim: -2", "dim: 2147483647 dim: 2147483647"])
+def test_dummy_data_is_no_exception(dims):
+    with pytest.raises(SphereFaceError, match=r'"d" \(DummyData\).*top "d" of shape'):
+        load(f"""layer {{ name: "d" type: "DummyData" top: "d"
+            dummy_data_param {{ shape {{ {dims} }} }} }}""")

@@ -141,3 +141,62 @@ def test_torch_func_is_refused(transform, rng):
     x, weight, label, _ = sample(rng)
     with pytest.raises(RuntimeError, match=r"margin_inner_product (does not work|has no)"):
         transform(lambda x: sphereface.margin_inner_product(x, weight, label, 5.0).sum())(x)
+
+
+LEAST = -(2**63)
+
+
+@pytest.mark.parametrize("gradient", ["caffe", "exact"])
+@pytest.mark.parametrize("loss", [False, True])
+def test_the_least_label_is_not_ignored_by_itself(loss, gradient):
+    operator = sphereface.margin_softmax_loss if loss else sphereface.margin_inner_product
+    x, weight = torch.eye(3), torch.eye(3)
+    label = torch.tensor([0, LEAST, 2])
+    with pytest.raises(SphereFaceError, match=rf"label\[1\] is {LEAST}; expected 0 to 2 .*; pass"):
+        operator(x, weight, label, 1.0, gradient=gradient)
+    with pytest.raises(SphereFaceError, match=rf"label\[1\] is {LEAST}; .* or ignore_index -1"):
+        operator(x, weight, label, 1.0, gradient=gradient, ignore_index=-1)
+
+
+@pytest.mark.parametrize("operator", ["margin_inner_product", "margin_softmax_loss"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: torch.arange(20.0).as_strided((6, 8), (2, 1)),
+        lambda: torch.ones(1, 8).expand(6, 8),
+    ],
+)
+def test_rows_that_share_memory_are_not_normalised(make, operator):
+    weight = make()
+    before = weight.clone()
+    x, label = torch.ones(2, 8), torch.tensor([0, 5])
+    run = getattr(sphereface, operator)
+    with pytest.raises(RuntimeError, match=r"weight has rows that share memory \(strides \(\d, 1"):
+        run(x, weight, label, 1.0)
+    assert torch.equal(weight, before)
+    # Only to read them does no harm; rows with a gap between them are written as they are.
+    exact = run(x, weight, label, 1.0, gradient="exact")
+    torch.testing.assert_close(exact, run(x, before.clone(), label, 1.0, gradient="exact"))
+    gap = torch.zeros(6, 10)[:, :8].copy_(before)
+    torch.testing.assert_close(run(x, gap, label, 1.0), exact)
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_vmap_is_right_or_refused():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 4, 8, generator=generator)
+    weight = torch.randn(2, 6, 8, generator=generator)
+    label = torch.tensor([0, 5, 2, 1])
+
+    def run(x, weight, gradient):
+        return sphereface.margin_inner_product(x, weight, label, 5.0, gradient=gradient)
+
+    for gradient in ("caffe", "exact"):
+        one = weight[0].clone()
+        found = torch.vmap(lambda rows: run(rows, one, gradient))(x)  # noqa: B023 - runs here
+        torch.testing.assert_close(found, torch.stack([run(rows, one, gradient) for rows in x]))
+    found = torch.vmap(lambda rows, w: run(rows, w, "exact"))(x, weight)
+    pairs = zip(x, weight, strict=True)
+    torch.testing.assert_close(found, torch.stack([run(rows, w, "exact") for rows, w in pairs]))
+    with pytest.raises(RuntimeError, match='under torch.vmap on a batched weight; .*"exact"'):
+        torch.vmap(lambda rows, w: run(rows, w, "caffe"))(x, weight)

@@ -60,7 +60,7 @@ struct BinaryRow {
 template <typename T>
 SPHEREFACE_HD double binary_factor(const MarginProblem<T, SphereFace2>& p, int64_t i) {
   const int64_t label = p.label[i];
-  if (label == p.ignore_index) return 0;
+  if (p.ignores(i)) return 0;
   const bool is_class = label >= 0 && label < p.all_classes();
   return is_class ? 1 / p.margin.r : kNaN;
 }

@@ -58,6 +58,10 @@ struct MarginProblem {
   // The row of weight, and column of the logits, of row i's label.
   SPHEREFACE_HD int64_t label_column(int64_t i) const { return label[i] - first_class; }
 
+  SPHEREFACE_HD bool ignores(int64_t i) const {
+    return ignore_index != kNoIgnoreIndex && label[i] == ignore_index;
+  }
+
   // Whether the label of row i is here. A label that is ignored or outside the range is not: its
   // row is a plain product, and nothing is read or written out of bounds.
   SPHEREFACE_HD bool has_label(int64_t i) const {

@@ -55,7 +55,7 @@ template <typename T, typename Margin>
 SPHEREFACE_HD SoftmaxFactors softmax_factors(const MarginProblem<T, Margin>& p,
                                              const SoftmaxOptions<T>& s, int64_t i) {
   const int64_t label = p.label[i], classes = p.all_classes();
-  if (label == p.ignore_index) return {0, 0, 0};
+  if (p.ignores(i)) return {0, 0, 0};
   const bool is_class = label >= 0 && label < classes;
   const double weight = !is_class                   ? kNaN
                         : s.label_weight == nullptr ? 1

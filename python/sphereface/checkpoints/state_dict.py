@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sphereface.errors import SphereFaceError
-from sphereface.files import atomic_path
+from sphereface.files import atomic_path, open_regular
 
 __all__ = ["read_state_dict", "write_state_dict"]
 
@@ -41,6 +41,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         The file is no state dict, is damaged, or holds objects that are made by running code.
     """
     where = os.fspath(path)
+    open_regular(path, "state dict").close()
     try:
         with warnings.catch_warnings():
             # Of a pickle's protocol, before the pickle is refused.
@@ -88,4 +89,4 @@ def _unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]
+    return str(error).strip().split("\n")[0] or type(error).__name__

@@ -62,7 +62,7 @@ def read_mean_file(path: str | os.PathLike[str]) -> NDArray[np.float32]:
         The file is damaged or holds something else.
     """
     name = os.fspath(path)
-    numpy = name.endswith(".npy") or _is_npy(name)
+    numpy = _is_npy(name) or name.endswith(".npy")
     if numpy:
         mean, forms = _read_npy(name), "(C, H, W), (1, C, H, W) or (C,)"
     else:
@@ -75,7 +75,7 @@ def read_mean_file(path: str | os.PathLike[str]) -> NDArray[np.float32]:
 
 
 def _is_npy(path: str) -> bool:
-    with open_regular(path, "mean") as stream:
+    with open_regular(path, "file of a mean") as stream:
         return stream.read(len(_NPY)) == _NPY
 
 
@@ -84,8 +84,6 @@ def _read_npy(path: str) -> NDArray[np.float32]:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
             raise ValueError("it holds no array of numbers")
-    except FileNotFoundError:
-        raise SphereFaceError("no such file", where=path) from None
-    except (ValueError, OSError, EOFError) as error:
+    except Exception as error:  # numpy's parser of headers raises many kinds
         raise SphereFaceError(f"not a numpy file ({error})", where=path) from None
     return np.array(array, np.float32)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sphereface.errors import SphereFaceError
+from sphereface.file_kinds import HEAD_BYTES, ZIP, file_kind
 from sphereface.files import open_regular
 from sphereface.inference.predictor import Predictor
 from sphereface.inference.records import Batch, Records
@@ -69,12 +69,25 @@ def read_arrays(path: str | os.PathLike[str], predictor: Predictor) -> Arrays:
         The file is no numpy file, or its arrays are not the inputs.
     """
     net = predictor.net
-    open_regular(path, "numpy file").close()
+    with open_regular(path, "numpy file") as stream:
+        head = stream.read(HEAD_BYTES)
+    kind = file_kind(head)
+    if kind and "numpy" not in kind.what and kind != ZIP:
+        raise SphereFaceError(kind.what, where=os.fspath(path), expected="a numpy file")
     try:
-        loaded = np.load(path, allow_pickle=False, mmap_mode="r")
-        arrays = {net.inputs[0]: loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise SphereFaceError(f"not a numpy file ({error})", where=os.fspath(path)) from None
+        if head.startswith(b"PK"):
+            # A stream of our own: np.load leaves its file open when it is no archive.
+            with open_regular(path) as stream, np.load(stream, allow_pickle=False) as archive:
+                arrays = dict(archive)
+        else:
+            arrays = {net.inputs[0]: np.load(path, allow_pickle=False, mmap_mode="r")}
+    except Exception as error:  # numpy and zipfile raise whatever a damaged file makes them
+        told = "it holds Python objects" if "allow_pickle" in str(error) else str(error)
+        raise SphereFaceError(
+            f"not a readable numpy file ({told})",
+            where=os.fspath(path),
+            expected="arrays of numbers",
+        ) from None
     if set(arrays) != set(net.inputs):
         raise SphereFaceError(
             f"arrays {', '.join(sorted(arrays))}",

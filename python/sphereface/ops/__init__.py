@@ -1,5 +1,6 @@
 """The operators ``torch.ops.sphereface.*`` and their functional forms."""
 
+from sphereface.ops import _fork as _fork  # it only has to be there
 from sphereface.ops.angular_triplet import angular_triplet_logits
 from sphereface.ops.annealing import annealed_lambda
 from sphereface.ops.margin_inner_product import margin_inner_product, normalize_rows_

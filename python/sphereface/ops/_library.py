@@ -50,6 +50,11 @@ def call(operator: Callable[..., Any], *arguments: Any) -> Any:
                 f"{operator} does not work under torch.func's grad, vjp, jacrev and hessian; "
                 "differentiate with torch.autograd"
             ) from None
+        if "Batching rule not implemented" in text:
+            raise RuntimeError(
+                f"{operator} does not work under torch.vmap on a batched weight; "
+                'pass gradient="exact", which leaves the weight as it is, or loop'
+            ) from None
         for tag, kind in _CLASSES.items():
             if text.startswith(tag):
                 raise kind(text.removeprefix(tag)) from None

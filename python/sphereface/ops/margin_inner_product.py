@@ -44,8 +44,15 @@ def normalize_rows_(weight: Tensor) -> Tensor:
     NonFiniteError
         On the CPU, a row holds a NaN or an infinity.
     RuntimeError
-        Shape, strides or dtype are not as above.
+        Shape, strides or dtype are not as above, or rows share memory.
     """
+    if not torch.compiler.is_compiling() and weight.dim() == 2:
+        rows, columns = weight.shape
+        if rows > 1 and columns > 0 and weight.stride(1) == 1 and weight.stride(0) < columns:
+            raise RuntimeError(
+                f"weight has rows that share memory (strides {weight.stride()}), and cannot be "
+                'normalised in place; pass weight.contiguous(), or gradient="exact"'
+            )
     with torch.no_grad():
         call(_OPS.normalize_rows_, weight)
     # Traced graphs and inference tensors keep no version counter.

@@ -172,7 +172,7 @@ def read_sidecar(path: str | os.PathLike[str]) -> Sidecar:
         raise
     except Exception as error:  # what numpy and zipfile raise on damaged files is not documented
         raise SphereFaceError(
-            f"not a readable sidecar ({error})",
+            f"not a readable sidecar ({error or type(error).__name__})",
             where=where,
             fix="remove the file to resume without it",
         ) from None

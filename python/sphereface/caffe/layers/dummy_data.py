@@ -39,8 +39,13 @@ class DummyData(Layer):
         self.fillers = self._for_each_top("data_filler", fillers or [_CONSTANT])
         shapes = self._shapes()
         for index, (shape, filler) in enumerate(zip(shapes, self.fillers, strict=True)):
+            self.checked_shape(self.layer_param.top[index], shape)
             try:
-                values = fill_(torch.zeros(shape), filler)
+                zeros = torch.zeros(shape)
+            except RuntimeError:
+                raise self.error(f"no memory for a blob of shape {shape}") from None
+            try:
+                values = fill_(zeros, filler)
             except SphereFaceError as error:
                 raise error.at(self.where) from None
             # A buffer, so that it is on the net's device and in its dtype; Caffe saves none.
