@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import cv2
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from reference.detection_nets import NETS, fill_again
-from sphereface.caffe import load
+from sphereface.caffe import list_layers, load, registry
 from sphereface.cli.main import main
 from sphereface.errors import SphereFaceError
 from sphereface.faces.caffe_net import CaffeNet, CaffeNetSettings
@@ -94,3 +95,48 @@ def test_pictures_in_their_own_size(prototxt, rng):
     warped = CaffeNet(prototxt, settings=settings)
     assert (own.settings.size, warped.settings.size) == (None, (60, 60))
     assert [face.score for face in own(picture)] != [face.score for face in warped(picture)]
+
+
+LAYERS = """
+import sphereface.caffe as caffe
+
+
+@caffe.register_layer("ActOfTheFaceTest")
+class Act(caffe.Layer):
+    def forward(self, x):
+        return x.clamp(min=0)
+"""
+
+
+def test_a_net_with_layers_of_a_file_in_worker_processes(prototxt, rng, tmp_path, monkeypatch):
+    list_layers()
+    monkeypatch.setattr(registry, "LAYERS", dict(registry.LAYERS))
+    (tmp_path / "layers_of_the_face_test.py").write_text(LAYERS)
+    own = prototxt.read_text().replace('"ReLU"', '"ActOfTheFaceTest"')
+    (tmp_path / "own.prototxt").write_text(own)
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(pictures / name), rng.integers(0, 256, (60, 60, 3), dtype=np.uint8))
+    options = [str(pictures), "--models", str(prototxt.with_suffix(".caffemodel")), "--thresholds",
+               "0.55", "--scale", "0.015625", "--min-size", "4"]  # fmt: skip
+    found = []
+    for net, more in (
+        (str(prototxt), []),
+        (
+            str(tmp_path / "own.prototxt"),
+            ["--layers", str(tmp_path / "layers_of_the_face_test.py"), "--workers", "2"],
+        ),
+    ):
+        output = tmp_path / f"{len(found)}.jsonl"
+        assert main(["detect", *options, "--detector", net, "--output", str(output), *more]) == 0
+        found.append(
+            {
+                line["path"]: line["faces"]
+                for line in map(json.loads, output.read_text().splitlines())
+                if "path" in line
+            }
+        )
+    sys.modules.pop("layers_of_the_face_test", None)
+    assert found[0] == found[1]
+    assert all(found[0].values())

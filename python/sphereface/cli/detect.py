@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from sphereface.cli.image_options import image_size
+from sphereface.cli.net_options import add_layers
 
 __all__ = ["add_parser", "run"]
 
@@ -43,6 +44,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     add("--device", default="cpu", help="cpu, cuda, cuda:1 (default: %(default)s)")
     add("--workers", type=int, default=1, help="processes (default: %(default)s)")
     add("--overwrite", action="store_true", help="replace OUTPUT if it exists")
+    add_layers(parser)
     return parser
 
 
@@ -64,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
             thresholds=tuple(args.thresholds) if args.thresholds else None,
             mean=tuple(args.mean) if args.mean else None,
             scale=args.scale,
+            layers=tuple(args.layers),
             size=args.size if args.size in (None, "native") else image_size(args.size),
         ),
         reading=Reading(

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sphereface.caffe import load_layers
 from sphereface.errors import SphereFaceError, nearest
 from sphereface.faces.caffe_net import CaffeNet, CaffeNetSettings
 from sphereface.faces.face import Face, check_image
@@ -35,6 +36,8 @@ class DetectorOptions:
         As `mtcnn.Settings`; YuNet and Caffe's nets have one threshold.
     mean, scale, size :
         What a Caffe net sees, as in `CaffeNetSettings`; ``size`` may be "native".
+    layers : tuple of str
+        Python files that register layer types of a Caffe net; see `load_layers`.
     """
 
     models: str | None = None
@@ -45,6 +48,7 @@ class DetectorOptions:
     mean: tuple[float, ...] | None = None
     scale: float | None = None
     size: tuple[int, int] | Literal["native"] | None = None
+    layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,8 @@ def _yunet(options: DetectorOptions) -> OpenDetector:
 
 def _caffe_net(name: str, options: DetectorOptions) -> OpenDetector:
     _refuse(name, options, "factor")
+    for path in options.layers:  # a worker's process has loaded none
+        load_layers(path)
     settings = CaffeNetSettings()
     given = {key: getattr(options, key) for key in ("min_size", "mean", "scale", "size")}
     if options.thresholds is not None:
