@@ -56,3 +56,34 @@ def test_priors_and_boxes_keep_their_digits_in_bfloat16():
     torch.testing.assert_close(found["conv3_prior"], expected["conv3_prior"])
     best, near = (tops["detection_out"][0, 0, :, 2].max() for tops in (expected, found))
     assert abs(best - near) < 0.05
+
+
+def test_a_net_with_boxes_from_the_program_learns_them(rng):
+    """SSD's training net: AnnotatedData, and MultiBoxLoss in the place of DetectionOutput."""
+    _, *lines = NETS["mobilenet_ssd"]().splitlines()
+    data = (
+        'layer { name: "data" type: "AnnotatedData" top: "data" top: "truth" data_param {'
+        " batch_size: 2 } transform_param { resize_param { height: 64 width: 64 } } }"
+    )
+    loss = (
+        'layer { name: "loss" type: "MultiBoxLoss" bottom: "mbox_loc" bottom: "mbox_conf"'
+        ' bottom: "mbox_prior" bottom: "truth" top: "loss" multibox_loss_param {'
+        " num_classes: 5 code_type: CENTER_SIZE } }"
+    )
+    cut = ("conf_rows", "conf_soft", "conf_out", "detection_out")
+    lines = [line for line in lines if not any(f'name: "{name}" ' in line for name in cut)]
+    net = load("\n".join([data, *lines, loss]), phase="TRAIN")
+    fill_again(net)
+    truth = torch.tensor(
+        [[0, 1, 0, 0.1, 0.2, 0.5, 0.6, 0], [1, 3, 0, 0.4, 0.3, 0.9, 0.8, 0], [-1.0] * 8]
+    ).reshape(1, 1, 3, 8)
+    images = torch.from_numpy(rng.normal(size=(2, 3, 64, 64)).astype(np.float32))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.02, momentum=0.9)
+    losses = []
+    for _ in range(15):
+        optimizer.zero_grad()
+        total = net.loss(net(images, truth))
+        total.backward()
+        optimizer.step()
+        losses.append(total.item())
+    assert losses[-1] < 0.5 * losses[0]
