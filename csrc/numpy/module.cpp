@@ -4,10 +4,14 @@
 #include <pthread.h>
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <optional>
+#include <vector>
 
 #include "sphereface/annealing.h"
 #include "sphereface/cpu.h"
-#include "sphereface/margin_inner_product.h"
+#include "sphereface/margin_softmax.h"
 
 namespace py = pybind11;
 
@@ -134,6 +138,68 @@ Array<T> weight_gradient(Array<T> grad, Array<T> x, Array<T> weight, Array<int64
   return dweight;
 }
 
+// The address of optional values.
+template <typename T>
+const T* values_of(const std::optional<Array<T>>& a) {
+  return a.has_value() ? a->data() : nullptr;
+}
+
+// The losses of the rows and what was seen of them, and the gradients of sum_i grad[i] loss[i]
+// (empty without grad). With `keep` the M x N logits are kept in between.
+template <typename T>
+py::tuple margin_softmax(Array<T> x, Array<T> weight, Array<int64_t> label, T lambda,
+                         int64_t family, Array<double> margin, bool exact, bool unit_rows,
+                         int64_t ignore_index, double label_smoothing,
+                         std::optional<Array<T>> class_weight, std::optional<Array<T>> weight_sum,
+                         std::optional<Array<T>> label_weight, std::optional<Array<T>> bias,
+                         std::optional<Array<T>> grad, bool keep) {
+  const int64_t batch = x.shape(0), features = x.shape(1), classes = weight.shape(0);
+  const int64_t chunk = std::max<int64_t>(1, std::min<int64_t>(classes, 1024));
+  Array<T> loss(batch), target(batch), cosine(batch), logits({batch, keep ? classes : chunk}),
+      unit({unit_rows ? 0 : chunk, features}), dx({grad.has_value() ? batch : 0, features}),
+      dweight({grad.has_value() ? classes : 0, features}),
+      dbias(grad.has_value() && bias.has_value() ? classes : 0);
+  Array<double> lse(batch);
+  Array<int64_t> prediction(batch), plain(batch);
+  SoftmaxOptions<T> options;
+  options.label_smoothing = label_smoothing;
+  options.class_weight = values_of(class_weight);
+  options.weight_sum = values_of(weight_sum);
+  options.label_weight = values_of(label_weight);
+  options.bias = values_of(bias);
+  SoftmaxMemory<T> memory;
+  memory.chunk = chunk;
+  memory.unit_rows = writable(unit);
+  memory.logits = writable(logits);
+  const SoftmaxResult<T> result{loss.mutable_data(),       lse.mutable_data(),
+                                target.mutable_data(),     cosine.mutable_data(),
+                                prediction.mutable_data(), plain.mutable_data()};
+  SoftmaxGradients<T> out;
+  out.dx = writable(dx);
+  out.dweight = writable(dweight);
+  out.dbias = bias.has_value() ? dbias.mutable_data() : nullptr;
+  const T* grads = values_of(grad);
+  std::vector<SoftmaxRow> rows(batch);
+  auto backend = cpu::backend<T>(NumpyGemm<T>{}, fork_safe_parallel_for);
+  with_margin(family, margin.data(), margin.size(), [&](const auto& policy) {
+    MarginProblem<T, std::decay_t<decltype(policy)>> p;
+    p.x = readable(x);
+    p.weight = readable(weight);
+    p.label = label.data();
+    p.lambda = &lambda;
+    p.margin = policy;
+    p.gradient = exact ? Gradient::kExact : Gradient::kCaffe;
+    p.unit_rows = unit_rows;
+    p.ignore_index = ignore_index;
+    const py::gil_scoped_release no_gil;
+    margin_softmax_forward(p, options, memory, rows.data(), result, backend);
+    if (grads != nullptr) {
+      margin_softmax_backward(p, options, grads, result.lse, memory, keep, out, backend);
+    }
+  });
+  return py::make_tuple(loss, lse, target, cosine, prediction, plain, dx, dweight, dbias);
+}
+
 int64_t first_bad_label(Array<int64_t> label, int64_t classes, int64_t ignore_index) {
   return cpu::first_bad_label(label.data(), label.size(), classes, ignore_index);
 }
@@ -152,6 +218,12 @@ void bind(py::module_& m) {
   m.def("weight_gradient", &weight_gradient<T>, exact_type("grad"), exact_type("x"),
         exact_type("weight"), exact_type("label"), py::arg("lambda_"), py::arg("margin"),
         py::arg("exact"), py::arg("ignore_index"));
+  const auto optional = [](const char* name) { return py::arg(name).noconvert().none(true); };
+  m.def("margin_softmax", &margin_softmax<T>, exact_type("x"), exact_type("weight"),
+        exact_type("label"), py::arg("lambda_"), py::arg("family"), py::arg("margin"),
+        py::arg("exact"), py::arg("unit_rows"), py::arg("ignore_index"), py::arg("label_smoothing"),
+        optional("class_weight"), optional("weight_sum"), optional("label_weight"),
+        optional("bias"), optional("grad"), py::arg("keep"));
 }
 
 }  // namespace

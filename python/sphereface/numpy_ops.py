@@ -1,4 +1,4 @@
-"""MarginInnerProduct on numpy arrays: the same native core as the torch operators, without torch.
+"""The margin layer and its fused loss on numpy arrays: the torch operators' core, without torch.
 
 Source: margin_inner_product_layer of SphereFace's Caffe fork. The products run on numpy's BLAS; the
 GIL is released around everything else. See `sphereface.ops.margin_inner_product` for the formulas.
@@ -7,16 +7,25 @@ GIL is released around everything else. See `sphereface.ops.margin_inner_product
 from __future__ import annotations
 
 import operator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sphereface import _numpy_ops
 from sphereface.errors import NonFiniteError, SphereFaceError
+from sphereface.loss_options import check_loss_options, keeps_logits
+from sphereface.margin_policy import MarginPolicy, policy_of
 from sphereface.margin_type import is_exact, margin_of
 
-__all__ = ["annealed_lambda", "backward", "forward", "normalize"]
+__all__ = [
+    "MarginSoftmax",
+    "annealed_lambda",
+    "backward",
+    "forward",
+    "margin_softmax_loss",
+    "normalize",
+]
 
 Floats = NDArray[np.floating[Any]]
 
@@ -168,6 +177,124 @@ def backward(
     )
 
 
+class MarginSoftmax(NamedTuple):
+    """The fused loss, its gradients, and what it has seen of each row."""
+
+    #: a number, or (M,) with ``reduction="none"``
+    loss: Any
+    #: (M, K) and (N, K), as the arrays; empty without gradients
+    dx: Floats
+    dweight: Floats
+    #: of the policy's scale and bias, where it has them
+    dscale: float | None
+    dbias: Floats | None
+    #: (M,) each, as `sphereface.ops.margin_softmax.MarginSoftmaxStats`
+    log_probability: Floats
+    prediction: NDArray[np.int64]
+    plain_prediction: NDArray[np.int64]
+    cosine: Floats
+
+
+def margin_softmax_loss(
+    x: Floats,
+    weight: Floats,
+    label: NDArray[np.integer[Any]],
+    lambda_: float | None = None,
+    margin: float | str | MarginPolicy = 4,
+    gradient: str = "caffe",
+    ignore_index: int | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+    class_weight: Floats | None = None,
+    memory: str | int | None = None,
+    gradients: bool = True,
+) -> MarginSoftmax:
+    """Return `sphereface.margin_softmax_loss` and its gradients.
+
+    Parameters
+    ----------
+    x, weight : ndarray of shape (M, K) and (N, K), float32 or float64
+        Embeddings; one row a class, normalised **in place** where ``gradient="caffe"`` asks for it.
+    label : ndarray of shape (M,), any integer dtype
+        Classes, counted from 0.
+    lambda_, margin, gradient, ignore_index, label_smoothing, memory
+        As `sphereface.margin_softmax_loss`. A policy's bias is an array here.
+    reduction : {"mean", "sum", "none"}
+        With ``"none"`` the gradients are those of the sum.
+    class_weight : ndarray of shape (N,), dtype of `x`, optional
+        Weight of each class.
+    gradients : bool
+        Compute them.
+
+    Returns
+    -------
+    MarginSoftmax
+
+    Raises
+    ------
+    SphereFaceError
+        A shape, dtype, label or option does not fit, or x or weight is not finite.
+    """
+    policy = policy_of(margin)
+    exact = policy.is_exact(gradient)
+    check_loss_options(reduction, label_smoothing, memory, class_weight, policy.binary)
+    x, weight, labels, lam, ignored = _checked_arrays(
+        x, weight, label, 0.0 if lambda_ is None else lambda_, ignore_index, copies_weight=exact
+    )
+    if not exact:
+        normalize(weight)
+    rows, classes = len(x), len(weight)
+    bias: Floats | None = None
+    if policy.bias is not None:
+        values = np.asarray(policy.bias, x.dtype)
+        bias = np.ascontiguousarray(np.broadcast_to(values, (classes,)))
+    keep = keeps_logits(memory, rows * classes * x.itemsize)
+    counts = np.ones(rows, x.dtype)
+    sum_weight = label_weight = None
+    if class_weight is not None:
+        class_weight = _class_weight(class_weight, x, classes)
+        sum_weight = class_weight.sum(keepdims=True)
+        label_weight = counts = class_weight[np.where(labels == ignored, 0, labels)]
+    counts = np.where(labels == ignored, 0, counts)
+    total = counts.sum() if reduction == "mean" else x.dtype.type(1)
+    with np.errstate(divide="ignore", invalid="ignore"):  # no row counts: NaN, as torch
+        share = x.dtype.type(1) / total
+        grad = np.full(rows, share, x.dtype) if gradients else None
+        scale, length = policy.scale, np.linalg.norm(x, axis=1, keepdims=True)
+        unit = x / np.where(length == 0, 1, length)
+        scaled = x if scale is None else x.dtype.type(float(scale)) * unit
+        family, numbers = policy.core()
+        losses, lse, target, cosine, prediction, plain, dx, dweight, dbias = (
+            _numpy_ops.margin_softmax(
+                scaled, weight, labels, lam, family, np.array(numbers), exact,
+                policy.free_weight or not exact, ignored, label_smoothing, class_weight,
+                sum_weight, label_weight, bias, grad, keep,
+            )
+        )  # fmt: skip
+        loss = losses if reduction == "none" else losses.sum() * share
+    dscale = None
+    if gradients and scale is not None:
+        radial = (unit * dx).sum(1, keepdims=True)
+        dscale = float(radial.sum())
+        dx = float(scale) * np.where(length == 0, 0, dx - unit * radial)
+        dx = (dx / np.where(length == 0, 1, length)).astype(x.dtype)
+    log_probability = (target - lse).astype(x.dtype)
+    return MarginSoftmax(
+        loss, dx, dweight, dscale, dbias if gradients and bias is not None else None,
+        log_probability, prediction, plain, cosine,
+    )  # fmt: skip
+
+
+def _class_weight(class_weight: Any, x: Floats, classes: int) -> Floats:
+    if getattr(class_weight, "shape", None) != (classes,) or class_weight.dtype != x.dtype:
+        raise SphereFaceError(
+            f"class_weight is {_kind(class_weight)}",
+            where="margin_softmax_loss",
+            expected=f"({classes},) and {x.dtype}",
+        )
+    return np.ascontiguousarray(class_weight)
+
+
 def _checked(
     x: Floats,
     weight: Floats,
@@ -178,6 +305,21 @@ def _checked(
     ignore_index: int | None,
 ) -> tuple[Floats, Floats, NDArray[np.int64], float, float, bool, int]:
     """Return the arguments as the native functions take them."""
+    m = margin_of(margin)
+    arrays = _checked_arrays(x, weight, label, lambda_, ignore_index, copies_weight=exact)
+    x, weight, labels, lambda_, ignored = arrays
+    return x, weight, labels, lambda_, m, exact, ignored
+
+
+def _checked_arrays(
+    x: Floats,
+    weight: Floats,
+    label: NDArray[np.integer[Any]],
+    lambda_: float,
+    ignore_index: int | None,
+    *,
+    copies_weight: bool,
+) -> tuple[Floats, Floats, NDArray[np.int64], float, int]:
     _check_float("x", x)
     _check_float("weight", weight)
     if weight.shape[1] != x.shape[1] or weight.dtype != x.dtype:
@@ -215,10 +357,10 @@ def _checked(
         )
     x = np.ascontiguousarray(x)
     _check_finite_row("x", _numpy_ops.first_non_finite_row(x))
-    if exact:
+    if copies_weight:
         weight = np.ascontiguousarray(weight)
         _check_finite_row("weight", _numpy_ops.first_non_finite_row(weight))
-    return x, weight, labels, float(lambda_), margin_of(margin), exact, ignored
+    return x, weight, labels, float(lambda_), ignored
 
 
 def _check_float(name: str, array: Any) -> None:

@@ -15,6 +15,7 @@
 #pragma once
 
 #include <cmath>
+#include <cstdint>
 
 #include "sphereface/host_device.h"
 #include "sphereface/psi.h"
@@ -80,6 +81,24 @@ struct SphereFace2 {
   SPHEREFACE_HD bool normalizes_direction() const { return false; }
   SPHEREFACE_HD Bend operator()(double c) const { return {c, 1}; }
 };
+
+// Calls f with the policy that a binding means by a family and its numbers, which are those of
+// sphereface.margin_policy; false if there is none.
+template <typename F>
+bool with_margin(int64_t family, const double* v, int64_t count, const F& f) {
+  constexpr int64_t kCounts[] = {1, 1, 3, 3, 1, 4};
+  if (family < 0 || family > 5 || count != kCounts[family]) return false;
+  if (family <= 1) {
+    f(ASoftmax(v[0], family == 1));
+  } else if (family <= 3) {
+    f(CombinedMargin{v[0], v[1], v[2], family == 3});
+  } else if (family == 4) {
+    f(LSoftmax(v[0]));
+  } else {
+    f(SphereFace2{v[0], v[1], v[2], v[3]});
+  }
+  return true;
+}
 
 template <typename Margin>
 constexpr bool kIsBinary = false;

@@ -19,10 +19,11 @@ from sphereface.class_range import ClassRange
 from sphereface.distributed.ranks import Ranks
 from sphereface.distributed.sampling import ClassSampler
 from sphereface.errors import NonFiniteError
+from sphereface.loss_options import keeps_logits
 from sphereface.margin_policy import MarginPolicy
 from sphereface.ops import normalize_rows_
 from sphereface.ops.class_part import COLUMNS, class_part_gradients, class_part_rows
-from sphereface.ops.margin_softmax import MarginSoftmaxStats, keeps_logits
+from sphereface.ops.margin_softmax import MarginSoftmaxStats
 
 __all__ = ["RowProblem", "row_losses"]
 

@@ -23,10 +23,11 @@ from sphereface.distributed.ranks import Ranks
 from sphereface.distributed.row_losses import RowProblem, row_losses
 from sphereface.distributed.sampling import ClassSampler
 from sphereface.errors import SphereFaceError
+from sphereface.loss_options import check_loss_options
 from sphereface.margin_policy import MarginPolicy, policy_of
 from sphereface.nn.margin_inner_product import check_integer
 from sphereface.ops import annealed_lambda
-from sphereface.ops.margin_softmax import MarginSoftmaxStats, check_loss_options, scaled_rows
+from sphereface.ops.margin_softmax import MarginSoftmaxStats, scaled_rows
 
 __all__ = ["ShardedMarginLoss"]
 

@@ -192,10 +192,12 @@ class MarginInnerProduct(nn.Module):
         samples = x.shape[: self.axis]
         if label is None:
             raise SphereFaceError(
-                "no label in training mode",
+                "no label in training mode" if self.training else "no label",
                 where="MarginInnerProduct",
-                expected="head(x, label)",
-                fix="call head.eval() first for logits without a margin",
+                expected="x and label",
+                fix="a head gives logits without a margin after head.eval()"
+                if self.training
+                else "",
             )
         if label.numel() != math.prod(samples):
             shape = tuple(label.shape)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sphereface.errors import SphereFaceError
+from sphereface.loss_options import check_loss_options, keeps_logits
 from sphereface.margin_policy import MarginPolicy, policy_of
 from sphereface.ops._library import call, refuse_forward_mode
 from sphereface.ops.margin_inner_product import normalize_rows_
@@ -22,9 +23,7 @@ from sphereface.ops.margin_inner_product import normalize_rows_
 __all__ = ["MarginSoftmaxStats", "check_loss_options", "keeps_logits", "margin_softmax_loss"]
 
 _OPS = torch.ops.sphereface
-_BUDGET = 1 << 30
 _BIAS = 13  # the argument of that name
-_REDUCTIONS = ("mean", "sum", "none")
 
 
 class MarginSoftmaxStats(NamedTuple):
@@ -124,15 +123,9 @@ def margin_softmax_loss(
     tensor(0.3133)
     """
     refuse_forward_mode("margin_softmax_loss", x, weight)
-    check_loss_options(reduction, label_smoothing, memory)
     policy = policy_of(margin)
     exact = policy.is_exact(gradient)
-    if policy.binary and (label_smoothing or class_weight is not None):
-        raise SphereFaceError(
-            "label_smoothing or class_weight",
-            where="margin_softmax_loss with SphereFace2",
-            expected="neither, for each class has a loss of its own",
-        )
+    check_loss_options(reduction, label_smoothing, memory, class_weight, policy.binary)
     x = scaled_rows(x, policy)
     in_place = not exact and (weight.is_leaf or not weight.requires_grad)
     if in_place:
@@ -180,38 +173,6 @@ def scaled_rows(x: Tensor, policy: MarginPolicy) -> Tensor:
     if policy.scale is None:
         return x
     return policy.scale * F.normalize(x, eps=torch.finfo(x.dtype).tiny)
-
-
-def keeps_logits(memory: str | int | None, size: int) -> bool:
-    """Tell whether logits of `size` bytes are kept from the forward to the backward."""
-    if memory in ("fast", "lean"):
-        return memory == "fast"
-    return size <= (_BUDGET if memory is None else int(memory))
-
-
-def check_loss_options(reduction: str, label_smoothing: float, memory: str | int | None) -> None:
-    """Refuse what the loss does not know.
-
-    Raises
-    ------
-    SphereFaceError
-        An option is unknown or out of its range.
-    """
-    where = "margin_softmax_loss"
-    if reduction not in _REDUCTIONS:
-        raise SphereFaceError(
-            f"reduction is {reduction!r}", where=where, expected='"mean", "sum" or "none"'
-        )
-    if not 0 <= label_smoothing <= 1:
-        raise SphereFaceError(
-            f"label_smoothing is {label_smoothing!r}", where=where, expected="0 to 1"
-        )
-    if not (memory in ("fast", "lean", None) or (isinstance(memory, int) and memory >= 0)):
-        raise SphereFaceError(
-            f"memory is {memory!r}",
-            where=where,
-            expected='"fast", "lean", a number of bytes or None',
-        )
 
 
 def _weights(
