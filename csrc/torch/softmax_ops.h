@@ -18,26 +18,10 @@ struct MarginArguments {
 
   template <typename F>
   void with_policy(const F& f) const {
-    switch (family) {
-      case 0:
-      case 1:
-        return f(ASoftmax(value(0), family == 1));
-      case 2:
-      case 3:
-        return f(CombinedMargin{value(0), value(1), value(2), family == 3});
-      case 4:
-        return f(LSoftmax(value(0)));
-      case 5:
-        return f(SphereFace2{value(0), value(1), value(2), value(3)});
-      default:
-        fail("family is ", family, "; expected 0 to 5");
+    const auto count = static_cast<int64_t>(values.size());
+    if (!with_margin(family, values.data(), count, f)) {
+      fail("there is no margin of family ", family, " with ", count, " numbers");
     }
-  }
-
- private:
-  double value(size_t i) const {
-    if (i >= values.size()) fail("margin has ", values.size(), " numbers; expected more");
-    return values[i];
   }
 };
 
