@@ -13,7 +13,7 @@ def test_options(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(digits, "run_digits", lambda *arguments: calls.append(arguments))
     assert main(["demo"]) == 0
     assert main(["demo", "--out", "a/b.png", "--seeds", "3"]) == 0
-    assert calls == [(Path("out/digits_embeddings.png"), 12), (Path("a/b.png"), 3)]
+    assert calls == [(Path("out/digits_embeddings.png"), 6), (Path("a/b.png"), 3)]
 
 
 def test_bad_options(capsys: pytest.CaptureFixture[str]) -> None:

@@ -95,7 +95,7 @@ class DigitsRun:
         callbacks = [_Epochs(self, progress)] if progress else []
         solver = self.solver(callbacks=callbacks)
         solver.solve()
-        return self._deployed(solver.net), solver.net.layer("fc6")
+        return self.deployed(solver.net), solver.net.layer("fc6")
 
     def train_with_interruption(self, prefix: Path) -> Path:
         """Stop halfway with a snapshot, go on from it in a new solver; return the caffemodel."""
@@ -108,6 +108,12 @@ class DigitsRun:
         resumed = self.solver(str(prefix))
         resumed.solve(resume=f"{prefix}_iter_{half}.solverstate")
         return Path(f"{prefix}_iter_{self.iterations}.caffemodel")
+
+    def batch(self, iteration: int) -> tuple[Tensor, Tensor]:
+        """Return the images and labels of an iteration, counted from 0."""
+        first = iteration * self.recipe.batch
+        rows = self._order()[np.arange(first, first + self.recipe.batch) % len(self.images)]
+        return self.images[rows], self.label[rows]
 
     @property
     def iterations(self) -> int:
@@ -146,13 +152,17 @@ class DigitsRun:
     def _open_source(self, graph: NetGraph, phase: Phase) -> Sources | None:
         sources = open_sources(((node.param, node.where) for node in graph.nodes), phase=phase)
         if sources is not None:
-            order = np.random.default_rng(self.seed).permutation(len(self.images))
+            order = self._order()
             for source in sources.members.values():
                 assert isinstance(source, MemoryData)
                 source.set_arrays(self.images.numpy()[order], self.label.numpy()[order])
         return sources
 
-    def _deployed(self, trained: Net) -> Net:
+    def _order(self) -> NDArray[np.int64]:
+        return np.random.default_rng(self.seed).permutation(len(self.images))
+
+    def deployed(self, trained: Net) -> Net:
+        """Return the net without its head, with the weights of `trained`."""
         net = load(self._with_features("digits_deploy"))
         net.copy_from(
             {
