@@ -30,6 +30,39 @@ def test_scores_are_those_of_the_solver(trained, capsys):
     assert any(re.match(r"loss = \S+ \(\* 1 = \S+ loss\)", line) for line in lines)
 
 
+def test_lambda(trained, capsys):
+    folder, _ = trained
+    files = [str(folder / "net.prototxt"), str(folder / "tiny_iter_20.caffemodel")]
+    losses = []
+    for more in ([], ["--lambda", "100"], ["--lambda", "5"], ["--lambda", "0"]):
+        assert main(["test", *files, "--iterations", "5", *more]) == 0
+        told = capsys.readouterr()
+        means = dict(re.findall(r"^(\S+) = (\S+)", told.out, re.MULTILINE))
+        losses.append(float(means["loss"]))
+        assert ('lambda of layer "fc6" is 100 here' in told.err) is not bool(more)
+        assert float(means["lambda"]) == (float(more[1]) if more else 100)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert losses[1] < losses[2] < losses[3]
+    assert main(["test", *files, "--lambda", "-1"]) == 2
+    assert "--lambda" in capsys.readouterr().err
+
+
+def test_lambda_of_a_net_without_one(trained, capsys):
+    folder, _ = trained
+    net = folder / "net.prototxt"
+    head = re.compile(r'layer { name: "fc6".*?} }\n', re.DOTALL)
+    net.write_text(
+        head.sub(
+            'layer { name: "fc6" type: "InnerProduct" bottom: "fc5" top: "fc6"'
+            " inner_product_param { num_output: 4 bias_term: false } }\n",
+            net.read_text(),
+        )
+    )
+    weights = str(folder / "tiny_iter_20.caffemodel")
+    assert main(["test", str(net), weights, "--lambda", "5"]) == 2
+    assert "has a lambda" in capsys.readouterr().err
+
+
 def test_weights_of_another_net(trained, capsys):
     folder, _ = trained
     net = folder / "net.prototxt"

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import math
+import re
+
 import numpy as np
 import pytest
 
@@ -37,6 +40,32 @@ def test_no_number_ends_the_run_with_advice(monitor, loss):
         "whole numbers from 0 to 6", "last good snapshot is s_iter_40.solverstate",
     ):  # fmt: skip
         assert part in message
+
+
+def test_advice_counts_with_the_run(monitor):
+    monitor.warnings.append("pixels reach the net as 0 .. 255")
+    text = monitor.advice(0.1, 32)
+    assert "- what was warned of: pixels reach the net as 0 .. 255" in text.splitlines()[1]
+    # 0.1 x 32 / 512
+    assert "the rate is 0.1; for a batch of 32 the authors' 0.1 at 512 is 0.0063)" in text
+    assert "for this run" not in text  # of no length
+
+
+def test_a_rate_below_the_authors_is_no_advice(monitor):
+    assert "(the rate is 0.006), or" in monitor.advice(0.006, 32)
+
+
+def test_lambda_for_a_run_of_some_length():
+    param = text.read("base_lr: 1 max_iter: 300 iter_size: 2", "SolverParameter")
+    advice = DivergenceMonitor(load(NET, phase="TRAIN"), param).advice(0.1, 32)
+    found = re.search(
+        r"for this run of 600 forwards gamma (\S+) comes to lambda_min after (\d+), "
+        r"the present one after (\d+)", advice
+    )  # fmt: skip
+    gamma, steps, present = (float(number) for number in found.groups())
+    assert steps == 60
+    assert 1000 / (1 + gamma * 60) == pytest.approx(5, rel=5e-3)
+    assert present == math.ceil((1000 / 5 - 1) / 0.12)
 
 
 def test_saturation_is_told_once(monitor):

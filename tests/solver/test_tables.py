@@ -30,7 +30,9 @@ def net(**shapes):
     return SimpleNamespace(outputs=tuple(shapes), blob_shapes=shapes)
 
 
-SOLVER = SimpleNamespace(net=net(**{"lambda": (1,), "prob": (2,)}), test_nets=[net(accuracy=())])
+SOLVER = SimpleNamespace(
+    net=net(**{"lambda": (1,), "prob": (2,)}), test_nets=[net(accuracy=())], callbacks=[]
+)
 
 
 def write(path, **options):

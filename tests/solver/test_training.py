@@ -203,7 +203,7 @@ def test_a_lost_run_says_what_to_try(tmp_path, rate):
         train(TrainOptions(str(solver), gpu="none"))
     text = str(caught.value)
     assert re.match(r"iteration \d+: ", text)
-    for advice in ("a bigger batch: it is 8", "lambda of layer", f"(the rate is {float(rate):g})"):
+    for advice in ("a bigger batch: it is 8", "lambda of layer", f"(the rate is {float(rate):g};"):
         assert advice in text
     assert ("the last good snapshot is " in text) == bool(list(tmp_path.glob("*.solverstate")))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from sphereface.cli.net_options import add_net_options, opened_net, settle_files
 from sphereface.errors import SphereFaceError
 
 if TYPE_CHECKING:
+    from sphereface.caffe import Net
     from sphereface.solver.records import Score
 
 __all__ = ["add_parser", "run"]
@@ -26,6 +28,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     add_net_options(parser, files=True)
     add = parser.add_argument
     add("--iterations", type=int, default=50, help="batches to run (default: %(default)s)")
+    add("--lambda", type=float, dest="lambda_", metavar="L", help="lambda of the margin layers,"
+        " 0 for the whole margin; otherwise that of their first training step, as in Caffe,"
+        " which is nearly no margin")  # fmt: skip
     add("--gpu", help="the GPU to use (default: none)")
     add("--workers", type=int, metavar="N", help="threads that read data (default: one a core)")
     add("--skip-bad-images", action="store_true", help="count unreadable images, do not stop")
@@ -48,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     data = DataOptions(args.workers, args.skip_bad_images, seed=0, exif=exif)
     with opened_net(args, weights=args.weights, data=data) as opened:
         net, source = opened.net, opened.source
+        _set_lambda(net, args.lambda_)
         for warning in data_warnings(net, source):
             print(f"Warning: {warning}")
         record = score_net(net, source, args.iterations, device=devices[0], on_batch=_print_batch)
@@ -57,6 +63,28 @@ def run(args: argparse.Namespace) -> int:
         weighted = f" (* {weight:g} = {weight * value:g} loss)" if weight else ""
         print(f"{name} = {value:g}{weighted}")
     return 0
+
+
+def _set_lambda(net: Net, value: float | None) -> None:
+    from sphereface.annealing import Annealing
+    from sphereface.caffe.layers.margin_inner_product import AnnealedProduct
+
+    layers = [layer for layer in net.layers if isinstance(layer, AnnealedProduct)]
+    if value is not None and not layers:
+        raise SphereFaceError(f'no layer of net "{net.name}" has a lambda', where="--lambda")
+    for layer in layers:
+        if value is not None:
+            try:
+                layer.annealing = Annealing(base=value, lambda_min=value)
+            except SphereFaceError as error:
+                raise error.at("--lambda") from None
+        elif layer.margin > 1:
+            present = layer.annealing.at(int(layer.iteration))
+            print(
+                f'note: lambda of layer "{layer.name}" is {present:g} here, as at the first step'
+                f" of a training; --lambda {layer.annealing.lambda_min:g} is that of its end",
+                file=sys.stderr,
+            )
 
 
 def _print_batch(number: int, scores: Sequence[Score]) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from sphereface.annealing import Annealing
 from sphereface.caffe import Net
 from sphereface.caffe.layers.margin_inner_product import AnnealedProduct
 from sphereface.errors import NonFiniteError
@@ -18,7 +19,9 @@ from sphereface.errors import NonFiniteError
 __all__ = ["DivergedError", "DivergenceMonitor"]
 
 _SATURATED = 87.0
-_AUTHORS_BATCH = 512
+_AUTHORS_BATCH, _AUTHORS_RATE = 512, 0.1
+# Of a run's forwards, how many of them lambda may take to its end: see `Annealing.over`.
+_ANNEALED = 0.1
 
 
 class DivergedError(NonFiniteError):
@@ -39,11 +42,14 @@ class DivergenceMonitor:
     ----------
     last_snapshot : str
         Where to go back to; kept up by the solver.
+    warnings : list of str
+        What was wrong with the data before the first step (`data_warnings`): the likeliest cause.
     """
 
     def __init__(self, net: Net, param: Any) -> None:
         self._net, self._param = net, param
         self._warned = False
+        self.warnings: list[str] = []
         self.last_snapshot = ""
         weights = [w for layer in net.layers if layer.type == "SoftmaxWithLoss"
                    for w in layer.loss_weight if w]  # fmt: skip
@@ -77,7 +83,7 @@ class DivergenceMonitor:
 
     def advice(self, rate: float, samples: int) -> str:
         """Return what to try, most promising first, a line each."""
-        lines = ["what to try:"]
+        lines = ["what to try:", *(f"- what was warned of: {line}" for line in self.warnings)]
         if samples < _AUTHORS_BATCH:
             lines.append(
                 f"- a bigger batch: it is {samples} (the authors': {_AUTHORS_BATCH}); iter_size "
@@ -92,7 +98,7 @@ class DivergenceMonitor:
             if isinstance(layer, AnnealedProduct)
         ]
         lines += [
-            f"- a smaller base_lr (the rate is {rate:g}), or clip_gradients",
+            self._rate_line(rate, samples),
             "- weights of a model trained with softmax, or with type: SINGLE, to start from",
             "- a deeper or wider net",
         ]
@@ -105,11 +111,33 @@ class DivergenceMonitor:
             lines.append(f"the last good snapshot is {self.last_snapshot}")
         return "\n".join(lines)
 
+    def _rate_line(self, rate: float, samples: int) -> str:
+        line = f"- a smaller base_lr (the rate is {rate:g}"
+        theirs = _AUTHORS_RATE * samples / _AUTHORS_BATCH
+        if 0 < theirs < rate:
+            line += (
+                f"; for a batch of {samples} the authors' {_AUTHORS_RATE:g} at {_AUTHORS_BATCH} "
+                f"is {theirs:.2g}"
+            )
+        return f"{line}), or clip_gradients"
+
     def _margin_line(self, layer: AnnealedProduct) -> str:
         annealing = layer.annealing
-        return (
+        text = (
             f'- an easier margin: lambda of layer "{layer.name}" is '
             f"{annealing.at(int(layer.iteration)):g} now; a larger lambda_min (it is "
             f"{annealing.lambda_min:g}; begin with 5 to 10) or a slower fall (base "
             f"{annealing.base:g}, gamma {annealing.gamma:g}, power {annealing.power:g})"
         )
+        forwards = self._param.max_iter * self._param.iter_size
+        steps = int(_ANNEALED * forwards)
+        least, base = annealing.lambda_min, annealing.base
+        if steps and 0 < least < base and annealing.power > 0:
+            over = Annealing.over(steps, least, base, annealing.power)
+            text += (
+                f"; for this run of {forwards} forwards gamma {over.gamma:.3g} comes to "
+                f"lambda_min after {steps}"
+            )
+            if math.isfinite(annealing.steps):
+                text += f", the present one after {annealing.steps:g}"
+        return text

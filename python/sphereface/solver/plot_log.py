@@ -46,11 +46,20 @@ def _is_lambda(name: str) -> bool:
     return "lambda" in name.lower()
 
 
+def _is_norm(name: str) -> bool:
+    return name.endswith("/embedding_norm")
+
+
 _PANELS = (
     _Panel("loss", False, _is_loss),
     _Panel("lambda", True, _is_lambda),
     _Panel("learning rate", True, lambda name: name == "lr"),
-    _Panel("outputs", False, lambda name: not (_is_loss(name) or _is_lambda(name) or name == "lr")),
+    _Panel("norm", False, _is_norm),
+    _Panel(
+        "outputs",
+        False,
+        lambda name: not (_is_loss(name) or _is_lambda(name) or _is_norm(name) or name == "lr"),
+    ),
 )
 
 
@@ -110,7 +119,8 @@ def _lines(log: TrainingLog, panel: _Panel, several: bool) -> Iterator[_Line]:
         if panel.wanted(name):
             if name != "loss" and set(curve) <= set(log.train.get("loss", ())):
                 continue  # without average_loss, the loss is the output's value
-            yield _Line(f"{name}{of}", curve, faint=name != "loss" and _is_loss(name))
+            of_one = name != "loss" and not name.endswith("/loss_without_margin")
+            yield _Line(f"{name}{of}", curve, faint=of_one and _is_loss(name))
     for net, curves in log.tests.items():
         for name, curve in curves.items():
             if panel.wanted(name):

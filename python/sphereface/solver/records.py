@@ -51,6 +51,8 @@ class IterationRecord:
         The learning rate (``lr``).
     new_step : int, optional
         The step that the multistep policy has just come to.
+    figures : dict of str to Tensor
+        What callbacks have measured besides, for those that listen after them.
     gradient_norm : Tensor, optional
         L2 norm of all gradients before clipping, with ``clip_gradients``.
     """
@@ -64,6 +66,7 @@ class IterationRecord:
     rate: float = 0.0
     new_step: int | None = None
     gradient_norm: Tensor | None = None
+    figures: dict[str, Tensor] = field(default_factory=dict)
 
     @cached_property
     def loss(self) -> float:
@@ -77,8 +80,8 @@ class IterationRecord:
 
     @cached_property
     def scores(self) -> list[Score]:
-        """Every value of every output, in Caffe's order."""
-        return scores_of(self.outputs, self.loss_weights)
+        """Every value of every output, in Caffe's order, and of every figure."""
+        return scores_of({**self.outputs, **self.figures}, self.loss_weights)
 
 
 @dataclass
@@ -116,6 +119,10 @@ def scores_of(outputs: Mapping[str, Tensor], loss_weights: Mapping[str, float]) 
 
 class SolverCallback:
     """Listens to a solver; subclasses override what they want to hear."""
+
+    def columns(self, solver: Solver) -> Sequence[str]:
+        """Return the names of the values that this listener will add to records."""
+        return ()
 
     def on_solve(self, solver: Solver) -> None:
         """Hear that `solve` begins."""

@@ -68,6 +68,8 @@ class TableLog(SolverCallback):
         if self._csv and not self._columns:
             nets = [solver.net, *solver.test_nets]
             outputs = dict.fromkeys(name for net in nets for name in _columns_of(net))
+            added = [name for listener in solver.callbacks for name in listener.columns(solver)]
+            outputs.update(dict.fromkeys(added))
             self._columns = ["iteration", "net", "seconds", "lr", "loss", *outputs]
             csv.writer(self._stream).writerow(self._columns)
 

@@ -28,6 +28,7 @@ from sphereface.solver.divergence import DivergedError
 from sphereface.solver.finetuning import check_weights_names
 from sphereface.solver.live import LiveLine
 from sphereface.solver.lr_policy import learning_rate
+from sphereface.solver.margin_figures import MarginFigures
 from sphereface.solver.modes import Mode, ModeNets
 from sphereface.solver.records import SolverCallback
 from sphereface.solver.sharded_classes import check_sharing
@@ -158,6 +159,8 @@ def train_rank(place: Place, options: TrainOptions, action: Callable[[], Action]
                             *zip(solver.test_nets, solver.test_sources, strict=True)):  # fmt: skip
             for warning in data_warnings(net, source):
                 solver.tell(f"Warning: {warning}")
+                if solver.monitor is not None:
+                    solver.monitor.warnings.append(warning)
         if options.weights:
             solver.tell(f"Finetuning from {options.weights}")
             solver.copy_from(options.weights)
@@ -181,7 +184,11 @@ def _listeners(
     logs, resumed = options.logs, bool(options.snapshot)
     live = LiveLine(ranks=place.ranks)
     stack.callback(live.close)
-    listeners: list[SolverCallback] = [CaffeLog(cast(TextIO, live)), live]
+    listeners: list[SolverCallback] = []
+    # A compiled net and split classes show their rows to nobody.
+    if not (options.mode.compile or options.mode.shard_classes):
+        listeners.append(MarginFigures())
+    listeners += [CaffeLog(cast(TextIO, live)), live]
     if logs.folder:
         Path(logs.folder).mkdir(parents=True, exist_ok=True)
         path = Path(logs.folder, Path(options.solver).stem + ".log")

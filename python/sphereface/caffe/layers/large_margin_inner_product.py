@@ -33,3 +33,7 @@ class LargeMarginInnerProduct(AnnealedProduct):
         # Every logit is |w| times that of A-Softmax.
         unit = margin_logits(x, self.weight, label, lambda_, self.margin, "exact")
         return unit * self.weight.norm(dim=1)
+
+    def plain_logits(self, x: Tensor) -> Tensor:
+        """Return ``x . w_j``."""
+        return F.linear(x, self.weight.detach())

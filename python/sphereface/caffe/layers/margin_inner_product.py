@@ -9,10 +9,11 @@ again at `iteration`); TEST does not overwrite the weight; the second top may be
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sphereface.annealing import Annealing
@@ -43,6 +44,9 @@ class AnnealedProduct(ClassWeights):
     tops = Arity(1, 2)
     annealing: Annealing
     iteration: Tensor
+    #: Called with the rows (M, K) and labels (M,) of each forward, if it is set; the rows have no
+    #: gradient. Unlike a hook, it leaves the logits to their loss.
+    on_rows: Callable[[Tensor, Tensor], None] | None = None
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Read the margin and the annealing, and create the weight."""
@@ -65,9 +69,16 @@ class AnnealedProduct(ClassWeights):
     def forward(self, x: Tensor, label: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return the logits, and lambda where the file asks for it."""
         lambda_ = self.advance()
-        logits = self.logits(self.rows(x), self.labels(label), lambda_)
+        logits = self.logits(*self.rows_and_labels(x, label), lambda_)
         y = logits.reshape(*x.shape[: self.axis], logits.shape[-1])
         return (y, lambda_.reshape(1).to(y.dtype)) if self.top_count == 2 else y
+
+    def rows_and_labels(self, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        """Return x as (M, K) and the checked labels (M,), and show them to `on_rows`."""
+        rows, labels = self.rows(x), self.labels(label)
+        if self.on_rows is not None:
+            self.on_rows(rows.detach(), labels)
+        return rows, labels
 
     def advance(self) -> Tensor:
         """Count the forward, in TRAIN, and return its lambda."""
@@ -82,6 +93,10 @@ class AnnealedProduct(ClassWeights):
 
     def logits(self, x: Tensor, label: Tensor, lambda_: Tensor) -> Tensor:
         """Return the logits (M, N) of x (M, K)."""
+        raise NotImplementedError
+
+    def plain_logits(self, x: Tensor) -> Tensor:
+        """Return the logits (M, N) of x (M, K) without a margin; the weight stays as it is."""
         raise NotImplementedError
 
 
@@ -115,7 +130,7 @@ class MarginInnerProduct(AnnealedProduct):
     def pending(self, x: Tensor, label: Tensor) -> Any:
         """Return what `forward` does in TRAIN, with the logits left to their loss."""
         lambda_ = self.advance()
-        rows, labels = self.rows(x), self.labels(label)
+        rows, labels = self.rows_and_labels(x, label)
 
         def losses(ignore_label: int | None) -> Tensor:
             try:
@@ -146,6 +161,10 @@ class MarginInnerProduct(AnnealedProduct):
             return product(x, self.weight, label, lambda_, self.margin, self.gradient)
         except SphereFaceError as error:  # a row that is not finite
             raise error.at(self.where) from None
+
+    def plain_logits(self, x: Tensor) -> Tensor:
+        """Return ``x . w_j / |w_j|``."""
+        return F.linear(x, F.normalize(self.weight.detach()))
 
     def _triplet_logits(self, x: Tensor, label: Tensor, lambda_: Tensor) -> Tensor:
         several = torch.distributed.is_available() and torch.distributed.is_initialized()
