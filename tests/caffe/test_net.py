@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from sphereface.caffe import load
-from sphereface.errors import SphereFaceError
+from sphereface.errors import ProblemsError, SphereFaceError
 
 DEPLOY = """
 name: "small"
@@ -319,3 +319,19 @@ def test_dummy_data_is_no_exception(dims):
     with pytest.raises(SphereFaceError, match=r'"d" \(DummyData\).*top "d" of shape'):
         load(f"""layer {{ name: "d" type: "DummyData" top: "d"
             dummy_data_param {{ shape {{ {dims} }} }} }}""")
+
+
+def test_layers_that_cannot_be_built_are_told_together():
+    text = """layer { name: "x" type: "Input" top: "x" input_param { shape { dim: [1, 3] } } }
+layer { name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param { num_output: 2 } }
+layer { name: "b" type: "ReLU" bottom: "a" top: "b" }
+layer { name: "c" type: "Concat" bottom: "x" top: "c" concat_param { axis: 7 } }
+layer { name: "d" type: "InnerProduct" bottom: "x" top: "d" inner_product_param { num_output: 2 } }
+layer { name: "e" type: "Eltwise" bottom: "x" bottom: "d" top: "e" }"""
+    with pytest.raises(ProblemsError, match='^net "": 3 problems') as caught:
+        load(text)
+    assert [error.where for error in caught.value.problems] == [
+        'prototxt:2: layer "a" (Convolution)',
+        'prototxt:4: layer "c" (Concat)',
+        'prototxt:6: layer "e" (Eltwise)',
+    ]

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from sphereface.caffe.assemble import detach_bottoms, module_names, share_blobs
 from sphereface.caffe.fused_loss import find_heads
 from sphereface.caffe.graph import NetGraph
-from sphereface.caffe.layer import Layer, Phase, Shape
+from sphereface.caffe.layer import Layer, Phase, Shape, UnknownShapeError
 from sphereface.caffe.program import Program, make_program
 from sphereface.caffe.weight_files import copy_weights, save_weights
-from sphereface.errors import SphereFaceError, nearest
+from sphereface.errors import SphereFaceError, nearest, raise_problems
 from sphereface.weights import LoadReport, StreamedArray
 
 __all__ = ["LearnableBlob", "Net"]
@@ -297,12 +297,22 @@ class Net(nn.Module):
 
     def _infer(self, given: Mapping[str, Shape], shapes_of: Any) -> list[Shape]:
         shapes: list[Any] = [None] * len(self.graph.blob_names)
+        problems = []
         for node, layer in zip(self.graph.nodes, self._order, strict=True):
-            tops = shapes_of(layer, [shapes[slot] for slot in node.bottoms])
-            if layer.is_input:
-                tops = layer.input_shapes(given)
-            for slot, shape in zip(node.tops, tops, strict=True):
-                shapes[slot] = layer.checked_shape(self.graph.blob_names[slot], shape)
+            bottoms = [shapes[slot] for slot in node.bottoms]
+            if None in bottoms:  # it reads a layer that has a problem
+                continue
+            try:
+                tops = shapes_of(layer, bottoms)
+                if layer.is_input:
+                    tops = layer.input_shapes(given)
+                for slot, shape in zip(node.tops, tops, strict=True):
+                    shapes[slot] = layer.checked_shape(self.graph.blob_names[slot], shape)
+            except UnknownShapeError:
+                raise
+            except SphereFaceError as error:
+                problems.append(error)
+        raise_problems(problems, f'net "{self.name}"')
         return shapes
 
     def _overrides(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, Shape]:
