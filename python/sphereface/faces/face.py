@@ -27,11 +27,17 @@ class Face:
     landmarks : ndarray of shape (5, 2), float64, or None
         x and y of the left eye, right eye, nose, left and right corner of the mouth; left is the
         picture's left. None from detectors that have none.
+    crop : ndarray of the template's shape, uint8, or None
+        RGB; of `FaceAnalyzer`, as the embedding.
+    embedding : ndarray of shape (K,), float32, or None
+        Of length 1.
     """
 
     box: NDArray[np.float64]
     score: float
     landmarks: NDArray[np.float64] | None
+    crop: NDArray[np.uint8] | None = None
+    embedding: NDArray[np.float32] | None = None
 
 
 def check_image(image: NDArray[np.uint8], *, gray: bool = False) -> None:

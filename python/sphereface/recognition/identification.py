@@ -1,0 +1,250 @@
+"""Faces of pictures and videos to names, in drawn pictures and lines of JSON.
+
+A line a picture or frame, as ``sphereface detect`` has them (1-based pixels), each face with
+``name`` (null for a stranger), ``cosine`` and ``nearest``, whoever that is; of a video also
+``frame``, ``seconds`` and the number of the face's ``track``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sphereface.errors import ExistsError, SphereFaceError
+from sphereface.faces import Face, FaceAnalyzer
+from sphereface.faces.records import face_record
+from sphereface.images import ImageFile, read_image, write_image
+from sphereface.progress import Progress
+from sphereface.recognition.calibration import Threshold
+from sphereface.recognition.drawing import draw_people
+from sphereface.recognition.gallery import Gallery, Match
+from sphereface.recognition.tracks import Tracks
+from sphereface.recognition.video import Video, VideoFile
+
+__all__ = ["RESULTS", "Identified", "Identifier", "Person", "identify_pictures", "identify_video"]
+
+RESULTS = "identities.jsonl"
+
+_WRITTEN = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Person:
+    """A face and who it is.
+
+    Attributes
+    ----------
+    face : Face
+    match : Match
+        The nearest person of the gallery.
+    known : bool
+        The cosine reaches the threshold.
+    track : int or None
+        Of a video.
+    """
+
+    face: Face
+    match: Match
+    known: bool
+    track: int | None = None
+
+    @property
+    def name(self) -> str | None:
+        """The person, None for a stranger."""
+        return self.match.name if self.known else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the line's entry."""
+        told = {
+            **face_record(self.face),
+            "name": self.name,
+            "cosine": round(self.match.score, 6),
+            "nearest": self.match.name,
+        }
+        return told if self.track is None else {**told, "track": self.track}
+
+
+@dataclass
+class Identified:
+    """What was found: pictures or frames, faces, and faces a person."""
+
+    pictures: int = 0
+    faces: int = 0
+    strangers: int = 0
+    seconds: float = 0.0
+
+    def count(self, people: Sequence[Person]) -> None:
+        """Count a picture."""
+        self.pictures += 1
+        self.faces += len(people)
+        self.strangers += sum(not person.known for person in people)
+
+
+class Identifier:
+    """Names the faces of pictures.
+
+    Parameters
+    ----------
+    analyzer : FaceAnalyzer
+    gallery : Gallery
+        Of the same embedder.
+    threshold : Threshold
+
+    Raises
+    ------
+    SphereFaceError
+        Gallery or threshold are another model's.
+    """
+
+    def __init__(self, analyzer: FaceAnalyzer, gallery: Gallery, threshold: Threshold) -> None:
+        embedder = analyzer.embedder
+        gallery.check(embedder.identity, embedder.label)
+        threshold.check(embedder.identity)
+        self.analyzer, self.gallery, self.threshold = analyzer, gallery, threshold
+
+    def __call__(self, image: NDArray[np.uint8], tracks: Tracks | None = None) -> list[Person]:
+        """Return who is in an RGB picture; with `tracks`, the next frame of their video."""
+        faces = self.analyzer.get(image)
+        if not faces:
+            if tracks is not None:
+                tracks([])
+            return []
+        numbers: Sequence[int | None] = [None] * len(faces)
+        rows = [face.embedding for face in faces]
+        if tracks is not None:
+            numbers, rows = zip(*tracks(faces), strict=True)  # type: ignore[assignment]
+        matches = self.gallery.search(np.stack(rows))  # type: ignore[arg-type]
+        return [
+            Person(face, match, match.score >= self.threshold.value, number)
+            for face, match, number in zip(faces, matches, numbers, strict=True)
+        ]
+
+
+def identify_pictures(
+    files: Sequence[ImageFile],
+    identifier: Identifier,
+    output: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+) -> Identified:
+    """Write every picture with its people drawn, and the lines, into a folder.
+
+    A picture that cannot be read gets a line with its reason.
+
+    Raises
+    ------
+    SphereFaceError
+        The folder has results, and nobody said that they may go.
+    """
+    done, folder = Identified(), Path(output)
+    names = _names(files)
+    with _results(folder, overwrite) as lines, Progress(len(files), "identify") as progress:
+        for file, name in zip(files, names, strict=True):
+            line: dict[str, Any] = {"file": file.name}
+            try:
+                image = read_image(file.path, color="rgb")
+                people = identifier(image)
+            except SphereFaceError as error:
+                line.update(status="unreadable", reason=error.problem, faces=[])
+            else:
+                done.count(people)
+                line.update(status="ok" if people else "no_face")
+                line["faces"] = [person.to_dict() for person in people]
+                target = (folder / name).with_suffix(_written(name))
+                target.parent.mkdir(parents=True, exist_ok=True)
+                write_image(target, draw_people(image, people), color="rgb")
+            lines.write(json.dumps(line) + "\n")
+            progress.update()
+    return done
+
+
+def identify_video(
+    name: str,
+    identifier: Identifier,
+    output: str | os.PathLike[str],
+    *,
+    every: int = 1,
+    smooth: float = 0.0,
+    overwrite: bool = False,
+) -> Identified:
+    """Write a video with its people drawn, and the lines, into a folder.
+
+    Parameters
+    ----------
+    name : str
+        A video file, or ``camera:0``; Ctrl-C ends it with what there is.
+    identifier : Identifier
+    output : path
+        The folder.
+    every : int
+        Look at each frame of that many; those between show what was found last.
+    smooth : float
+        Weight of the past in a face's embedding, 0 to less than 1.
+    overwrite : bool
+        Replace results in the folder.
+
+    Raises
+    ------
+    SphereFaceError
+        The video cannot be read; or the folder has results, and nobody said that they may go.
+    """
+    if every < 1:
+        raise SphereFaceError(f"every {every}", expected="1 or more")
+    done, tracks, folder = Identified(), Tracks(smooth), Path(output)
+    people: list[Person] = []
+    with contextlib.ExitStack() as stack:
+        video = stack.enter_context(Video(name))
+        lines = stack.enter_context(_results(folder, overwrite))
+        stem = Path(name).stem.replace(":", "_")
+        drawn = stack.enter_context(VideoFile(folder / f"{stem}.mp4", video.rate, video.size))
+        progress = stack.enter_context(Progress(video.frames, "identify"))
+        stack.enter_context(contextlib.suppress(KeyboardInterrupt))
+        for frame in video:
+            if frame.number % every == 0:
+                people = identifier(frame.image, tracks)
+                done.count(people)
+                line = {"frame": frame.number, "seconds": round(frame.seconds, 4)}
+                faces = [person.to_dict() for person in people]
+                lines.write(json.dumps({**line, "faces": faces}) + "\n")
+            drawn.write(draw_people(frame.image, people))
+            done.seconds = frame.seconds
+            progress.update()
+    return done
+
+
+def _written(name: str) -> str:
+    """Return the suffix of the picture that is written for one of that name."""
+    suffix = Path(name).suffix.lower()
+    return suffix if suffix in _WRITTEN else ".png"
+
+
+def _names(files: Sequence[ImageFile]) -> list[str]:
+    """Return names of pictures inside the output folder, each one's own."""
+    names = [os.path.normpath(file.name).lstrip("/") for file in files]
+    if any(name.startswith("..") for name in names) or len(set(names)) < len(names):
+        return [f"{number:06d}_{Path(name).name}" for number, name in enumerate(names)]
+    return names
+
+
+@contextlib.contextmanager
+def _results(folder: Path, overwrite: bool) -> Iterator[TextIO]:
+    """Open the lines; they get their name when the block ends, however it ends."""
+    path = folder / RESULTS
+    if path.exists() and not overwrite:
+        raise ExistsError(str(path))
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".{RESULTS}.partial"
+    try:
+        with partial.open("w", encoding="utf-8") as stream:
+            yield stream
+    finally:
+        if partial.exists():
+            partial.replace(path)

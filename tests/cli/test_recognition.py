@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from sphereface import caffe
+from sphereface.cli.main import main
+from sphereface.images import write_image
+
+NET = """name: "tiny"
+layer { name: "data" type: "Input" top: "data"
+  input_param { shape { dim: 1 dim: 3 dim: 112 dim: 96 } } }
+layer { name: "pool" type: "Pooling" bottom: "data" top: "pool"
+  pooling_param { pool: AVE kernel_size: 16 stride: 16 } }
+layer { name: "fc5" type: "InnerProduct" bottom: "pool" top: "fc5"
+  inner_product_param { num_output: 24 weight_filler { type: "gaussian" std: 0.1 } } }
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, rng):
+    """Crops of six people, three each, a model and its prototxt; the options for them."""
+    patterns = rng.uniform(60, 190, (6, 7, 6, 3))
+    for person, pattern in enumerate(patterns):
+        (tmp_path / "people" / f"p{person}").mkdir(parents=True)
+        for number in range(3):
+            image = np.kron(pattern, np.ones((16, 16, 1))) + rng.normal(0, 8, (112, 96, 3))
+            pixels = np.clip(image, 0, 255).astype(np.uint8)
+            write_image(tmp_path / "people" / f"p{person}" / f"{number}.png", pixels)
+    (tmp_path / "net.prototxt").write_text(NET)
+    caffe.load(tmp_path / "net.prototxt").save(tmp_path / "net.caffemodel")
+    return tmp_path
+
+
+@pytest.fixture
+def options(folder):
+    return ["--prototxt", str(folder / "net.prototxt"),
+            "--caffemodel", str(folder / "net.caffemodel"), "--detector", "none"]  # fmt: skip
+
+
+def test_from_pictures_to_names(folder, options, capsys):
+    people, known = folder / "people", folder / "known"
+    known.mkdir()
+    for name in ("p0", "p1"):
+        (known / name).mkdir()
+        shutil.copy(people / name / "0.png", known / name / "0.png")
+    gallery, calibration = str(folder / "g.npz"), str(folder / "c.json")
+    assert main(["calibrate", str(people), "--far", "0.05", "--output", calibration, *options]) == 0
+    assert "for a false accept rate of 0.05" in capsys.readouterr().out
+    assert main(["enroll", str(known), "--output", gallery, *options]) == 0
+    assert "2 people, 2 faces" in capsys.readouterr().out
+    inputs = [str(people / name / "1.png") for name in ("p0", "p1", "p4")]
+    command = ["identify", *inputs, "--gallery", gallery, "--output", str(folder / "out")]
+    # Pictures of one name in three folders: each keeps a place of its own.
+    assert main([*command, "--calibration", calibration, *options]) == 0
+    told = capsys.readouterr().out
+    assert "3 faces in 3 pictures, 1 of them unknown" in told
+    assert "calibrated on" in told
+    lines = (folder / "out/identities.jsonl").read_text().splitlines()
+    assert [json.loads(line)["faces"][0]["name"] for line in lines] == ["p0", "p1", None]
+    assert len(list((folder / "out").rglob("*.png"))) == 3
+    assert main([*command, "--calibration", calibration, *options]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("second", "threshold", "code", "same"),
+    [("p0/1.png", "0.9", 0, True), ("p1/0.png", "0.999", 1, False), ("p0/1.png", None, 2, None)],
+)
+def test_verify(folder, options, capsys, second, threshold, code, same):
+    pictures = [str(folder / "people" / name) for name in ("p0/0.png", second)]
+    more = ["--threshold", threshold] if threshold else []
+    told = folder / "told.json"
+    assert main(["verify", *pictures, "--json", str(told), *options, *more]) == code
+    result = json.loads(told.read_text())
+    assert result["same"] == same
+    assert result["threshold"] == (threshold and float(threshold))
+    assert -1 <= result["score"] <= 1
+    assert f"cosine {result['score']:.4f}" in capsys.readouterr().out
+
+
+def test_calibrated_on_a_list_of_pairs(folder, options, capsys):
+    lines = [f"p{p}/0.png p{q}/1.png {int(p == q)}\n" for p in range(6) for q in range(6)]
+    (folder / "pairs.txt").write_text("".join(lines))
+    command = ["calibrate", str(folder / "pairs.txt"), "--root", str(folder / "people")]
+    output = ["--far", "0.1", "--output", str(folder / "c.json")]
+    assert main([*command, *output, *options]) == 0
+    made = json.loads((folder / "c.json").read_text())
+    assert (made["genuine"], made["impostors"]) == (6, 30)
+    assert made["far"] <= 0.1
+    (folder / "people/p3/1.png").unlink()
+    assert main([*command, *output, "--overwrite", *options]) == 2
+    assert 'no picture "p3/1"' in capsys.readouterr().err
+
+
+def test_what_is_missing(folder, options, capsys):
+    gallery = str(folder / "g.npz")
+    assert main(["enroll", str(folder / "people"), "--output", gallery, *options]) == 0
+    command = ["identify", str(folder / "people"), "--gallery", gallery]
+    assert main([*command, "--output", str(folder / "out"), *options]) == 2
+    assert "no threshold for tiny" in capsys.readouterr().err
+    assert not (folder / "out").exists()
+    other = [*options[:3], str(folder / "other.caffemodel"), *options[4:]]
+    caffe.load(folder / "net.prototxt").save(folder / "other.caffemodel")
+    assert main([*command, "--output", str(folder / "out"), "--threshold", "0.5", *other]) == 2
+    assert "embeddings of two nets cannot be compared" in capsys.readouterr().err
