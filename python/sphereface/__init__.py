@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sphereface import ops as ops
     from sphereface import proto as proto
     from sphereface import pycaffe as pycaffe
+    from sphereface import recognition as recognition
     from sphereface import solver as solver
     from sphereface import testing as testing
     from sphereface import weights as weights
@@ -51,6 +52,7 @@ __all__ = [
     "ops",
     "proto",
     "pycaffe",
+    "recognition",
     "solver",
     "testing",
     "weights",
