@@ -71,6 +71,16 @@ SPHEREFACE_ROW_RANGES(bfloat16)
 
 }  // namespace
 
+SPHEREFACE_MULTIVERSION double inner(const float* a, const float* b, int64_t count) {
+  return dot(a, b, count);
+}
+SPHEREFACE_MULTIVERSION double inner(const double* a, const double* b, int64_t count) {
+  return dot(a, b, count);
+}
+SPHEREFACE_MULTIVERSION double inner(const bfloat16* a, const bfloat16* b, int64_t count) {
+  return dot(a, b, count);
+}
+
 template <typename T>
 int64_t first_non_finite_row(Matrix<const T> rows, ParallelFor parallel_for) {
   FirstRow first;

@@ -8,10 +8,16 @@
 #include "sphereface/problem.h"
 
 // One binary for every x86-64: the loops are compiled for three instruction sets and picked when
-// the library is loaded (by glibc; sanitizers are not ready at that point).
+// the library is loaded (by glibc; sanitizers are not ready at that point). The levels have fused
+// multiplication and addition, which older compilers cannot ask for in a clone.
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && \
     !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if __GNUC__ >= 12
+#define SPHEREFACE_MULTIVERSION \
+  __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
+#else
 #define SPHEREFACE_MULTIVERSION __attribute__((target_clones("default", "avx2", "avx512f")))
+#endif
 #else
 #define SPHEREFACE_MULTIVERSION
 #endif
@@ -30,28 +36,38 @@ SPHEREFACE_INLINE double sum_lanes(const double (&lanes)[kLanes]) {
   return partial[0];
 }
 
-template <typename T>
-SPHEREFACE_INLINE double dot(const T* a, const T* b, int64_t count) {
-  using S = Scalar<T>;
+template <typename A, typename B>
+SPHEREFACE_INLINE double dot(const A* a, const B* b, int64_t count) {
   double lanes[kLanes] = {};
   int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {
     for (int l = 0; l < kLanes; ++l) {
-      lanes[l] += double{S::load(a[i + l])} * double{S::load(b[i + l])};
+      lanes[l] += double{Scalar<A>::load(a[i + l])} * double{Scalar<B>::load(b[i + l])};
     }
   }
   for (int l = 0; i + l < count; ++l) {
-    lanes[l] += double{S::load(a[i + l])} * double{S::load(b[i + l])};
+    lanes[l] += double{Scalar<A>::load(a[i + l])} * double{Scalar<B>::load(b[i + l])};
   }
   return sum_lanes(lanes);
 }
 
+// dot(a, b) for whoever is not compiled for the instruction sets himself.
+double inner(const float* a, const float* b, int64_t count);
+double inner(const double* a, const double* b, int64_t count);
+double inner(const bfloat16* a, const bfloat16* b, int64_t count);
+
 template <typename T, typename Margin>
-SPHEREFACE_INLINE LabelGeometry label_geometry(const MarginProblem<T, Margin>& p, int64_t i) {
+LabelGeometry label_geometry(const MarginProblem<T, Margin>& p, int64_t i) {
   const T* x = p.x.row(i);
   const T* w = p.weight.row(p.label_column(i));
   const int64_t count = p.x.cols;
-  return {row_norm<T>(dot(x, x, count)), row_norm<T>(dot(w, w, count)), dot(x, w, count)};
+  LabelGeometry row{row_norm<T>(inner(x, x, count)), row_norm<T>(inner(w, w, count)),
+                    inner(x, w, count)};
+  if (p.scale != nullptr && row.x_norm != 0) {
+    row.dot *= *p.scale / row.x_norm;
+    row.x_norm = *p.scale;
+  }
+  return row;
 }
 
 }  // namespace sphereface::cpu

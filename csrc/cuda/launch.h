@@ -68,6 +68,14 @@ void add(Matrix<const T> piece, Matrix<MathOf<T>> sum, bool first, cudaStream_t 
 template <typename T>
 void round(Matrix<const MathOf<T>> sum, Matrix<T> dx, cudaStream_t stream);
 
+// to = scale x / |x|, 0 for a zero row, and what becomes of the gradient on the way back: dscale
+// (M, may be null) gets each row's share of the scale's.
+template <typename T>
+void scale_rows(Matrix<const T> x, const MathOf<T>* scale, Matrix<T> to, cudaStream_t stream);
+template <typename T>
+void scale_gradient(Matrix<const T> x, const MathOf<T>* scale, Matrix<MathOf<T>> dx, double* dscale,
+                    cudaStream_t stream);
+
 // A backend of sphereface/margin_inner_product.h and margin_softmax.h out of these kernels and the
 // caller's product.
 template <typename T, typename Gemm>
@@ -114,6 +122,13 @@ struct Backend {
     cuda::add(piece, sum, first, stream);
   }
   void round(Matrix<const MathOf<T>> sum, Matrix<T> dx) { cuda::round(sum, dx, stream); }
+  void scale_rows(Matrix<const T> x, const MathOf<T>* scale, Matrix<T> to) {
+    cuda::scale_rows(x, scale, to, stream);
+  }
+  void scale_gradient(Matrix<const T> x, const MathOf<T>* scale, Matrix<MathOf<T>> dx,
+                      double* dscale) {
+    cuda::scale_gradient(x, scale, dx, dscale, stream);
+  }
 };
 
 template <typename T, typename Gemm>

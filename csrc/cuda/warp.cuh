@@ -33,12 +33,12 @@ __device__ inline double warp_sum(double value) {
 }
 
 // In double, as on the CPU (csrc/cpu/vector.h).
-template <typename T>
-__device__ double warp_dot(const T* a, const T* b, int64_t count) {
+template <typename A, typename B>
+__device__ double warp_dot(const A* a, const B* b, int64_t count) {
   double sum = 0;
 #pragma unroll 4
   for (int64_t k = lane_id(); k < count; k += kWarpSize) {
-    sum += double{Scalar<T>::load(a[k])} * double{Scalar<T>::load(b[k])};
+    sum += double{Scalar<A>::load(a[k])} * double{Scalar<B>::load(b[k])};
   }
   return warp_sum(sum);
 }

@@ -10,8 +10,7 @@
 #include <vector>
 
 #include "sphereface/annealing.h"
-#include "sphereface/cpu.h"
-#include "sphereface/margin_softmax.h"
+#include "sphereface/cpu_softmax.h"
 
 namespace py = pybind11;
 
@@ -156,7 +155,7 @@ py::tuple margin_softmax(Array<T> x, Array<T> weight, Array<int64_t> label, T la
   const int64_t batch = x.shape(0), features = x.shape(1), classes = weight.shape(0);
   const int64_t chunk = std::max<int64_t>(1, std::min<int64_t>(classes, 1024));
   Array<T> loss(batch), target(batch), cosine(batch), logits({batch, keep ? classes : chunk}),
-      unit({unit_rows ? 0 : chunk, features}), dx({grad.has_value() ? batch : 0, features}),
+      dx({grad.has_value() ? batch : 0, features}),
       dweight({grad.has_value() ? classes : 0, features}),
       dbias(grad.has_value() && bias.has_value() ? classes : 0);
   Array<double> lse(batch);
@@ -169,8 +168,9 @@ py::tuple margin_softmax(Array<T> x, Array<T> weight, Array<int64_t> label, T la
   options.bias = values_of(bias);
   SoftmaxMemory<T> memory;
   memory.chunk = chunk;
-  memory.unit_rows = writable(unit);
   memory.logits = writable(logits);
+  std::vector<double> scratch(cpu::softmax_scratch<T>(batch, chunk));
+  memory.scratch = scratch.data();
   const SoftmaxResult<T> result{loss.mutable_data(),       lse.mutable_data(),
                                 target.mutable_data(),     cosine.mutable_data(),
                                 prediction.mutable_data(), plain.mutable_data()};

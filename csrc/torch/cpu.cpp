@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "softmax_ops.h"
+#include "sphereface/cpu_softmax.h"
 
 namespace sphereface::torch_ops {
 
@@ -44,12 +45,19 @@ struct Cpu {
     return sizeof(T) < 4 ? int64_t{1} << 26 : int64_t{1} << 22;
   }
 
-  // Keeps the buffers of a pass below a tenth of M x N; a product gains nothing from more columns.
+  static constexpr bool kCopiesRows = false;
+
+  // Without kept logits the buffers of a pass stay below a tenth of M x N. An odd multiple of 16,
+  // so that rows of logits do not all fall into the same sets of a cache.
   template <typename T>
-  static int64_t softmax_chunk(int64_t batch, int64_t features, int64_t classes, bool raw) {
-    const double share = 0.08 * static_cast<double>(batch) * static_cast<double>(classes) /
-                         static_cast<double>(batch + (raw ? features : 0) + 1);
-    return std::clamp<int64_t>(static_cast<int64_t>(share) / 16 * 16, 128, 1024);
+  static int64_t softmax_chunk(int64_t, int64_t, int64_t classes, bool, bool keep) {
+    const int64_t most = keep ? classes : static_cast<int64_t>(0.09 * static_cast<double>(classes));
+    return std::clamp<int64_t>(most / 32 * 32 - 16, 80, 2032);
+  }
+
+  template <typename T>
+  static int64_t softmax_scratch(int64_t batch, int64_t chunk) {
+    return cpu::softmax_scratch<T>(batch, chunk);
   }
 
   template <typename T, typename Margin>
@@ -76,7 +84,7 @@ struct Cpu {
 
   template <typename T>
   static auto backend(const Context&, const Gemm<Cpu, T>& gemm) {
-    return cpu::backend<T>(gemm, torch_parallel_for);
+    return cpu::backend<T>(gemm, torch_parallel_for, true);
   }
 
   template <typename T>

@@ -59,9 +59,17 @@ struct Cuda {
     return given == nullptr ? kBytes : std::max<int64_t>(std::atoll(given), 1);
   }
 
+  static constexpr bool kCopiesRows = true;
+
   template <typename T>
-  static int64_t softmax_chunk(int64_t batch, int64_t features, int64_t, bool raw) {
-    return chunk_bytes<T>() / static_cast<int64_t>(sizeof(T) * (batch + (raw ? features : 0) + 1));
+  static int64_t softmax_chunk(int64_t batch, int64_t features, int64_t, bool raw, bool keep) {
+    const int64_t width = keep ? features : batch + (raw ? features : 0);
+    return chunk_bytes<T>() / static_cast<int64_t>(sizeof(T) * (width + 1));
+  }
+
+  template <typename T>
+  static int64_t softmax_scratch(int64_t, int64_t) {
+    return 0;
   }
 
   template <typename T, typename Margin>

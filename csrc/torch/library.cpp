@@ -13,25 +13,27 @@ STABLE_TORCH_LIBRARY(sphereface, m) {
       "margin_inner_product_weight_gradient(Tensor grad, Tensor x, Tensor weight, Tensor label, "
       "Tensor lambda_, float margin, bool exact, bool unit_rows, int? ignore_index) -> Tensor");
   m.def(
-      "margin_softmax(Tensor x, Tensor weight, Tensor label, Tensor lambda_, int family, "
+      "margin_softmax(Tensor x, Tensor weight, Tensor label, Tensor lambda_, Tensor? scale, int "
+      "family, "
       "float[] margin, bool exact, bool unit_rows, int? ignore_index, float label_smoothing, "
       "Tensor? class_weight, Tensor? weight_sum, Tensor? label_weight, Tensor? bias, "
       "int first_class, int total_classes, bool keep_logits) -> (Tensor loss, Tensor lse, Tensor "
       "target, "
       "Tensor cosine, Tensor prediction, Tensor plain_prediction, Tensor logits)");
   m.def(
-      "margin_softmax_rows(Tensor x, Tensor weight, Tensor label, Tensor lambda_, int family, "
+      "margin_softmax_rows(Tensor x, Tensor weight, Tensor label, Tensor lambda_, Tensor? scale, "
+      "int family, "
       "float[] margin, bool exact, bool unit_rows, int? ignore_index, "
       "float label_smoothing, Tensor? class_weight, Tensor? weight_sum, Tensor? label_weight, "
       "Tensor? bias, int first_class, int total_classes, bool keep_logits) -> (Tensor rows, Tensor "
       "logits)");
   m.def(
       "margin_softmax_backward(Tensor grad, Tensor lse, Tensor(a!) logits, Tensor x, "
-      "Tensor weight, Tensor label, Tensor lambda_, int family, float[] margin, "
+      "Tensor weight, Tensor label, Tensor lambda_, Tensor? scale, int family, float[] margin, "
       "bool exact, bool unit_rows, int? ignore_index, float label_smoothing, "
       "Tensor? class_weight, Tensor? weight_sum, Tensor? label_weight, Tensor? bias, "
       "int first_class, int total_classes, bool need_x, bool need_weight, bool need_bias) "
-      "-> (Tensor dx, Tensor dweight, Tensor dbias)");
+      "-> (Tensor dx, Tensor dweight, Tensor dbias, Tensor dscale)");
   m.def("normalize_rows_(Tensor(a!) weight) -> ()");
   m.def(
       "annealed_lambda(Tensor iteration, float base, float gamma, float power, float lambda_min) "

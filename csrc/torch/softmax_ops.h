@@ -1,9 +1,12 @@
 // margin_softmax and its backward over a device policy, as margin_ops.h has it for the layer alone.
 // A policy has, besides what is listed there,
-//   softmax_chunk<T>(M, K, N, raw)   how many classes to take at once where no logits are kept
+//   softmax_chunk<T>(M, K, N, raw, keep)   how many classes to take at once
+//   softmax_scratch<T>(M, chunk)           doubles that a pass needs
+//   kCopiesRows                            whether it needs unit copies of raw rows
 #pragma once
 
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "margin_ops.h"
@@ -25,16 +28,36 @@ struct MarginArguments {
   }
 };
 
+// What all operators take, in the order of their schemas.
 struct SoftmaxArguments {
   Arguments base;
+  std::optional<Tensor> scale;
   MarginArguments margin;
   double label_smoothing;
   std::optional<Tensor> class_weight, weight_sum, label_weight, bias;
   int64_t first_class, total_classes;
 
+  SoftmaxArguments(const Tensor& x, const Tensor& weight, const Tensor& label, const Tensor& lambda,
+                   std::optional<Tensor> scale_in, int64_t family, std::vector<double> margin_in,
+                   bool exact, bool unit_rows, std::optional<int64_t> ignore_index,
+                   double label_smoothing_in, std::optional<Tensor> class_weight_in,
+                   std::optional<Tensor> weight_sum_in, std::optional<Tensor> label_weight_in,
+                   std::optional<Tensor> bias_in, int64_t first_class_in, int64_t total_classes_in)
+      : base(x, weight, label, lambda, 1, exact, unit_rows, ignore_index),
+        scale(std::move(scale_in)),
+        margin{family, std::move(margin_in)},
+        label_smoothing(label_smoothing_in),
+        class_weight(std::move(class_weight_in)),
+        weight_sum(std::move(weight_sum_in)),
+        label_weight(std::move(label_weight_in)),
+        bias(std::move(bias_in)),
+        first_class(first_class_in),
+        total_classes(total_classes_in) {}
+
   template <typename T, typename Margin>
   MarginProblem<T, Margin> problem(const Margin& policy) const {
     MarginProblem<T, Margin> p = base.problem<T>(policy);
+    p.scale = values<T>(scale, 1, "scale");
     p.first_class = first_class;
     p.total_classes = total_classes;
     return p;
@@ -79,22 +102,26 @@ inline int64_t padded(int64_t columns) { return (columns + 7) / 8 * 8; }
 template <typename Device, typename T>
 struct SoftmaxBuffers {
   int64_t chunk;
-  Tensor unit_rows, logits;
+  Tensor logits, unit_rows, scaled_x, scratch;
 
   // With `kept` logits (M x N or empty for none yet).
-  SoftmaxBuffers(const Arguments& a, bool keep, const Tensor* kept) {
+  SoftmaxBuffers(const SoftmaxArguments& arguments, bool keep, const Tensor* kept) {
+    const Arguments& a = arguments.base;
     const int64_t classes = a.weight.size(0), features = a.x.size(1), batch = a.x.size(0);
-    const bool raw = !a.unit_rows;
-    chunk =
-        keep ? Device::template chunk_bytes<T>() / static_cast<int64_t>(sizeof(T) * (features + 1))
-             : Device::template softmax_chunk<T>(batch, features, classes, raw);
+    const bool raw = Device::kCopiesRows && !a.unit_rows;
+    chunk = Device::template softmax_chunk<T>(batch, features, classes, raw, keep);
     chunk =
         std::clamp<int64_t>(chunk / 16 * 16, 1, std::max<int64_t>(classes, 1));  // aligned pieces
-    unit_rows = new_matrix(a.x, raw ? chunk : 0, features);
     logits = kept != nullptr ? *kept : new_matrix(a.x, batch, padded(keep ? classes : chunk));
+    unit_rows = new_matrix(a.x, raw ? chunk : 0, features);
+    const bool scales = Device::kCopiesRows && arguments.scale.has_value();
+    scaled_x = new_matrix(a.x, scales ? batch : 0, features);
+    scratch =
+        new_values(a.x, Device::template softmax_scratch<T>(batch, chunk), ScalarType::Double);
   }
   SoftmaxMemory<T> memory(bool keep, int64_t classes) const {
-    return {chunk, matrix<T>(unit_rows), matrix<T>(logits).col_range(0, keep ? classes : chunk)};
+    return {chunk, matrix<T>(logits).col_range(0, keep ? classes : chunk), matrix<T>(unit_rows),
+            matrix<T>(scaled_x), static_cast<double*>(scratch.mutable_data_ptr())};
   }
 };
 
@@ -125,7 +152,7 @@ std::tuple<Tensor, Tensor> walk_classes(const SoftmaxArguments& a, bool keep_log
   Tensor logits = new_matrix(x, 0, 0);
   run_softmax<Device>(a, [&](const auto& problem, const auto& options, auto& backend) {
     using T = typename std::decay_t<decltype(problem)>::Storage;
-    const SoftmaxBuffers<Device, T> buffers(a.base, keep_logits, nullptr);
+    const SoftmaxBuffers<Device, T> buffers(a, keep_logits, nullptr);
     auto* kept = static_cast<SoftmaxRow*>(rows.mutable_data_ptr());
     margin_softmax_rows(problem, options, buffers.memory(keep_logits, a.base.weight.size(0)), kept,
                         backend);
@@ -139,41 +166,30 @@ std::tuple<Tensor, Tensor> walk_classes(const SoftmaxArguments& a, bool keep_log
 // the last of which is an integer.
 template <typename Device>
 std::tuple<Tensor, Tensor> margin_softmax_rows(
-    Tensor x, Tensor weight, Tensor label, Tensor lambda, int64_t family,
-    std::vector<double> margin, bool exact, bool unit_rows, std::optional<int64_t> ignore_index,
-    double label_smoothing, std::optional<Tensor> class_weight, std::optional<Tensor> weight_sum,
-    std::optional<Tensor> label_weight, std::optional<Tensor> bias, int64_t first_class,
-    int64_t total_classes, bool keep_logits) {
-  const SoftmaxArguments a{Arguments(x, weight, label, lambda, 1, exact, unit_rows, ignore_index),
-                           {family, std::move(margin)},
-                           label_smoothing,
-                           class_weight,
-                           weight_sum,
-                           label_weight,
-                           bias,
-                           first_class,
-                           total_classes};
+    Tensor x, Tensor weight, Tensor label, Tensor lambda, std::optional<Tensor> scale,
+    int64_t family, std::vector<double> margin, bool exact, bool unit_rows,
+    std::optional<int64_t> ignore_index, double label_smoothing, std::optional<Tensor> class_weight,
+    std::optional<Tensor> weight_sum, std::optional<Tensor> label_weight,
+    std::optional<Tensor> bias, int64_t first_class, int64_t total_classes, bool keep_logits) {
+  const SoftmaxArguments a(x, weight, label, lambda, scale, family, std::move(margin), exact,
+                           unit_rows, ignore_index, label_smoothing, class_weight, weight_sum,
+                           label_weight, bias, first_class, total_classes);
   return walk_classes<Device>(a, keep_logits, [](const auto&...) {});
 }
 
 using SoftmaxTensors = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 template <typename Device>
-SoftmaxTensors margin_softmax(Tensor x, Tensor weight, Tensor label, Tensor lambda, int64_t family,
+SoftmaxTensors margin_softmax(Tensor x, Tensor weight, Tensor label, Tensor lambda,
+                              std::optional<Tensor> scale, int64_t family,
                               std::vector<double> margin, bool exact, bool unit_rows,
                               std::optional<int64_t> ignore_index, double label_smoothing,
                               std::optional<Tensor> class_weight, std::optional<Tensor> weight_sum,
                               std::optional<Tensor> label_weight, std::optional<Tensor> bias,
                               int64_t first_class, int64_t total_classes, bool keep_logits) {
-  const SoftmaxArguments a{Arguments(x, weight, label, lambda, 1, exact, unit_rows, ignore_index),
-                           {family, std::move(margin)},
-                           label_smoothing,
-                           class_weight,
-                           weight_sum,
-                           label_weight,
-                           bias,
-                           first_class,
-                           total_classes};
+  const SoftmaxArguments a(x, weight, label, lambda, scale, family, std::move(margin), exact,
+                           unit_rows, ignore_index, label_smoothing, class_weight, weight_sum,
+                           label_weight, bias, first_class, total_classes);
   const int64_t batch = x.size(0);
   const ScalarType math = math_type(x);
   const auto values = [&](ScalarType type) { return new_values(a.base.x, batch, type); };
@@ -197,22 +213,16 @@ SoftmaxTensors margin_softmax(Tensor x, Tensor weight, Tensor label, Tensor lamb
 }
 
 template <typename Device>
-std::tuple<Tensor, Tensor, Tensor> margin_softmax_backward(
+std::tuple<Tensor, Tensor, Tensor, Tensor> margin_softmax_backward(
     Tensor grad, Tensor lse, Tensor logits, Tensor x, Tensor weight, Tensor label, Tensor lambda,
-    int64_t family, std::vector<double> margin, bool exact, bool unit_rows,
-    std::optional<int64_t> ignore_index, double label_smoothing, std::optional<Tensor> class_weight,
-    std::optional<Tensor> weight_sum, std::optional<Tensor> label_weight,
-    std::optional<Tensor> bias, int64_t first_class, int64_t total_classes, bool need_x,
-    bool need_weight, bool need_bias) {
-  const SoftmaxArguments a{Arguments(x, weight, label, lambda, 1, exact, unit_rows, ignore_index),
-                           {family, std::move(margin)},
-                           label_smoothing,
-                           class_weight,
-                           weight_sum,
-                           label_weight,
-                           bias,
-                           first_class,
-                           total_classes};
+    std::optional<Tensor> scale, int64_t family, std::vector<double> margin, bool exact,
+    bool unit_rows, std::optional<int64_t> ignore_index, double label_smoothing,
+    std::optional<Tensor> class_weight, std::optional<Tensor> weight_sum,
+    std::optional<Tensor> label_weight, std::optional<Tensor> bias, int64_t first_class,
+    int64_t total_classes, bool need_x, bool need_weight, bool need_bias) {
+  const SoftmaxArguments a(x, weight, label, lambda, scale, family, std::move(margin), exact,
+                           unit_rows, ignore_index, label_smoothing, class_weight, weight_sum,
+                           label_weight, bias, first_class, total_classes);
   const int64_t batch = x.size(0), classes = weight.size(0), features = x.size(1);
   if (grad.numel() != batch || grad.scalar_type() != math_type(x)) {
     fail("grad has shape ", shape_of(grad), " and dtype ", dtype_name(grad.scalar_type()),
@@ -234,11 +244,13 @@ std::tuple<Tensor, Tensor, Tensor> margin_softmax_backward(
   const Tensor grads = torch::stable::contiguous(grad), sums = torch::stable::contiguous(lse);
   const Tensor dx = new_matrix(a.base.x, need_x ? batch : 0, features);
   const Tensor dweight = new_matrix(a.base.x, need_weight ? classes : 0, features);
+  const Tensor dscale =
+      new_values(a.base.x, need_x && a.scale.has_value() ? batch : 0, ScalarType::Double);
   const Tensor dbias = new_values(a.base.x, need_bias ? classes : 0, math_type(x));
   run_softmax<Device>(a, [&](const auto& problem, const auto& options, auto& backend) {
     using T = typename std::decay_t<decltype(problem)>::Storage;
     using Math = MathOf<T>;
-    const SoftmaxBuffers<Device, T> buffers(a.base, kept, kept ? &logits : nullptr);
+    const SoftmaxBuffers<Device, T> buffers(a, kept, kept ? &logits : nullptr);
     const bool rounds = need_x && sizeof(T) < sizeof(Math);
     const Tensor piece = new_matrix(a.base.x, rounds ? batch : 0, features);
     const Tensor sum = new_values(a.base.x, rounds ? batch * features : 0, math_type(x));
@@ -248,11 +260,12 @@ std::tuple<Tensor, Tensor, Tensor> margin_softmax_backward(
     if (need_bias) out.dbias = static_cast<Math*>(dbias.mutable_data_ptr());
     out.piece = matrix<T>(piece);
     out.sum = {static_cast<Math*>(sum.mutable_data_ptr()), batch, features, features, 1};
+    if (dscale.numel() > 0) out.dscale = static_cast<double*>(dscale.mutable_data_ptr());
     margin_softmax_backward(problem, options, static_cast<const Math*>(grads.const_data_ptr()),
                             static_cast<const double*>(sums.const_data_ptr()),
                             buffers.memory(kept, classes), kept, out, backend);
   });
-  return {dx, dweight, dbias};
+  return {dx, dweight, dbias, dscale};
 }
 
 // Called in a STABLE_TORCH_LIBRARY_IMPL block.

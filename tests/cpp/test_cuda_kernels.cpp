@@ -11,6 +11,7 @@
 #include "cuda/row_norm.cuh"
 #include "cuda/softmax_rows.cuh"
 #include "sphereface/cpu.h"
+#include "stream_backend.h"
 
 using namespace sphereface;
 using cuda_on_host::launch;
@@ -211,6 +212,7 @@ void check_softmax(Case<T, Margin>&& c, double smoothing, bool weighted, std::mt
     s.label_weight = label_weight.data();
   }
   std::vector<SoftmaxRow> ours(c.rows, SoftmaxRow::empty()), expected = ours;
+  StreamBackend<T> reference;
   // Two pieces, of which the second begins where a pack does.
   const int64_t split = c.classes / 2 / 8 * 8;
   for (const auto& [begin, count] : {std::pair(int64_t{0}, split), {split, c.classes - split}}) {
@@ -220,7 +222,7 @@ void check_softmax(Case<T, Margin>&& c, double smoothing, bool weighted, std::mt
     launch(kBlocks, cuda::kSoftmaxThreads, [&, begin = begin] {
       cuda::softmax_update_kernel<T, Margin, kPacked>(part, s.part(begin), piece, ours.data());
     });
-    cpu::softmax_update(part, s.part(begin), piece, expected.data(), openmp_parallel_for);
+    reference.softmax_update(part, s.part(begin), piece, expected.data());
   }
   std::vector<double> lse(c.rows);
   for (int64_t i = 0; i < c.rows; ++i) {
@@ -241,7 +243,7 @@ void check_softmax(Case<T, Margin>&& c, double smoothing, bool weighted, std::mt
   launch(kBlocks, cuda::kSoftmaxThreads, [&] {
     cuda::softmax_gradient_kernel<T, Margin, kPacked>(c.p, s, grad.data(), lse.data(), z.matrix());
   });
-  cpu::softmax_gradient(c.p, s, grad.data(), lse.data(), z_expected.matrix(), openmp_parallel_for);
+  reference.softmax_gradient(c.p, s, grad.data(), lse.data(), z_expected.matrix());
   CHECK_NEAR(difference(z, z_expected), 0.0, kTolerance<T>);
 }
 

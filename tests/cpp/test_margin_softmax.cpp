@@ -1,15 +1,16 @@
 // The fused loss against the layer's own products followed by a softmax written here in double:
 // both ways of memory, pieces, threads, both gradients, smoothing, class weights, ignored and bad
 // labels, ranges of classes; and the policies by their definition in angles.
-#include "sphereface/margin_softmax.h"
+#include "sphereface/cpu_softmax.h"
 
 #include <algorithm>
+#include <numeric>
 #include <random>
 #include <vector>
 
 #include "check.h"
 #include "rows.h"
-#include "sphereface/cpu.h"
+#include "stream_backend.h"
 #include "thread_pieces.h"
 
 using namespace sphereface;
@@ -23,12 +24,14 @@ struct Setting {
   bool unit_rows;
   double smoothing;
   bool weighted;
+  double scale = 0;  // of x / |x|; 0: x as it is
 };
 
 // What the layers in sequence give.
 struct Expected {
   std::vector<double> loss;
   Rows<double> dx{kBatch, kFeatures}, dweight{kClasses, kFeatures};
+  double dscale = 0;
 };
 
 template <typename Margin>
@@ -61,6 +64,37 @@ Expected layers(const MarginProblem<double, Margin>& p, const std::vector<double
   const Matrix<const double> g = z.matrix().as_const();
   margin_inner_product_input_gradient(p, g, e.dx.matrix(), kClasses, workspace, backend);
   margin_inner_product_weight_gradient(p, g, e.dweight.matrix(), kClasses, backend);
+  return e;
+}
+
+// The same for a problem with a scale.
+template <typename Margin>
+Expected scaled_layers(MarginProblem<double, Margin> p, const std::vector<double>& grad,
+                       const std::vector<double>& weight, double smoothing, bool unit_rows) {
+  if (p.scale == nullptr) return layers(p, grad, weight, smoothing, unit_rows);
+  const double scale = *p.scale;
+  const Matrix<const double> x = p.x;
+  Rows<double> unit(kBatch, kFeatures), scaled(kBatch, kFeatures);
+  std::vector<double> length(kBatch);
+  for (int64_t i = 0; i < kBatch; ++i) {
+    double squared = 0;
+    for (int64_t k = 0; k < kFeatures; ++k) squared += x.at(i, k) * x.at(i, k);
+    length[i] = std::sqrt(squared);
+    for (int64_t k = 0; k < kFeatures; ++k) {
+      unit.matrix().at(i, k) = x.at(i, k) / length[i];
+      scaled.matrix().at(i, k) = scale * x.at(i, k) / length[i];
+    }
+  }
+  p.x = scaled.matrix().as_const();
+  p.scale = nullptr;
+  Expected e = layers(p, grad, weight, smoothing, unit_rows);
+  for (int64_t i = 0; i < kBatch; ++i) {
+    const double* u = unit.matrix().row(i);
+    double *d = e.dx.matrix().row(i), along = 0;
+    for (int64_t k = 0; k < kFeatures; ++k) along += u[k] * d[k];
+    for (int64_t k = 0; k < kFeatures; ++k) d[k] = scale / length[i] * (d[k] - along * u[k]);
+    e.dscale += along;
+  }
   return e;
 }
 
@@ -112,33 +146,43 @@ void check_setting(const Setting& s, const Margin& margin, std::mt19937& random)
     options.weight_sum = &total;
     options.label_weight = label_weight.data();
   }
-  Expected expected = layers(p, grad, class_weight, s.smoothing, s.unit_rows);
+  if (s.scale > 0) p.scale = &s.scale;
+  Expected expected = scaled_layers(p, grad, class_weight, s.smoothing, s.unit_rows);
 
+  const auto run = [&](bool fast, int64_t chunk, auto backend) {
+    Rows<double> unit(chunk, kFeatures), scaled(kBatch, kFeatures);
+    Rows<double> logits(kBatch, fast ? kClasses : chunk);
+    std::vector<double> scratch(cpu::softmax_scratch<double>(kBatch, chunk));
+    const SoftmaxMemory<double> memory{chunk, logits.matrix(), unit.matrix(), scaled.matrix(),
+                                       scratch.data()};
+    std::vector<SoftmaxRow> rows(kBatch);
+    std::vector<double> loss(kBatch), lse(kBatch), target(kBatch), cosine(kBatch);
+    std::vector<int64_t> prediction(kBatch), plain(kBatch);
+    margin_softmax_forward(
+        p, options, memory, rows.data(),
+        {loss.data(), lse.data(), target.data(), cosine.data(), prediction.data(), plain.data()},
+        backend);
+    for (int64_t i = 0; i < kBatch; ++i) CHECK_NEAR(loss[i], expected.loss[i], 1e-12);
+    CHECK(std::isnan(target[4]) && std::isnan(cosine[4]));
+    Rows<double> dx(kBatch, kFeatures), dweight(kClasses, kFeatures);
+    std::vector<double> dscale(kBatch);
+    SoftmaxGradients<double> out;
+    out.dx = dx.matrix();
+    out.dweight = dweight.matrix();
+    out.dscale = dscale.data();
+    margin_softmax_backward(p, options, grad.data(), lse.data(), memory, fast, out, backend);
+    CHECK_NEAR(difference(dx, expected.dx), 0.0, 2e-12);
+    CHECK_NEAR(difference(dweight, expected.dweight), 0.0, 2e-12);
+    CHECK_NEAR(std::accumulate(dscale.begin(), dscale.end(), 0.0), expected.dscale, 1e-11);
+    CHECK(dx.gaps_untouched() && dweight.gaps_untouched() && logits.gaps_untouched());
+  };
   for (const bool fast : {true, false}) {
-    for (const int64_t chunk : {int64_t{1}, int64_t{16}, kClasses}) {
-      for (const ParallelFor parallel_for : {&openmp_parallel_for, &thread_pieces<3>}) {
-        Rows<double> unit(chunk, kFeatures), logits(kBatch, fast ? kClasses : chunk);
-        const SoftmaxMemory<double> memory{chunk, unit.matrix(), logits.matrix()};
-        std::vector<SoftmaxRow> rows(kBatch);
-        std::vector<double> loss(kBatch), lse(kBatch), target(kBatch), cosine(kBatch);
-        std::vector<int64_t> prediction(kBatch), plain(kBatch);
-        auto backend = cpu::backend<double>(Gemm<double>{}, parallel_for);
-        margin_softmax_forward(p, options, memory, rows.data(),
-                               {loss.data(), lse.data(), target.data(), cosine.data(),
-                                prediction.data(), plain.data()},
-                               backend);
-        for (int64_t i = 0; i < kBatch; ++i) CHECK_NEAR(loss[i], expected.loss[i], 1e-12);
-        CHECK(std::isnan(target[4]) && std::isnan(cosine[4]));
-        Rows<double> dx(kBatch, kFeatures), dweight(kClasses, kFeatures);
-        SoftmaxGradients<double> out;
-        out.dx = dx.matrix();
-        out.dweight = dweight.matrix();
-        const bool kept = fast && chunk >= 1;
-        margin_softmax_backward(p, options, grad.data(), lse.data(), memory, kept, out, backend);
-        CHECK_NEAR(difference(dx, expected.dx), 0.0, 1e-12);
-        CHECK_NEAR(difference(dweight, expected.dweight), 0.0, 1e-12);
-        CHECK(dx.gaps_untouched() && dweight.gaps_untouched() && logits.gaps_untouched());
-      }
+    for (const int64_t chunk : {int64_t{1}, int64_t{17}, kClasses}) {
+      const auto whole_chunks = cpu::backend<double>(Gemm<double>{}, openmp_parallel_for, false);
+      run(fast, chunk, whole_chunks);
+      const ParallelFor threads = chunk == 17 ? &thread_pieces<3> : &openmp_parallel_for;
+      run(fast, chunk, cpu::backend<double>(Gemm<double>{}, threads, true));
+      run(fast, chunk, StreamBackend<double>{});
     }
   }
 }
@@ -146,7 +190,7 @@ void check_setting(const Setting& s, const Margin& margin, std::mt19937& random)
 // A label that is no class: NaN in its row's loss, nothing out of bounds.
 void check_bad_labels() {
   std::mt19937 random(3);
-  Rows<float> x(4, 3), weight(5, 3), unit(2, 3), logits(4, 2);
+  Rows<float> x(4, 3), weight(5, 3), logits(4, 2);
   x.fill(random);
   weight.fill(random);
   const int64_t label[] = {0, 5, -1, std::numeric_limits<int64_t>::max()};
@@ -161,8 +205,9 @@ void check_bad_labels() {
   std::vector<double> lse(4);
   std::vector<int64_t> prediction(4), plain(4);
   auto backend = cpu::backend<float>(Gemm<float>{});
+  std::vector<double> scratch(cpu::softmax_scratch<float>(4, 2));
   margin_softmax_forward(
-      p, {}, {2, unit.matrix(), logits.matrix()}, rows.data(),
+      p, {}, {2, logits.matrix(), {}, {}, scratch.data()}, rows.data(),
       {loss.data(), lse.data(), target.data(), cosine.data(), prediction.data(), plain.data()},
       backend);
   for (int i = 0; i < 4; ++i) {
@@ -177,7 +222,7 @@ void check_bad_labels() {
 void check_ranges() {
   std::mt19937 random(4);
   constexpr int64_t kRows = 4, kAll = 9, kDepth = 3, kFirst = 5;
-  Rows<double> x(kRows, kDepth), weight(kAll, kDepth), unit(kAll, kDepth), logits(kRows, kAll);
+  Rows<double> x(kRows, kDepth), weight(kAll, kDepth), logits(kRows, kAll);
   x.fill(random);
   weight.fill(random);
   const int64_t label[] = {0, 8, 4, 3};
@@ -189,7 +234,8 @@ void check_ranges() {
   p.lambda = &lambda;
   p.gradient = Gradient::kExact;
   auto backend = cpu::backend<double>(Gemm<double>{});
-  const SoftmaxMemory<double> memory{kAll, unit.matrix(), logits.matrix()};
+  std::vector<double> scratch(cpu::softmax_scratch<double>(kRows, kAll));
+  const SoftmaxMemory<double> memory{kAll, logits.matrix(), {}, {}, scratch.data()};
   const MarginProblem<double> ranges[] = {p, p.part(0, kFirst), p.part(kFirst, kAll - kFirst)};
   std::vector<SoftmaxRow> rows[3];
   std::vector<double> lse(kRows);
@@ -271,7 +317,8 @@ void check_binary() {
   options.bias = bias.data();
   for (const int64_t chunk : {int64_t{16}, kClasses}) {
     Rows<double> logits(kRows, chunk), dx(kRows, kFeatures), dweight(kClasses, kFeatures);
-    const SoftmaxMemory<double> memory{chunk, {}, logits.matrix()};
+    std::vector<double> scratch(cpu::softmax_scratch<double>(kRows, chunk));
+    const SoftmaxMemory<double> memory{chunk, logits.matrix(), {}, {}, scratch.data()};
     std::vector<SoftmaxRow> rows(kRows);
     std::vector<double> loss(kRows), lse(kRows), target(kRows), cosine(kRows), dbias(kClasses);
     std::vector<int64_t> prediction(kRows), plain(kRows);
@@ -326,6 +373,11 @@ int main() {
           check_setting(s, ASoftmax(1.7), random);
           check_setting(s, ASoftmax(1.5, true), random);
           if (unit_rows) check_setting(s, LSoftmax(3), random);
+          const Setting scaled{gradient, unit_rows, smoothing, weighted, 12};
+          check_setting(scaled, ASoftmax(4), random);
+          if (unit_rows) check_setting(scaled, LSoftmax(3), random);
+          check_setting(scaled, CombinedMargin{1, 0.5, 0, false}, random);
+          check_setting(scaled, CombinedMargin{1.2, 0.3, 0.1, false}, random);
         }
       }
     }

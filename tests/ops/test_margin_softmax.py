@@ -6,9 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import sphereface
+import sphereface.ops
 from sphereface import SphereFaceError
-from sphereface.margin_policy import ArcFace, CombinedMargin, CosFace, NormFace
+from sphereface.margin_policy import ArcFace, ASoftmax, CombinedMargin, CosFace, NormFace
 
 OPS = torch.ops.sphereface
 M, K, N = 11, 9, 300  # lean takes pieces of 128 classes: two whole ones and a rest
@@ -40,7 +40,7 @@ def problem(rng, dtype=torch.float64, device="cpu"):
 
 def policy_logits(x, weight, label, policy, lambda_=0.0):
     """Return the logits by their definition."""
-    cosine = F.normalize(x) @ F.normalize(weight).T
+    cosine = F.normalize(x, eps=1e-99) @ F.normalize(weight, eps=1e-99).T
     target = cosine.gather(1, label[:, None])[:, 0]
     theta = torch.acos(target)
     phi = policy.m1 * theta + policy.m2
@@ -120,6 +120,43 @@ def test_policies_against_their_definition(name, lambda_, memory, rng, device):
     assert_same(loss, expected, (x, weight), rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("family", [0, 1])
+def test_gradient_of_the_scale(family, keep, rng, device):
+    x, weight, label = problem(rng, device=device)
+    scale = torch.tensor(7.0, dtype=x.dtype, device=device, requires_grad=True)
+    policy = ASoftmax(4, scale) if family == 0 else CombinedMargin(1.0, 0.5, 0.1, scale)
+    losses = sphereface.margin_softmax_loss(
+        x, weight, label, margin=policy, gradient="exact", reduction="none",
+        memory="fast" if keep else "lean",
+    )  # fmt: skip
+    if family == 0:
+        unit = scale * F.normalize(x)
+        logits = sphereface.margin_inner_product(unit, weight, label, 0.0, 4, "exact")
+    else:
+        logits = scale * policy_logits(x, weight, label, CombinedMargin(1.0, 0.5, 0.1, 1.0))
+    expected = F.cross_entropy(logits, label, reduction="none")
+    assert_same(losses, expected, (x, weight, scale), rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("memory", ["fast", "lean"])
+@pytest.mark.parametrize("size", [1e-15, 1e15])
+def test_rows_of_any_length(size, memory, rng, norm_error):
+    x, weight, label = problem(rng, torch.float32)
+    with torch.no_grad():
+        weight[::7] *= size
+        x[3] *= size
+    policy = CosFace(0.35, 30)
+    loss = sphereface.margin_softmax_loss(x, weight, label, margin=policy, memory=memory)
+    wide = [t.detach().double().requires_grad_() for t in (x, weight)]
+    expected = F.cross_entropy(policy_logits(*wide, label, policy), label)
+    assert loss.item() == pytest.approx(expected.item(), rel=2e-6)
+    got = torch.autograd.grad(loss, (x, weight))
+    for ours, theirs in zip(got, torch.autograd.grad(expected, wide), strict=True):
+        for a, b in zip(ours.double(), theirs, strict=True):
+            assert norm_error(a, b) < 1e-4
+
+
 @pytest.mark.parametrize("memory", ["fast", "lean"])
 @pytest.mark.parametrize("margin", [1, 2, 3, 4, *POLICIES.values()], ids=str)
 def test_gradcheck(margin, memory, rng, device):
@@ -196,23 +233,26 @@ def test_large_logits_do_not_overflow(device):
 
 
 @pytest.mark.parametrize("memory", ["fast", "lean"])
-def test_results_repeat_and_threads_only_change_the_products_rounding(memory, rng):
-    x, weight, label = problem(rng, torch.float32)
+@pytest.mark.parametrize("gradient", ["caffe", "exact"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_results_do_not_depend_on_the_number_of_threads(dtype, gradient, memory):
+    torch.manual_seed(0)
+    x = torch.randn(150, 70).to(dtype).requires_grad_()
+    weight = torch.randn(3000, 70).to(dtype).requires_grad_()
+    label = torch.randint(3000, (150,))
     seen = []
     threads = torch.get_num_threads()
     try:
-        for count in (1, 2, 1, 2):
+        for count in (1, 2, 3, 2):
             torch.set_num_threads(count)
             loss = sphereface.margin_softmax_loss(
-                x, weight, label, 5.0, gradient="exact", memory=memory
+                x, weight * 1, label, 5.0, gradient=gradient, memory=memory
             )
             seen.append((loss, *torch.autograd.grad(loss, (x, weight))))
     finally:
         torch.set_num_threads(threads)
-    for first, second in ((0, 2), (1, 3)):
-        assert all(torch.equal(a, b) for a, b in zip(seen[first], seen[second], strict=True))
-    for ours, other in zip(seen[0], seen[1], strict=True):
-        torch.testing.assert_close(ours, other, rtol=1e-5, atol=1e-6)
+    for other in seen[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(seen[0], other, strict=True))
 
 
 def test_memory_chooses_the_way(rng, monkeypatch):
@@ -275,8 +315,9 @@ def test_opcheck(family, margin, keep, rng, device):
     lambda_ = torch.tensor(5.0, dtype=torch.float64, device=device)
     weights = torch.rand(N, dtype=torch.float64, device=device)
     bias = torch.rand(N, dtype=torch.float64, device=device) if family > 3 else None
-    arguments = (x, weight, label, lambda_, family, margin, True, family == 4, -1, 0.1, weights,
-                 weights.sum(), weights[label], bias, 0, N, keep)  # fmt: skip
+    scale = torch.tensor(20.0, dtype=torch.float64, device=device) if family else None
+    arguments = (x, weight, label, lambda_, scale, family, margin, True, family == 4, -1, 0.1,
+                 weights, weights.sum(), weights[label], bias, 0, N, keep)  # fmt: skip
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(OPS.margin_softmax, arguments, test_utils=checks)
     with torch.no_grad():

@@ -37,37 +37,23 @@ template <typename T, typename Margin>
 void margin_weight_gradient(const MarginProblem<T, Margin>& problem, Matrix<const T> grad,
                             Matrix<T> dweight_rows, ParallelFor parallel_for);
 
-// Takes the logits of the problem's classes into what is kept of their rows.
-template <typename T, typename Margin>
-void softmax_update(const MarginProblem<T, Margin>& part, const SoftmaxOptions<T>& options,
-                    Matrix<const T> logits, SoftmaxRow* rows, ParallelFor parallel_for);
-
-// SphereFace2's part of these two: entries become logits on the way in.
+// sum (+)= piece
 template <typename T>
-void binary_update(const MarginProblem<T, SphereFace2>& part, const SoftmaxOptions<T>& options,
-                   Matrix<const T> entries, SoftmaxRow* rows, ParallelFor parallel_for);
-template <typename T>
-void binary_gradient(const MarginProblem<T, SphereFace2>& part, const SoftmaxOptions<T>& options,
-                     const MathOf<T>* grad, Matrix<T> entries, ParallelFor parallel_for);
+void add(Matrix<const T> piece, Matrix<MathOf<T>> sum, bool first) {
+  for (int64_t i = 0; i < piece.rows; ++i) {
+    for (int64_t k = 0; k < piece.cols; ++k) {
+      sum.at(i, k) = Scalar<T>::load(piece.at(i, k)) + (first ? 0 : sum.at(i, k));
+    }
+  }
+}
 
-// logits += bias, one value a class; sum = the columns' sums of grad, in double over the rows.
-template <typename T>
-void add_bias(const MathOf<T>* bias, Matrix<T> logits, ParallelFor parallel_for);
-template <typename T>
-void column_sums(Matrix<const T> grad, MathOf<T>* sum, ParallelFor parallel_for);
-
-// Logits of the problem's classes become the gradient of sum_i grad[i] loss[i].
-template <typename T, typename Margin>
-void softmax_gradient(const MarginProblem<T, Margin>& part, const SoftmaxOptions<T>& options,
-                      const MathOf<T>* grad, const double* lse, Matrix<T> logits,
-                      ParallelFor parallel_for);
-
-// A backend of margin_inner_product.h and margin_softmax.h out of these kernels and the caller's
+// A backend of margin_inner_product.h and cpu_softmax.h out of these kernels and the caller's
 // product.
 template <typename T, typename Gemm>
 struct Backend {
   Gemm gemm;  // (Matrix<const T> a, Matrix<const T> b, Matrix<T> c, bool accumulate)
   ParallelFor parallel_for = openmp_parallel_for;
+  bool concurrent = false;  // gemm may be called from several threads of parallel_for at once
   const T* non_finite_row = nullptr;  // the first that normalize_rows met
 
   void normalize_rows(Matrix<const T> from, Matrix<T> to) {
@@ -92,32 +78,9 @@ struct Backend {
     std::fill_n(rows, count, SoftmaxRow::empty());
   }
   template <typename Margin>
-  void softmax_update(const MarginProblem<T, Margin>& part, const SoftmaxOptions<T>& options,
-                      Matrix<const T> logits, SoftmaxRow* rows) {
-    cpu::softmax_update(part, options, logits, rows, parallel_for);
-  }
-  template <typename Margin>
   void softmax_finish(const MarginProblem<T, Margin>& p, const SoftmaxOptions<T>& options,
                       const SoftmaxRow* rows, const SoftmaxResult<T>& result) {
     for (int64_t i = 0; i < p.x.rows; ++i) store_softmax_row(p, options, rows[i], i, result);
-  }
-  template <typename Margin>
-  void softmax_gradient(const MarginProblem<T, Margin>& part, const SoftmaxOptions<T>& options,
-                        const MathOf<T>* grad, const double* lse, Matrix<T> logits) {
-    cpu::softmax_gradient(part, options, grad, lse, logits, parallel_for);
-  }
-  void add_bias(const MathOf<T>* bias, Matrix<T> logits) {
-    cpu::add_bias(bias, logits, parallel_for);
-  }
-  void column_sums(Matrix<const T> grad, MathOf<T>* sum) {
-    cpu::column_sums(grad, sum, parallel_for);
-  }
-  void add(Matrix<const T> piece, Matrix<MathOf<T>> sum, bool first) {
-    for (int64_t i = 0; i < piece.rows; ++i) {
-      for (int64_t k = 0; k < piece.cols; ++k) {
-        sum.at(i, k) = Scalar<T>::load(piece.at(i, k)) + (first ? 0 : sum.at(i, k));
-      }
-    }
   }
   void round(Matrix<const MathOf<T>> sum, Matrix<T> dx) {
     for (int64_t i = 0; i < dx.rows; ++i) {
@@ -127,8 +90,9 @@ struct Backend {
 };
 
 template <typename T, typename Gemm>
-Backend<T, Gemm> backend(Gemm gemm, ParallelFor parallel_for = openmp_parallel_for) {
-  return {gemm, parallel_for};
+Backend<T, Gemm> backend(Gemm gemm, ParallelFor parallel_for = openmp_parallel_for,
+                         bool concurrent = false) {
+  return {gemm, parallel_for, concurrent};
 }
 
 }  // namespace sphereface::cpu

@@ -9,6 +9,12 @@
 //   column_sums(Matrix<const T> grad, MathOf<T>* sum)    one value a class
 //   add(Matrix<const T> piece, Matrix<MathOf<T>> sum, bool first)   sum (+)= piece
 //   round(Matrix<const MathOf<T>> sum, Matrix<T> dx)                 dx = sum
+//   scale_rows(Matrix<const T> x, scale, Matrix<T> to)               to = scale x / |x|
+//   scale_gradient(Matrix<const T> x, scale, Matrix<MathOf<T>> dx, double* dscale)
+//                                       dx goes through that; dscale (M) gets the scale's
+//
+// The CPU has its own form of both functions, in cpu_softmax.h; this one is for devices that work
+// through a stream of launches.
 //
 // The classes are walked in chunks. With a buffer of M x N the forward's logits are kept and the
 // backward turns them into their gradient in place: 3 products. With one of M x chunk they are
@@ -20,13 +26,16 @@
 
 namespace sphereface {
 
-// Memory that a pass may use: unit rows (chunk x K, if the problem's are not unit), the logits (M x
-// N or M x chunk).
+// Memory that a pass may use: the logits (M x N or M x chunk); on CUDA unit rows (chunk x K, if the
+// problem's are not unit) and unit x (M x K, if the problem has a scale), on the CPU
+// softmax_scratch doubles.
 template <typename T>
 struct SoftmaxMemory {
   int64_t chunk;
-  Matrix<T> unit_rows;
   Matrix<T> logits;
+  Matrix<T> unit_rows;
+  Matrix<T> scaled_x;
+  double* scratch = nullptr;
 
   bool keeps(int64_t classes) const { return logits.cols >= classes; }
   Matrix<T> piece(int64_t begin, int64_t count, int64_t classes) const {
@@ -45,14 +54,27 @@ void logits_of(const MarginProblem<T, Margin>& part, const SoftmaxOptions<T>& s,
   if (s.bias != nullptr && !kIsBinary<Margin>) backend.add_bias(s.bias, logits);
 }
 
+// The problem without a scale, x being what it counts as.
+template <typename T, typename Margin, typename Backend>
+MarginProblem<T, Margin> scaled(const MarginProblem<T, Margin>& problem,
+                                const SoftmaxMemory<T>& memory, Backend& backend) {
+  if (problem.scale == nullptr) return problem;
+  backend.scale_rows(problem.x, problem.scale, memory.scaled_x);
+  MarginProblem<T, Margin> p = problem;
+  p.x = memory.scaled_x.as_const();
+  p.scale = nullptr;
+  return p;
+}
+
 }  // namespace detail
 
 // What is kept of each row's logits over the problem's classes. With all classes it is what
 // softmax_finish takes; of several ranges, max, sum, weighted, target and other are to be put
 // together before, and margin_softmax_backward gets the lse of all of them.
 template <typename T, typename Margin, typename Backend>
-void margin_softmax_rows(const MarginProblem<T, Margin>& p, const SoftmaxOptions<T>& s,
+void margin_softmax_rows(const MarginProblem<T, Margin>& problem, const SoftmaxOptions<T>& s,
                          const SoftmaxMemory<T>& memory, SoftmaxRow* rows, Backend& backend) {
+  const auto p = detail::scaled(problem, memory, backend);
   backend.clear_rows(rows, p.x.rows);
   detail::for_unit_rows(p, memory.chunk, memory.unit_rows, backend,
                         [&](int64_t begin, Matrix<const T> unit) {
@@ -79,15 +101,17 @@ struct SoftmaxGradients {
   Matrix<T> piece;
   Matrix<MathOf<T>> sum;
   MathOf<T>* dbias = nullptr;
+  double* dscale = nullptr;  // (M), whose sum is the gradient of the problem's scale
 };
 
 // `kept`: memory.logits holds the forward's logits, which become their gradient.
 template <typename T, typename Margin, typename Backend>
-void margin_softmax_backward(const MarginProblem<T, Margin>& p, const SoftmaxOptions<T>& s,
+void margin_softmax_backward(const MarginProblem<T, Margin>& problem, const SoftmaxOptions<T>& s,
                              const MathOf<T>* grad, const double* lse,
                              const SoftmaxMemory<T>& memory, bool kept,
                              const SoftmaxGradients<T>& out, Backend& backend) {
   constexpr bool kIn16Bits = sizeof(T) < sizeof(MathOf<T>);
+  const auto p = detail::scaled(problem, memory, backend);
   detail::for_unit_rows(p, memory.chunk, memory.unit_rows, backend,
                         [&](int64_t begin, Matrix<const T> unit) {
                           const auto part = p.part(begin, unit.rows);
@@ -112,8 +136,14 @@ void margin_softmax_backward(const MarginProblem<T, Margin>& p, const SoftmaxOpt
                               backend.margin_weight_gradient(part, g, rows);
                           }
                         });
+  if (out.dx.data == nullptr) return;
   if constexpr (kIn16Bits) {
-    if (out.dx.data != nullptr) backend.round(out.sum.as_const(), out.dx);
+    if (problem.scale != nullptr) {
+      backend.scale_gradient(problem.x, problem.scale, out.sum, out.dscale);
+    }
+    backend.round(out.sum.as_const(), out.dx);
+  } else if (problem.scale != nullptr) {
+    backend.scale_gradient(problem.x, problem.scale, out.dx, out.dscale);
   }
 }
 

@@ -44,6 +44,7 @@ struct MarginProblem {
   Matrix<const T> weight;             // (N, K)
   const int64_t* label = nullptr;     // (M), counted over all classes
   const MathOf<T>* lambda = nullptr;  // one value, on the device of x
+  const MathOf<T>* scale = nullptr;   // the same; x counts as scale x / |x|. Null: x as it is
   Margin margin;
   Gradient gradient = Gradient::kCaffe;
   bool unit_rows = false;  // the rows of weight have unit norm already

@@ -186,7 +186,7 @@ class _RowLosses(torch.autograd.Function):
         tensors = (rows, part.weight, part.label, lambda_)
         merged = _Merged(step, part, class_weight, weight_sum)
         with torch.autocast(x.device.type, enabled=False):
-            logits = merged.take((*tensors, *options), keep)
+            logits = merged.take((*tensors, None, *options), keep)
         dtype = torch.promote_types(x.dtype, torch.float32)
         others = (merged.counts(dtype), *merged.stats(dtype))
         ctx.save_for_backward(*tensors, merged.lse, class_weight, weight_sum, merged.label_weight)
@@ -206,7 +206,7 @@ class _RowLosses(torch.autograd.Function):
         if logits is None:  # a second backward
             logits = x.new_empty(0, 0)
         needs_x, needs_weight = ctx.needs_input_grad[:2]
-        dx, dweight = class_part_gradients(grads, lse, logits, x, weight, label, lambda_,
+        dx, dweight = class_part_gradients(grads, lse, logits, x, weight, label, lambda_, None,
                                            *ctx.options, *weights, None, part.first, part.total,
                                            needs_x, needs_weight, False)  # fmt: skip
         if needs_x:

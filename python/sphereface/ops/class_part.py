@@ -37,5 +37,5 @@ def class_part_gradients(*arguments: Any) -> tuple[Tensor, Tensor]:
 
     The second argument is the log of the sum of exp(z) over the logits of all parts, (M,) float64.
     """
-    dx, dweight, _ = call(torch.ops.sphereface.margin_softmax_backward, *arguments)
+    dx, dweight, *_ = call(torch.ops.sphereface.margin_softmax_backward, *arguments)
     return dx, dweight

@@ -23,7 +23,7 @@ from sphereface.ops.margin_inner_product import normalize_rows_
 __all__ = ["MarginSoftmaxStats", "check_loss_options", "keeps_logits", "margin_softmax_loss"]
 
 _OPS = torch.ops.sphereface
-_BIAS = 13  # the argument of that name
+_SCALE, _BIAS = 4, 14  # the arguments of these names
 
 
 class MarginSoftmaxStats(NamedTuple):
@@ -126,7 +126,6 @@ def margin_softmax_loss(
     policy = policy_of(margin)
     exact = policy.is_exact(gradient)
     check_loss_options(reduction, label_smoothing, memory, class_weight, policy.binary)
-    x = scaled_rows(x, policy)
     in_place = not exact and (weight.is_leaf or not weight.requires_grad)
     if in_place:
         normalize_rows_(weight)
@@ -138,9 +137,9 @@ def margin_softmax_loss(
             (), value, dtype=torch.promote_types(x.dtype, torch.float32), device=x.device
         )
     weights = _weights(class_weight, label, weight, x)
-    bias = _bias(policy, weight, x)
+    bias, scale = _bias(policy, weight, x), _scale(policy, x)
     grows = torch.is_grad_enabled() and any(
-        t is not None and t.requires_grad for t in (x, weight, bias)
+        t is not None and t.requires_grad for t in (x, weight, scale, bias)
     )
     size = x.shape[0] * weight.shape[0] * x.element_size()
     keep = grows and keeps_logits(memory, size)
@@ -150,6 +149,7 @@ def margin_softmax_loss(
         weight,
         label,
         lambda_,
+        scale,
         *policy.core(),
         exact,
         in_place or policy.free_weight,
@@ -191,6 +191,14 @@ def _weights(
     valid = (label >= 0) & (label < len(values))
     of_label = values[label.where(valid, 0)].where(valid, 0)
     return values, values.sum(), of_label
+
+
+def _scale(policy: MarginPolicy, x: Tensor) -> Tensor | None:
+    """Return the length that x is to have, in the dtype of the sums."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    if isinstance(policy.scale, (int, float)):
+        return torch.full((), policy.scale, dtype=dtype, device=x.device)
+    return None if policy.scale is None else policy.scale.to(dtype)
 
 
 def _bias(policy: MarginPolicy, weight: Tensor, x: Tensor) -> Tensor | None:
@@ -258,19 +266,21 @@ def _(x: Tensor, weight: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
 @torch.library.register_fake("sphereface::margin_softmax_backward")
 def _(
     grad: Tensor, lse: Tensor, logits: Tensor, x: Tensor, weight: Tensor, *options: Any
-) -> tuple[Tensor, Tensor, Tensor]:
-    need_x, need_weight, need_bias = options[-3:]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    _, _, scale, *_, need_x, need_weight, need_bias = options
     classes = weight.shape[0]
     dx = x.new_empty(x.shape[0] if need_x else 0, x.shape[1])
     dweight = weight.new_empty(classes if need_weight else 0, weight.shape[1])
-    return dx, dweight, grad.new_empty(classes if need_bias else 0)
+    rows = x.shape[0] if need_x and scale is not None else 0
+    dscale = x.new_empty(rows, dtype=torch.float64)
+    return dx, dweight, grad.new_empty(classes if need_bias else 0), dscale
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    x, weight, label, lambda_, *options = inputs
+    x, weight, label, lambda_, scale, *options = inputs
     _, lse, *rest, logits = output
     before, weights, after = options[:6], options[6:10], options[10:12]
-    ctx.save_for_backward(x, weight, label, lambda_, lse, *weights)
+    ctx.save_for_backward(x, weight, label, lambda_, scale, lse, *weights)
     ctx.options = before, after
     # Not a saved tensor: the backward turns it into the gradient and lets it go.
     ctx.logits = logits
@@ -279,7 +289,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 
 
 def _backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
-    nothing = (None,) * 17
+    nothing = (None,) * 18
     if torch.is_grad_enabled():
         raise RuntimeError(
             "margin_softmax_loss cannot be differentiated twice; its backward is not itself "
@@ -287,17 +297,25 @@ def _backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ..
         )
     if grad is None:
         return nothing
-    x, weight, label, lambda_, lse, *weights = ctx.saved_tensors
+    x, weight, label, lambda_, scale, lse, *weights = ctx.saved_tensors
     logits, ctx.logits = ctx.logits, None
     if logits is None:
         logits = x.new_empty(0, 0)
     before, after = ctx.options
-    options = (*before, *weights, *after)
-    needs = (*ctx.needs_input_grad[:2], ctx.needs_input_grad[_BIAS])
-    arguments = (grad, lse, logits, x, weight, label, lambda_, *options, *needs)
-    gradients = call(_OPS.margin_softmax_backward, *arguments)
-    dx, dweight, dbias = (g if need else None for g, need in zip(gradients, needs, strict=True))
-    return (dx, dweight, *nothing[2:_BIAS], dbias, *nothing[_BIAS + 1 :])
+    options = (scale, *before, *weights, *after)
+    needs_x, needs_weight, needs_scale, needs_bias = (
+        ctx.needs_input_grad[i] for i in (0, 1, _SCALE, _BIAS)
+    )
+    needs = (needs_x or needs_scale, needs_weight, needs_bias)
+    dx, dweight, dbias, dscale = call(
+        _OPS.margin_softmax_backward, grad, lse, logits, x, weight, label, lambda_, *options, *needs
+    )
+    gradients: list[Tensor | None] = list(nothing)
+    gradients[0] = dx if needs_x else None
+    gradients[1] = dweight if needs_weight else None
+    gradients[_SCALE] = dscale.sum().to(scale.dtype).reshape(scale.shape) if needs_scale else None
+    gradients[_BIAS] = dbias if needs_bias else None
+    return tuple(gradients)
 
 
 torch.library.register_autograd(

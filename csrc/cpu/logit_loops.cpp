@@ -1,0 +1,180 @@
+#include "logit_loops.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "vector.h"
+
+namespace sphereface::cpu {
+
+namespace {
+
+// e^x for x <= 0 to 2 ulp, without a call or anything that a compiler makes a branch of, so that
+// loops over it vectorise; 0 below the smallest normal number. The polynomial is that of Cephes'
+// expf.
+SPHEREFACE_INLINE float exponential(float x) {
+  constexpr float kShift = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
+  constexpr int32_t kShiftBits = 0x4B400000;
+  x = x < -200 ? -200 : x;  // where the sum below is exact
+  const float shifted = x * 1.44269504088896341f + kShift;
+  const float n = shifted - kShift;
+  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1;
+  int32_t exponent;
+  std::memcpy(&exponent, &shifted, sizeof(exponent));
+  exponent = std::max(exponent - kShiftBits + 127, 0) << 23;
+  float scale;
+  std::memcpy(&scale, &exponent, sizeof(scale));
+  return p * scale;
+}
+
+SPHEREFACE_INLINE double exponential(double x) { return std::exp(x); }
+
+template <typename T>
+SPHEREFACE_INLINE MathOf<T> largest_of(const T* z, int64_t count) {
+  using Math = MathOf<T>;
+  Math lanes[kLanes];
+  for (int l = 0; l < kLanes; ++l) lanes[l] = -std::numeric_limits<Math>::infinity();
+  int64_t j = 0;
+  for (; j + kLanes <= count; j += kLanes) {
+    for (int l = 0; l < kLanes; ++l) {
+      const Math value = Scalar<T>::load(z[j + l]);
+      lanes[l] = value > lanes[l] ? value : lanes[l];
+    }
+  }
+  for (; j < count; ++j) {
+    const Math value = Scalar<T>::load(z[j]);
+    lanes[0] = value > lanes[0] ? value : lanes[0];
+  }
+  for (int l = 1; l < kLanes; ++l) lanes[0] = lanes[l] > lanes[0] ? lanes[l] : lanes[0];
+  return lanes[0];
+}
+
+// sum_j exp(z_j - max): in MathOf<T> within a block, in double over the blocks.
+template <typename T>
+SPHEREFACE_INLINE double sum_of(const T* z, int64_t count, MathOf<T> max) {
+  using Math = MathOf<T>;
+  constexpr int64_t kBlock = 32 * kLanes;
+  double sum = 0;
+  int64_t j = 0;
+  while (j + kLanes <= count) {
+    const int64_t end = std::min(j + kBlock, count);
+    Math lanes[kLanes] = {};
+    for (; j + kLanes <= end; j += kLanes) {
+      for (int l = 0; l < kLanes; ++l) lanes[l] += exponential(Scalar<T>::load(z[j + l]) - max);
+    }
+    double wide[kLanes];
+    for (int l = 0; l < kLanes; ++l) wide[l] = lanes[l];
+    sum += sum_lanes(wide);
+  }
+  for (; j < count; ++j) sum += exponential(Scalar<T>::load(z[j]) - max);
+  return sum;
+}
+
+template <typename T>
+SPHEREFACE_INLINE void scale_entries(T* z, int64_t count, MathOf<T> row, const MathOf<T>* column) {
+  using S = Scalar<T>;
+  if (column == nullptr) {
+    for (int64_t j = 0; j < count; ++j) z[j] = S::store(S::load(z[j]) * row);
+  } else {
+    for (int64_t j = 0; j < count; ++j) z[j] = S::store(S::load(z[j]) * (row * column[j]));
+  }
+}
+
+template <bool kProjects, typename T>
+SPHEREFACE_INLINE void gradient_of(T* z, int64_t count, const RowGradient<T> f) {
+  using S = Scalar<T>;
+  const MathOf<T>* const __restrict column = f.column;
+  MathOf<T>* const __restrict radial = f.radial;
+  const auto on_p = f.on_p, lse = f.lse, scale = f.scale;
+  for (int64_t j = 0; j < count; ++j) {
+    const MathOf<T> value = S::load(z[j]);
+    MathOf<T> g = on_p * exponential(value - lse);
+    if (kProjects) {
+      radial[j] += g * value;
+      g *= scale * column[j];
+    }
+    z[j] = S::store(g);
+  }
+}
+
+// The same with label smoothing or a bias.
+template <bool kProjects, typename T>
+SPHEREFACE_INLINE void general_gradient_of(T* z, int64_t count, const RowGradient<T> f) {
+  using S = Scalar<T>;
+  for (int64_t j = 0; j < count; ++j) {
+    const MathOf<T> value = S::load(z[j]);
+    const MathOf<T> share = f.weight == nullptr ? f.on_w : f.on_w * f.weight[j];
+    MathOf<T> g = f.on_p * exponential(value - f.lse) - share;
+    if (f.total != nullptr) f.total[j] += g;
+    if (kProjects) f.radial[j] += g * value;
+    g *= kProjects ? f.scale * f.column[j] : f.scale;
+    z[j] = S::store(g);
+  }
+}
+
+template <typename T>
+SPHEREFACE_INLINE void any_gradient_of(T* z, int64_t count, const RowGradient<T>& f) {
+  if (f.on_w == 0 && f.total == nullptr) {
+    f.radial == nullptr ? gradient_of<false>(z, count, f) : gradient_of<true>(z, count, f);
+  } else if (f.radial == nullptr) {
+    general_gradient_of<false>(z, count, f);
+  } else {
+    general_gradient_of<true>(z, count, f);
+  }
+}
+
+template <typename T>
+SPHEREFACE_INLINE void subtract_multiple(T* d, const T* w, int64_t count, MathOf<T> factor) {
+  using S = Scalar<T>;
+  for (int64_t k = 0; k < count; ++k) d[k] = S::store(S::load(d[k]) - factor * S::load(w[k]));
+}
+
+template <typename T>
+SPHEREFACE_INLINE int64_t first_equal(const T* z, int64_t count, MathOf<T> value) {
+  int64_t j = 0;
+  for (; j + kLanes <= count; j += kLanes) {
+    int equal = 0;
+    for (int l = 0; l < kLanes; ++l) equal |= Scalar<T>::load(z[j + l]) == value;
+    if (equal) break;
+  }
+  while (j < count && Scalar<T>::load(z[j]) != value) ++j;
+  return j;
+}
+
+}  // namespace
+
+#define SPHEREFACE_LOGIT_LOOPS(T)                                                            \
+  SPHEREFACE_MULTIVERSION MathOf<T> largest(const T* z, int64_t count) {                     \
+    return largest_of(z, count);                                                             \
+  }                                                                                          \
+  SPHEREFACE_MULTIVERSION double exponential_sum(const T* z, int64_t count, MathOf<T> max) { \
+    return sum_of(z, count, max);                                                            \
+  }                                                                                          \
+  SPHEREFACE_MULTIVERSION void scale(T* z, int64_t count, MathOf<T> row,                     \
+                                     const MathOf<T>* column) {                              \
+    scale_entries(z, count, row, column);                                                    \
+  }                                                                                          \
+  SPHEREFACE_MULTIVERSION void to_gradient(T* z, int64_t count, const RowGradient<T>& f) {   \
+    any_gradient_of(z, count, f);                                                            \
+  }                                                                                          \
+  SPHEREFACE_MULTIVERSION void subtract(T* d, const T* w, int64_t count, MathOf<T> factor) { \
+    subtract_multiple(d, w, count, factor);                                                  \
+  }                                                                                          \
+  SPHEREFACE_MULTIVERSION int64_t find(const T* z, int64_t count, MathOf<T> value) {         \
+    return first_equal(z, count, value);                                                     \
+  }
+SPHEREFACE_LOGIT_LOOPS(float)
+SPHEREFACE_LOGIT_LOOPS(double)
+SPHEREFACE_LOGIT_LOOPS(bfloat16)
+#undef SPHEREFACE_LOGIT_LOOPS
+
+}  // namespace sphereface::cpu
