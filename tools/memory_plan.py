@@ -11,11 +11,19 @@ that it counts.
 from __future__ import annotations
 
 import argparse
+import math
 from dataclasses import dataclass, replace
 
 STORAGE = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
 STATES = {"none": 0, "sgd": 0, "momentum": 1, "adam": 2}
 GIB, MIB = 1 << 30, 1 << 20
+
+
+def _sums(batch: int, piece: int) -> int:
+    """Return the doubles in which the CPU keeps what blocks of a piece know of the rows."""
+    blocks = max(4, piece // 256)
+    block = math.ceil(math.ceil(piece / blocks) / 16) * 16
+    return math.ceil(piece / block) * batch * 4 + 2 * batch + 3 * piece
 
 
 @dataclass(frozen=True)
@@ -76,12 +84,13 @@ class Plan:
 
     @property
     def chunk(self) -> int:
-        """Classes of a piece: a unit of memory, or on a CPU a small share of the logits."""
+        """Classes of a piece: a unit of memory, or on a CPU what caches hold."""
         lean = self.memory == "lean"
-        if lean and self.device == "cpu":
-            share = 0.08 * self.batch * self.active / (self.batch + self.features + 1)
-            return min(max(int(share) // 16 * 16, 128), 1024)
-        limit = 1 << 28 if self.device == "cuda" else 1 << 22 if self.item >= 4 else 1 << 26
+        if self.device == "cpu":
+            most = int(0.09 * self.active) if lean else self.active
+            piece = min(max(most // 32 * 32 - 16, 80), 2032)
+            return max(1, min(piece, self.active))
+        limit = 1 << 28
         rows = (self.batch if lean else 0) + self.features + 1
         return max(1, limit // (self.item * rows))
 
@@ -97,10 +106,13 @@ class Plan:
         x = self.batch * self.features * self.item
         wide = self.batch * self.features * self.math_item if self.item < 4 else 0
         sampled, draw = self.sample_rate < 1, 4 * self.own + 8 * self.active
+        piece = min(self.chunk, self.active)
+        copies = piece * self.features * self.item if self.device == "cuda" else 0
         return {
             "gradient of the weight": rows + (8 * self.active if sampled else 0),
             "logits": self.batch * -(-columns // 8) * 8 * self.item,
-            "unit rows": min(self.chunk, self.active) * self.features * self.item,
+            "unit rows": copies,
+            "sums of rows": 0 if copies else 8 * _sums(self.batch, piece),
             "x of all ranks and its gradient": (3 if wide else 2) * x + wide,
             "draw and copy of sampled rows": rows + draw if sampled else 0,
         }
