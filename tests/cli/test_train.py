@@ -25,8 +25,9 @@ def test_options(monkeypatch):
     assert main(["train", "--solver", "s.prototxt"]) == 0
     flags = "--gpu 0,1 --snapshot a.solverstate --level 2 --stage x --stage y --sigint_effect none"
     more = "--sighup-effect stop --log_dir l --csv c.csv --tensorboard t --amp bf16 --compile"
+    who = "--verify p.txt --verify-root crops --verify-interval 7 --verify-blob fc5"
     rest = "--channels-last --no-fused-loss --workers 3 --skip-bad-images --allow-python m"
-    assert main(["train", "--solver", "s", *f"{flags} {more} {rest}".split()]) == 0
+    assert main(["train", "--solver", "s", *f"{flags} {more} {who} {rest}".split()]) == 0
     assert calls == [
         training.TrainOptions("s.prototxt"),
         training.TrainOptions(
@@ -41,8 +42,14 @@ def test_options(monkeypatch):
             data=training.DataOptions(3, True),
             logs=training.LogOptions("l", "c.csv", "t"),
             allow_python=("m",),
+            verify=training.VerifyOptions("p.txt", "crops", 7, "fc5"),
         ),
     ]
+
+
+def test_options_of_verify_without_it(capsys):
+    assert main(["train", "--solver", "s.prototxt", "--verify-root", "crops"]) == 2
+    assert "without --verify" in capsys.readouterr().err
 
 
 def test_bad_input_in_one_line(tmp_path, capsys):

@@ -7,6 +7,7 @@ import signal
 
 from sphereface.cli.image_options import add_exif_option
 from sphereface.cli.net_options import add_allow_python, add_layers, stages
+from sphereface.errors import SphereFaceError
 from sphereface.files import check_output
 
 __all__ = ["add_parser", "run"]
@@ -61,6 +62,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     tables.add_argument("--jsonl", default="", metavar="FILE", help="the same as JSON lines")
     add("--overwrite", action="store_true", help="replace that table if it exists")
     add("--tensorboard", default="", metavar="DIR", help="write event files for TensorBoard")
+    add("--verify", metavar="PAIRS|FOLDER", help="verify people that are not trained on while the"
+        " net trains: a list of pairs, or a folder of people to draw pairs of")  # fmt: skip
+    add("--verify-root", default="", metavar="DIR", help="folder of the list's aligned images")
+    add("--verify-interval", type=int, default=0, metavar="N", help="iterations between two"
+        " (default: test_interval, snapshot, or a tenth of the run)")  # fmt: skip
+    add("--verify-blob", default="", metavar="BLOB", help="the embedding (default: the bottom of"
+        " the margin layer)")  # fmt: skip
     add("--amp", choices=("bf16", "fp16"), default="", help="compute in half precision")
     add("--channels-last", action="store_true", help="images in NHWC order; often faster")
     add("--compile", action="store_true", help="torch.compile; pays off in long runs")
@@ -76,11 +84,24 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 def run(args: argparse.Namespace) -> int:
     """Train; return 143 after a stop by SIGTERM, as a shell reports it."""
     from sphereface.solver.modes import Mode
-    from sphereface.solver.training import DataOptions, LogOptions, TrainOptions, train
+    from sphereface.solver.training import (
+        DataOptions,
+        LogOptions,
+        TrainOptions,
+        VerifyOptions,
+        train,
+    )
 
     table = args.csv or args.jsonl
     if table and not args.snapshot:  # a resumed run goes on with its table
         check_output(table, overwrite=args.overwrite, inputs=[args.solver])
+    others = args.verify_root, args.verify_interval, args.verify_blob
+    if any(others) and not args.verify:
+        raise SphereFaceError(
+            "--verify-root, --verify-interval or --verify-blob without --verify",
+            expected="--verify PAIRS or FOLDER",
+        )
+    verify = VerifyOptions(args.verify, *others) if args.verify else None
     stopped_by = train(
         TrainOptions(
             args.solver,
@@ -104,6 +125,7 @@ def run(args: argparse.Namespace) -> int:
             logs=LogOptions(args.log_dir, table, args.tensorboard),
             layers=tuple(args.layers),
             allow_python=tuple(args.allow_python),
+            verify=verify,
         )
     )
     return 128 + signal.SIGTERM if stopped_by == signal.SIGTERM else 0

@@ -36,8 +36,9 @@ from sphereface.solver.signals import Action, SignalActions
 from sphereface.solver.snapshot import check_state_name
 from sphereface.solver.solver import Solver
 from sphereface.solver.tables import TableLog
+from sphereface.solver.verification import Verification, VerifyOptions
 
-__all__ = ["DataOptions", "LogOptions", "TrainOptions", "train"]
+__all__ = ["DataOptions", "LogOptions", "TrainOptions", "VerifyOptions", "train"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ class TrainOptions:
         ``snapshot``, ``stop`` or ``none``.
     layers : tuple of str
         Python files that register layer types; see `load_layers`.
+    verify : VerifyOptions, optional
+        Who is verified while the net trains.
     """
 
     solver: str
@@ -98,6 +101,7 @@ class TrainOptions:
     logs: LogOptions = field(default_factory=LogOptions)
     layers: tuple[str, ...] = ()
     allow_python: tuple[str, ...] = ()
+    verify: VerifyOptions | None = None
 
 
 def train(options: TrainOptions) -> int | None:
@@ -204,6 +208,10 @@ def _listeners(
         board = TensorBoardLog(logs.tensorboard)
         stack.callback(board.close)
         listeners.append(board)
+    if options.verify is not None:
+        verification = Verification(options.verify, replace(options.data, seed=0))
+        stack.callback(verification.close)
+        listeners.append(verification)
     return listeners
 
 
