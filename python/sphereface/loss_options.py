@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sphereface.errors import SphereFaceError
 
-__all__ = ["check_loss_options", "keeps_logits"]
+__all__ = ["check_loss_options", "keeps_logits", "named_loss_options"]
 
 _BUDGET = 1 << 30
 _REDUCTIONS = ("mean", "sum", "none")
+_NAMES = ("reduction", "label_smoothing", "class_weight", "memory")
 
 
 def check_loss_options(
@@ -54,3 +56,21 @@ def keeps_logits(memory: str | int | None, size: int) -> bool:
     if memory in ("fast", "lean"):
         return memory == "fast"
     return size <= (_BUDGET if memory is None else int(memory))
+
+
+def named_loss_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a copy of a loss module's options.
+
+    Raises
+    ------
+    SphereFaceError
+        One of them is none that `sphereface.margin_softmax_loss` takes in this way.
+    """
+    unknown = [name for name in options or {} if name not in _NAMES]
+    if unknown:
+        raise SphereFaceError(
+            f"loss_options has {', '.join(map(repr, unknown))}",
+            where="margin loss",
+            expected=f"of {', '.join(_NAMES)}",
+        )
+    return dict(options or {})

@@ -303,3 +303,10 @@ def test_angular_triplet_module():
 def test_bad_options_are_named(make, message):
     with pytest.raises(SphereFaceError, match=message):
         make()
+
+
+@pytest.mark.parametrize("module", [CosFaceLoss, ASoftmaxLoss])
+@pytest.mark.parametrize("name", ["ignore_index", "reducton"])
+def test_an_option_that_the_loss_does_not_take_is_refused_when_it_is_made(module, name):
+    with pytest.raises(SphereFaceError, match=f"loss_options has '{name}'.*reduction"):
+        module(K, N, loss_options={name: 0})

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sphereface.errors import SphereFaceError
+from sphereface.loss_options import named_loss_options
 from sphereface.margin_policy import ASoftmax, LSoftmax, MarginPolicy
 from sphereface.nn.margin_inner_product import MarginInnerProduct, note_rows
 from sphereface.ops import margin_softmax_loss
@@ -71,7 +72,7 @@ class ASoftmaxLoss(MarginInnerProduct):
                 expected="a scale to start from",
             )
         super().__init__(in_features, num_classes, *options, **keywords)
-        self.loss_options = dict(loss_options or {})
+        self.loss_options = named_loss_options(loss_options)
         self.scale = scale
         if learn_scale:
             del self.scale

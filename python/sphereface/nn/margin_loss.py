@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sphereface.errors import SphereFaceError
+from sphereface.loss_options import named_loss_options
 from sphereface.margin_policy import (
     COCO,
     ArcFace,
@@ -100,7 +101,7 @@ class MarginLoss(nn.Module):
         self.num_classes = check_integer("num_classes", num_classes, 1)
         policy.is_exact(gradient)  # refuses what it is not
         self._policy, self.gradient, self.ignore_index = policy, gradient, ignore_index
-        self.loss_options = dict(loss_options or {})
+        self.loss_options = named_loss_options(loss_options)
         self.weight = nn.Parameter(
             torch.empty(self.num_classes, self.in_features, device=device, dtype=dtype)
         )
