@@ -26,8 +26,9 @@ class LossLayer(Layer):
     ----------
     ignore_label : int or None
         From ``loss_param``, for the losses that know it.
-    normalization : {"FULL", "VALID", "BATCH_SIZE", "NONE"}
-        From ``loss_param``, or what its older ``normalize`` means.
+    normalization : {"FULL", "VALID", "BATCH_SIZE", "NONE", "PRE_FIXED"}
+        From ``loss_param``, or what its older ``normalize`` means. PRE_FIXED (R-FCN) divides by its
+        ``pre_fixed_normalizer``.
     """
 
     bottoms = exactly(2)
@@ -40,6 +41,7 @@ class LossLayer(Layer):
         """Read ``loss_param``."""
         loss = self.layer_param.loss_param
         self.ignore_label = loss.ignore_label if loss.HasField("ignore_label") else None
+        self.pre_fixed_normalizer = loss.pre_fixed_normalizer
         if loss.HasField("normalization"):
             modes = loss.DESCRIPTOR.enum_types_by_name["NormalizationMode"]
             self.normalization = modes.values_by_number[loss.normalization].name
@@ -57,7 +59,7 @@ class LossLayer(Layer):
             )
         return [()]
 
-    def normalizer(self, outer: int, count: int, valid: Tensor | None) -> Tensor | int:
+    def normalizer(self, outer: int, count: int, valid: Tensor | None) -> Tensor | float:
         """Return what `normalization` divides by, at least 1.
 
         Parameters
@@ -73,6 +75,8 @@ class LossLayer(Layer):
             return valid.sum().clamp(min=1)
         if self.normalization == "NONE":
             return 1
+        if self.normalization == "PRE_FIXED":
+            return max(self.pre_fixed_normalizer, 1.0)
         return max(outer if self.normalization == "BATCH_SIZE" else count, 1)
 
 

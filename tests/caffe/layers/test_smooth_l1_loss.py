@@ -7,7 +7,10 @@ from reference.layer_examples import example
 from reference.numeric_gradient import numeric_gradient
 from sphereface.errors import SphereFaceError
 
-EXAMPLES = {"plain": example("SmoothL1Loss", x=(3, 4), target=(3, 4))}
+EXAMPLES = {
+    "plain": example("SmoothL1Loss", x=(3, 4), target=(3, 4)),
+    "each": example("SmoothL1LossOHEM", tops=2, x=(3, 4, 1, 1), target=(3, 4)),
+}
 NAMES = ("x", "target", "inside", "outside")
 
 
@@ -48,3 +51,29 @@ def test_what_is_refused(layer_net):
         layer_net(layer(2, "sigma: 0"), x=(2, 3), target=(2, 3))
     with pytest.raises(SphereFaceError, match="expected equal shapes"):
         layer_net(layer(2), x=(2, 3), target=(2, 4))
+
+
+@pytest.mark.parametrize(
+    ("options", "normalizer"),
+    [
+        ("", 12),
+        ("normalization: BATCH_SIZE", 3),
+        ("normalization: NONE", 1),
+        ("normalization: PRE_FIXED pre_fixed_normalizer: 128", 128),
+    ],
+)
+def test_the_loss_of_r_fcn(options, normalizer, layer_net, rng):
+    shape = (3, 4, 2, 2)
+    bottoms = {name: 2 * rng.normal(size=shape) for name in NAMES[:3]}
+    text = (
+        'layer { name: "l" type: "SmoothL1LossOHEM" bottom: "x" bottom: "target" bottom: "inside"'
+        f' top: "loss" top: "each" loss_weight: 1 loss_weight: 0 loss_param {{ {options} }} }}'
+    )
+    result = layer_net(text, **dict.fromkeys(bottoms, shape)).run(bottoms)
+    d = bottoms["inside"] * (bottoms["x"] - bottoms["target"])
+    each = np.where(np.abs(d) < 1, d**2 / 2, np.abs(d) - 0.5).sum(1, keepdims=True)
+    np.testing.assert_allclose(result.tops["loss"], each.sum() / normalizer, rtol=1e-12)
+    np.testing.assert_allclose(result.tops["each"], each, rtol=1e-12)
+    slope = bottoms["inside"] * np.clip(d, -1, 1) / normalizer
+    np.testing.assert_allclose(result.bottom_diffs["x"], slope, rtol=1e-12)
+    np.testing.assert_allclose(result.bottom_diffs["target"], -slope, rtol=1e-12)

@@ -11,7 +11,12 @@ EXAMPLES = {
     "ignored": example(
         "SoftmaxWithLoss", fields="loss_param { ignore_label: 1 }", x=(3, 4), label=(3,)
     ),
-}
+    "each": example(
+        "SoftmaxWithLossOHEM",
+        fields="loss_param { normalization: PRE_FIXED pre_fixed_normalizer: 8 }",
+        tops=3, x=(3, 4), label=(3,),
+    ),
+}  # fmt: skip
 
 
 def layer(loss: str = "", softmax: str = "", tops: str = 'top: "y"', extra: str = "") -> str:
@@ -174,3 +179,21 @@ def test_forms_of_other_forks(layer_net):
     text = "weight_by_label_freqs: true class_weighting: [1, 2]"
     with pytest.raises(SphereFaceError, match="2 class_weighting; expected one for each of 3"):
         layer_net(layer(text), x=(2, 3), t=(2,))
+
+
+def test_the_loss_of_each_label(layer_net, rng):
+    x, label = rng.normal(size=(4, 3)), np.array([0.0, 2, 1, 2]).reshape(4, 1)
+    text = (
+        'layer { name: "l" type: "SoftmaxWithLossOHEM" bottom: "x" bottom: "label" top: "loss"'
+        ' top: "prob" top: "each" loss_weight: 1 loss_weight: 0 loss_weight: 0'
+        " loss_param { ignore_label: 1 normalization: PRE_FIXED pre_fixed_normalizer: 8 } }"
+    )
+    result = layer_net(text, x=(4, 3), label=(4, 1)).run({"x": x, "label": label})
+    prob = np.exp(x) / np.exp(x).sum(1, keepdims=True)
+    counted = np.array([1, 1, 0, 1])
+    each = -np.log(prob[np.arange(4), [0, 2, 1, 2]]) * counted
+    np.testing.assert_allclose(result.tops["prob"], prob, rtol=1e-12)
+    np.testing.assert_allclose(result.tops["each"], each[:, None], rtol=1e-12)
+    np.testing.assert_allclose(result.tops["loss"], each.sum() / 8, rtol=1e-12)
+    slope = (prob - np.eye(3)[[0, 2, 1, 2]]) * counted[:, None] / 8
+    np.testing.assert_allclose(result.bottom_diffs["x"], slope, rtol=1e-12)

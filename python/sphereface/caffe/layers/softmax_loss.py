@@ -2,7 +2,7 @@
 
 Source: Caffe's softmax_loss_layer.cpp; weights of classes are SegNet's. The value of one label is
 capped at -ln(FLT_MIN) = 87.3365 as there, with the gradient of the uncapped loss (probability minus
-one at the label). What differs: nothing.
+one at the label). SoftmaxWithLossOHEM is R-FCN's (Dai et al., NIPS 2016). What differs: nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sphereface.caffe.layer import Shape
 from sphereface.caffe.loss_layer import LossLayer
 from sphereface.caffe.registry import register_layer
 
-__all__ = ["SoftmaxWithLoss"]
+__all__ = ["SoftmaxWithLoss", "SoftmaxWithLossOHEM"]
 
 _LARGEST_LOSS = -log(torch.finfo(torch.float32).tiny)
 
@@ -69,7 +69,7 @@ class SoftmaxWithLoss(LossLayer):
         return [*super().reshape(bottom_shapes), shape][: self.top_count]
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Return the loss, and the softmax where the file asks for it."""
+        """Return the loss, and the tops after it that the file asks for."""
         log_prob = F.log_softmax(x, self.softmax_axis)
         rows = log_prob.movedim(self.softmax_axis, -1).flatten(0, -2)  # (outer * inner, classes)
         labels, valid = counted_labels(self, label, rows.shape[1], self.ignore_label)
@@ -77,7 +77,12 @@ class SoftmaxWithLoss(LossLayer):
         if self.weighted:
             losses = losses * self._weights(labels, valid, rows)
         loss = self._mean(losses, valid, prod(x.shape[: self.softmax_axis]))
-        return (loss, log_prob.exp()) if self.top_count == 2 else loss
+        if self.top_count == 1:
+            return loss
+        if self.top_count == 2:
+            return loss, log_prob.exp()
+        each = losses if valid is None else losses.where(valid, 0)
+        return loss, log_prob.exp(), each.detach().reshape(label.shape)
 
     @property
     def takes_pending(self) -> bool:
@@ -112,3 +117,15 @@ class SoftmaxWithLoss(LossLayer):
         counts = torch.zeros(rows.shape[1], dtype=torch.long, device=rows.device)
         counts = counts.index_add(0, labels, counted)
         return 1 / counts.clamp(min=1)[labels].to(rows.dtype)
+
+
+@register_layer("SoftmaxWithLossOHEM", param="softmax_param")
+class SoftmaxWithLossOHEM(SoftmaxWithLoss):
+    """SoftmaxWithLoss whose third top is the loss of each label, 0 where ignored; no gradient."""
+
+    tops = Arity(1, 3)
+
+    def reshape(self, bottom_shapes: Sequence[Shape]) -> Sequence[Shape]:
+        """Return the shapes of the loss, the softmax, and the labels."""
+        shapes = [*super().reshape(bottom_shapes)[:2], bottom_shapes[1]]
+        return shapes[: self.top_count]
