@@ -32,6 +32,7 @@ from sphereface.faces.records import face_record, read_faces
 from sphereface.images import read_image, read_image_list
 from sphereface.proto import schema
 from sphereface.proto.wire import FIXED32, LENGTH, VARINT, encode_key, encode_varint
+from sphereface.recognition import Gallery
 from sphereface.solver import read_solver
 from sphereface.solver.sidecar import Sidecar, read_sidecar, write_sidecar
 from sphereface.weights import (
@@ -110,7 +111,7 @@ def old_caffemodels() -> Iterator[tuple[str, bytes]]:
     yield "v0", message(2, message(1, message(1, b"ip"), message(50, legacy, loose)))
     for name, blob in (("loose", loose + loose_shape), ("fp16", raw + shape)):
         yield name, message(1, b"n") + message(100, message(1, b"ip"), message(7, blob))
-    many = b"".join(message(5, four[:4]) + loose[:5] for _ in range(2))
+    many = 2 * (message(5, four[:4]) + loose[:5])
     yield "chunks", message(100, message(1, b"ip"), message(7, many, shape), number(10, 1))
 
 
@@ -158,6 +159,10 @@ def solverstates(folder: Path, suffix: str = "") -> dict[str, bytes]:
     }
 
 
+def read_history(path: Path) -> Arrays:
+    return read_solverstate(path).history
+
+
 def hdf5_models(folder: Path) -> dict[str, bytes]:
     return {
         "sgd": (GOLDEN / "train/sgd_h5.caffemodel.h5").read_bytes(),
@@ -195,8 +200,7 @@ def read_buffers(path: Path) -> Arrays:
 
 
 def tensors() -> dict[str, torch.Tensor]:
-    return {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.zeros(2).half(),
-            "n.count": torch.tensor(3)}  # fmt: skip
+    return {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.zeros(2).half()}
 
 
 def read_tensors(path: Path) -> Arrays:
@@ -222,9 +226,9 @@ def build_and_run(path: Path) -> Arrays:
 
 
 def solvers(folder: Path) -> dict[str, bytes]:
-    names = ("digits_solver", "sphereface_20_solver")
     for net in PROTOTXTS.glob("*_train.prototxt"):
         (folder / net.name).write_bytes(net.read_bytes())
+    names = ("digits_solver", "sphereface_20_solver")
     return {name: (PROTOTXTS / f"{name}.prototxt").read_bytes() for name in names}
 
 
@@ -351,12 +355,13 @@ def feature_archives(folder: Path) -> dict[str, bytes]:
     return {"npz": made(folder, "f.npz", write)}
 
 
+def galleries(folder: Path) -> dict[str, bytes]:
+    gallery = Gallery(["Ann", "Bob"], np.eye(2, 4), ["a.jpg", "b.jpg"], embedder="e", label="E")
+    return {"two": made(folder, "g.npz", gallery.save)}
+
+
 def _hdf5_states(folder: Path) -> dict[str, bytes]:
     return solverstates(folder, ".h5")
-
-
-def _history(path: Path) -> Arrays:
-    return read_solverstate(path).history
 
 
 def _one(read: Callable[[Path], Any]) -> Callable[[Path], Arrays]:
@@ -371,10 +376,10 @@ KINDS = {
     kind.name: kind
     for kind in (
         Kind("caffemodel", ".caffemodel", caffemodels, read_layers),
-        Kind("solverstate", ".solverstate", solverstates, _history),
+        Kind("solverstate", ".solverstate", solverstates, read_history),
         Kind("binaryproto", ".binaryproto", means, _one(read_binaryproto)),
         Kind("caffemodel.h5", ".caffemodel.h5", hdf5_models, read_weights, seconds=5),
-        Kind("solverstate.h5", ".solverstate.h5", _hdf5_states, _history, seconds=5),
+        Kind("solverstate.h5", ".solverstate.h5", _hdf5_states, read_history, seconds=5),
         Kind("sidecar", ".solverstate.npz", sidecars, read_buffers),
         Kind("pt", ".pt", _checkpoint(write_state_dict, "a.pt"), read_tensors),
         Kind("safetensors", ".safetensors", _checkpoint(write_safetensors, "a.safetensors"),
@@ -389,6 +394,7 @@ KINDS = {
         Kind("people", ".txt", people_lists, read_people_list, text=True),
         Kind("pairs.mat", ".mat", pair_mats, read_both_sides),
         Kind("pairs.npz", ".npz", pair_archives, read_both_sides),
+        Kind("gallery", ".npz", galleries, _one(lambda p: Gallery.load(p).embeddings)),
         Kind("features", ".npz", feature_archives, _one(lambda p: read_features(p).features)),
     )
 }  # fmt: skip

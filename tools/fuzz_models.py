@@ -35,7 +35,7 @@ from fuzz_kinds import KINDS, Kind
 from sphereface.errors import SphereFaceError
 
 ADDRESS_SPACE = 2 << 30
-LONGEST_MESSAGE = 5000
+LONGEST_MESSAGE = 21_000
 
 INTERESTING = (
     b"\x00", b"\x7f", b"\x80", b"\xff", b"\xff\xff\xff\xff\x07", b"\xff\xff\xff\xff\x0f",

@@ -1,40 +1,52 @@
-"""Kill a training with SIGKILL at random moments: the newest snapshot must load, and be right.
+"""End trainings by accidents at random moments: the newest snapshot must load, and be right.
 
-A process trains a small digits-like net (margin layer, dropout, BatchNorm, shuffled data) with a
-snapshot every few iterations; each goes on from the newest snapshot, every second one starts anew
-and overwrites. After each kill the newest snapshot is restored and compared, bit by bit, with a run
-that was never interrupted.
+A process trains a small net (margin layer, dropout, BatchNorm, shuffled pictures or an LMDB). It
+is killed (SIGKILL), terminated (SIGTERM), its log's reader leaves, the disk is full (a limit on
+the size of files stands in for it), a picture is deleted, or the LMDB is cut. Every second
+training goes on from the newest snapshot. After each accident the newest snapshot is restored and
+compared, bit by bit, with a run that nothing happened to; and after those that leave the process
+time for it, no iteration that the log told of may be missing.
 
-    python tools/kill_resume.py --kills 50
+    python tools/kill_resume.py --count 50
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import os
 import random
+import resource
+import shutil
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
 
+import cv2
 import numpy as np
 import torch
 
+from sphereface.caffe.open_net import DataOptions
+from sphereface.data import ImagesetOptions, convert_imageset
 from sphereface.errors import SphereFaceError
-from sphereface.solver import Solver, newest_snapshot
-from sphereface.solver.snapshot import read_snapshot
+from sphereface.solver import CaffeLog, SignalActions, Solver, SolverCallback, newest_snapshot
 
-BATCH, IMAGES, CLASSES = 32, 500, 10
+BATCH, IMAGES, CLASSES = 32, 200, 10
+PICTURES = f"""
+layer {{ name: "data" type: "ImageData" top: "data" top: "label"
+        image_data_param {{ source: "list.txt" root_folder: "pictures/" is_color: false
+                           batch_size: {BATCH} shuffle: true }}
+        transform_param {{ mean_value: 128 scale: 0.0078125 mirror: true }} }}"""
+RECORDS = f"""
+layer {{ name: "data" type: "Data" top: "data" top: "label"
+        data_param {{ source: "records" backend: LMDB batch_size: {BATCH} }}
+        transform_param {{ mean_value: 128 scale: 0.0078125 mirror: true }} }}"""
 NET = f"""
-name: "killed"
-layer {{ name: "data" type: "MemoryData" top: "data" top: "label"
-        memory_data_param {{ batch_size: {BATCH} channels: 1 height: 8 width: 8 }} }}
 layer {{ name: "conv1" type: "Convolution" bottom: "data" top: "conv1"
         convolution_param {{ num_output: 16 kernel_size: 3 pad: 1 weight_filler {{ type: "xavier" }} }} }}
 layer {{ name: "norm1" type: "BatchNorm" bottom: "conv1" top: "conv1" }}
@@ -48,40 +60,42 @@ layer {{ name: "fc6" type: "MarginInnerProduct" bottom: "fc5" bottom: "label" to
 layer {{ name: "loss" type: "SoftmaxWithLoss" bottom: "fc6" bottom: "label" top: "loss" }}
 """  # noqa: E501
 SOLVER = (
-    'net: "net.prototxt" base_lr: 0.01 momentum: 0.9 weight_decay: 0.0005 lr_policy: "inv" '
-    'gamma: 0.001 power: 0.75 snapshot_prefix: "kill" random_seed: 1 snapshot: '
+    'net: "{net}.prototxt" base_lr: 0.001 momentum: 0.9 weight_decay: 0.0005 lr_policy: "inv" '
+    'gamma: 0.001 power: 0.75 snapshot_prefix: "{prefix}" random_seed: 1 display: 1 '
+    "max_iter: 1000000 snapshot: {interval} snapshot_after_train: true"
 )
+INTERVAL = 3  # iterations between snapshots, where an accident leaves no time for one
+LONGEST = 0.2  # seconds between a line of the log and the accident
+ACCIDENTS = ("kill", "terminate", "reader", "disk", "picture", "lmdb")
+NO_TIME = ("kill", "disk")
 
 
-class Images:
-    """Noisy pictures of ten patterns, in an order of its own; a source for a solver."""
-
-    shapes: ClassVar = {}
-
-    def __init__(self) -> None:
-        self.rng = np.random.default_rng(3)
-        self.labels = self.rng.integers(0, CLASSES, IMAGES)
-        patterns = self.rng.normal(size=(CLASSES, 1, 8, 8))
-        noise = self.rng.normal(size=(IMAGES, 1, 8, 8)) * 0.5
-        self.images = (patterns[self.labels] + noise).astype(np.float32)
-
-    def next_batch(self) -> dict[str, np.ndarray]:
-        """Return a random batch."""
-        rows = self.rng.integers(0, IMAGES, BATCH)
-        return {"data": self.images[rows], "label": self.labels[rows].astype(np.float32)}
-
-    def state(self) -> dict[str, Any]:
-        """Return the generator's state."""
-        return {"rng": self.rng.bit_generator.state}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state`."""
-        self.rng.bit_generator.state = state["rng"]
+def write_data() -> None:
+    """Write pictures of ten patterns, their list, an LMDB of them and the two nets."""
+    rng = np.random.default_rng(3)
+    patterns = rng.uniform(60, 190, (CLASSES, 8, 8))
+    Path("pictures").mkdir()
+    lines = []
+    for number in range(IMAGES):
+        label = int(rng.integers(CLASSES))
+        noisy = patterns[label] + rng.normal(size=(8, 8)) * 30
+        cv2.imwrite(f"pictures/{number}.png", np.clip(noisy, 0, 255).astype(np.uint8))
+        lines.append(f"{number}.png {label}\n")
+    Path("list.txt").write_text("".join(lines))
+    convert_imageset("pictures/", "list.txt", "records", ImagesetOptions(gray=True))
+    Path("pictures.prototxt").write_text(PICTURES + NET)
+    Path("lmdb.prototxt").write_text(RECORDS + NET)
 
 
-def make_solver(interval: int) -> Solver:
-    """Return the solver, at its start."""
-    return Solver(SOLVER + str(interval), open_source=lambda graph, phase: Images())
+def make_solver(accident: str, callbacks: tuple[SolverCallback, ...] = (), **options) -> Solver:
+    """Return the solver of an accident, at its start."""
+    text = SOLVER.format(
+        net="lmdb" if accident == "lmdb" else "pictures",
+        prefix=accident,
+        interval=INTERVAL if accident in NO_TIME else 0,
+    )
+    data = DataOptions(workers=2, seed=1)
+    return Solver(text, open_source=data, callbacks=callbacks, device="cpu", **options)
 
 
 def digest(solver: Solver) -> str:
@@ -92,107 +106,173 @@ def digest(solver: Solver) -> str:
     return value.hexdigest()
 
 
-@dataclass
-class Outcome:
-    """What the kills left."""
+class Undisturbed:
+    """Checksums of a run that nothing happens to."""
 
-    kills: int = 0
-    in_snapshot: int = 0  # a half-written snapshot lay there
-    failures: int = 0
-    newest: int = 0
-
-
-class Uninterrupted:
-    """Checksums of a run that nobody kills."""
-
-    def __init__(self, interval: int) -> None:
-        self.solver, self.rng = make_solver(0), torch.get_rng_state()
-        self.interval, self.digests = interval, {0: ""}
+    def __init__(self, accident: str) -> None:
+        self._solver, self._rng = make_solver(accident), torch.get_rng_state()
+        self._digests = {0: ""}
 
     def at(self, iteration: int) -> str:
         """Return the checksum after `iteration` updates."""
-        torch.set_rng_state(self.rng)
-        while max(self.digests) < iteration:
-            self.solver.step(self.interval)
-            self.digests[self.solver.iter] = digest(self.solver)
-        self.rng = torch.get_rng_state()
-        return self.digests[iteration]
+        before = torch.get_rng_state()
+        torch.set_rng_state(self._rng)
+        while max(self._digests) < iteration:
+            self._solver.step(1)
+            self._digests[self._solver.iter] = digest(self._solver)
+        self._rng = torch.get_rng_state()
+        torch.set_rng_state(before)
+        return self._digests[iteration]
+
+    def close(self) -> None:
+        """End the data's threads."""
+        self._solver.source.close()
 
 
-def train_until_killed(interval: int, resume: bool, ready: int) -> None:
-    """Train in a forked process; never returns."""
+class DiskIsFull(SolverCallback):
+    """From an iteration on, files of this process may only have some bytes."""
+
+    def __init__(self, iterations: int, size: int) -> None:
+        self._left, self._size = iterations, size
+
+    def on_forward(self, solver: Solver) -> None:
+        """Count."""
+        self._left -= 1
+        if self._left == 0:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self._size, self._size))
+
+
+def train(accident: str, resume: Path | None, log: int, rng: random.Random) -> None:
+    """Train in a forked process until an accident; never returns."""
     try:
-        solver = make_solver(interval)
-        newest = newest_snapshot("kill")
-        if resume and newest is not None:
-            solver.restore(newest)
-        os.write(ready, b"x")
-        solver.step(10**9)
-    finally:
+        with SignalActions() as action, os.fdopen(log, "w", buffering=1) as stream:
+            callbacks: tuple[SolverCallback, ...] = (CaffeLog(stream),)
+            if accident == "disk":
+                callbacks += (DiskIsFull(rng.randint(2, 12), rng.randint(1, 40_000)),)
+            make_solver(accident, callbacks, action=action).solve(resume=resume or "")
+    except (SphereFaceError, OSError):
+        os._exit(3)  # what a command would tell
+    except BaseException as error:
+        print(f"{accident}: {error!r}", file=sys.stderr)
         os._exit(1)
+    os._exit(0)
 
 
-def kill_one(interval: int, resume: bool, seconds: float) -> bool:
-    """Start a training, kill it `seconds` after its first iteration; tell whether it lived on."""
+def happen(accident: str, child: int, rng: random.Random) -> Callable[[], object]:
+    """Let it happen; return what makes it good again."""
+    if accident in ("kill", "terminate"):
+        os.kill(child, signal.SIGKILL if accident == "kill" else signal.SIGTERM)
+    if accident == "picture":
+        picture = Path("pictures", f"{rng.randrange(IMAGES)}.png")
+        return functools.partial(picture.rename(picture.with_suffix(".gone")).rename, picture)
+    if accident == "lmdb":
+        file = Path("records/data.mdb")
+        whole = file.read_bytes()
+        os.truncate(file, rng.randrange(len(whole) // 2))
+        return functools.partial(file.write_bytes, whole)
+    return lambda: None
+
+
+def one(accident: str, number: int, rng: random.Random) -> tuple[int, int]:
+    """Start a training and end it by an accident; return its status and the iterations told."""
+    newest = newest_snapshot(accident)
+    if number % 2 and accident not in NO_TIME:  # what starts anew may not lean on older ones
+        for file in Path().glob(f"{accident}_iter_*"):
+            file.unlink()
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        train_until_killed(interval, resume, writer)
+        os.close(reader)
+        train(accident, None if number % 2 else newest, writer, rng)
     os.close(writer)
-    started = os.read(reader, 1) == b"x"
-    os.close(reader)
-    time.sleep(seconds)
-    os.kill(child, signal.SIGKILL)
+    told, wait, make_good = 0, rng.randint(1, 8), lambda: None
+    with os.fdopen(reader) as log:
+        for line in log:
+            if "Iteration " not in line or ", loss = " not in line:
+                continue
+            told = int(line.split("Iteration ")[1].split()[0]) + 1
+            wait -= 1
+            if wait == 0:
+                time.sleep(rng.uniform(0, LONGEST))
+                if accident == "reader":
+                    break
+                make_good = happen(accident, child, rng)
     _, status = os.waitpid(child, 0)
-    return started and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+    make_good()
+    return os.waitstatus_to_exitcode(status), told
 
 
-def run(kills: int, interval: int, longest: float, seed: int) -> Outcome:
-    """Kill `kills` trainings in the current folder and check what each leaves."""
-    Path("net.prototxt").write_text(NET)
+@dataclass
+class Outcome:
+    """What the accidents left."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    right: int = 0
+    in_snapshot: int = 0  # a half-written snapshot lay there
+    problems: list[str] = field(default_factory=list)
+
+
+def check(accident: str, told: int, reference: Undisturbed) -> str:
+    """Return what is wrong with the newest snapshot; empty if nothing."""
+    newest = newest_snapshot(accident)
+    if newest is None:
+        return "no snapshot" if told > INTERVAL or accident not in NO_TIME else ""
+    solver = make_solver(accident)
+    try:
+        solver.restore(newest)
+    except SphereFaceError as error:
+        return str(error)
+    finally:
+        solver.source.close()
+    if accident not in NO_TIME and solver.iter < told:
+        return f"the snapshot is of iteration {solver.iter}, the log told of {told}"
+    return "" if digest(solver) == reference.at(solver.iter) else f"iteration {solver.iter} differs"
+
+
+def run(count: int, accidents: tuple[str, ...], seed: int) -> Outcome:
+    """Let `count` accidents happen in the current folder and check what each leaves."""
+    write_data()
     rng, outcome = random.Random(seed), Outcome()
-    reference = Uninterrupted(interval)
-    make_solver(interval).step(interval)  # so that there is a snapshot to lose
-    for number in range(kills):
-        if not kill_one(interval, number % 2 == 0, rng.uniform(0, longest)):
-            raise SystemExit("the training ended by itself")
-        outcome.kills += 1
-        outcome.in_snapshot += Path(".kill.partial").exists()
-        newest = newest_snapshot("kill")
-        assert newest is not None
-        solver = make_solver(interval)
-        try:
-            solver.restore(newest)
-            outcome.newest = solver.iter
-            right = digest(solver) == reference.at(solver.iter)
-        except SphereFaceError as error:
-            print(f"kill {number}: {error}")
-            right = False
-        outcome.failures += not right
-    for state in Path().glob("kill_iter_*.solverstate"):
-        assert read_snapshot(state).sidecar is not None
+    references = {accident: Undisturbed(accident) for accident in accidents}
+    expected = {"kill": (-signal.SIGKILL,), "terminate": (0,)}
+    for number in range(count):
+        accident = accidents[number % len(accidents)]
+        code, told = one(accident, number // len(accidents), rng)
+        outcome.counts[accident] = outcome.counts.get(accident, 0) + 1
+        outcome.in_snapshot += Path(f".{accident}.partial").exists()
+        shutil.rmtree(f".{accident}.partial", ignore_errors=True)
+        if code not in expected.get(accident, (3,)):
+            problem = f"the training ended with {code}"
+        else:
+            problem = check(accident, told, references[accident])
+        if problem:
+            outcome.problems.append(f"{accident} {number}: {problem}")
+        outcome.right += not problem
+    for reference in references.values():
+        reference.close()
     return outcome
 
 
 def main() -> int:
     """Parse the command line, run and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--snapshot", type=int, default=3, help="iterations between snapshots")
-    parser.add_argument("--longest", type=float, default=0.4, help="seconds before a kill")
+    parser.add_argument("--count", type=int, default=50)
+    parser.add_argument("--accident", action="append", choices=ACCIDENTS, help="default: each")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)  # threads do not survive a fork
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        outcome = run(options.kills, options.snapshot, options.longest, options.seed)
+        outcome = run(options.count, tuple(options.accident or ACCIDENTS), options.seed)
         os.chdir("/")
+    for problem in outcome.problems:
+        print(problem)
+    kinds = ", ".join(f"{count} {kind}" for kind, count in outcome.counts.items())
     print(
-        f"{outcome.kills - outcome.failures} of {outcome.kills} kills left a newest snapshot that "
-        f"loads and equals the uninterrupted run; {outcome.in_snapshot} came while a snapshot was "
-        f"being written; the last was of iteration {outcome.newest}"
+        f"{outcome.right} of {options.count} accidents ({kinds}) left a newest snapshot that loads "
+        f"and equals the undisturbed run; {outcome.in_snapshot} came while one was being written"
     )
-    return 1 if outcome.failures else 0
+    return 1 if outcome.problems else 0
 
 
 if __name__ == "__main__":

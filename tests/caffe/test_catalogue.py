@@ -78,7 +78,8 @@ def test_each_type_is_run_by_the_tests_of_its_file(request):
     files = {name: f"test_{layer_class(name).__module__.rpartition('.')[2]}" for name in TYPES}
     if request.config.getoption("keyword") or not set(files.values()) <= set(ran):
         pytest.skip("needs all of tests/caffe/layers in the same run")
-    assert {name for name, file in files.items() if name not in ran[file]} == set()
+    refused = {"Correlation"}  # by name, with what to do
+    assert {name for name, file in files.items() if name not in ran[file]} == refused
 
 
 def test_every_type_that_runs_has_an_example_in_its_file():

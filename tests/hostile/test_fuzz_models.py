@@ -24,7 +24,7 @@ def test_a_short_run_finds_nothing(tmp_path: Path) -> None:
     figures = re.findall(
         r"^(\S.*): (\d+) inputs, (\d+) read, (\d+) refused, 0 broken", done.stdout, re.MULTILINE
     )
-    assert len(figures) == 19
+    assert len(figures) == 20
     # Both outcomes occur, so neither the readers nor the mutations are vacuous.
     assert all(int(read) > 0 and int(refused) > 0 for _, _, read, refused in figures)
     assert not list(tmp_path.iterdir())

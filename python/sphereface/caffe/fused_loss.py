@@ -9,6 +9,7 @@ gradients differ from the two layers' in their last digits.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -52,14 +53,21 @@ class FusedHead(NamedTuple):
 def find_heads(
     graph: NetGraph, layers: Sequence[Layer], shapes: Sequence[Shape]
 ) -> list[FusedHead]:
-    """Return the heads whose logits are read by nothing but a softmax loss of the same labels."""
+    """Return the heads whose logits are read by nothing but a softmax loss of the same labels.
+
+    `layers` share their blobs already.
+    """
     readers: dict[int, list[int]] = {}
     for node in graph.nodes:
         for slot in node.bottoms:
             readers.setdefault(slot, []).append(node.index)
+    users = Counter(id(blob) for layer in layers for blob in layer.blobs)
     found = []
     for node in graph.nodes:
         if not getattr(layers[node.index], "fuses", False):
+            continue
+        # A layer between them that shares the weight must see its rows normalised.
+        if any(users[id(blob)] > 1 for blob in layers[node.index].blobs):
             continue
         slot = node.tops[0]
         if len(readers.get(slot, ())) != 1:

@@ -31,6 +31,8 @@ Phase: TypeAlias = Literal["TRAIN", "TEST"]
 _MOST_VALUES = 2**31 - 1  # Caffe counts a blob's in an int
 # What torch and oneDNN say on a CPU; a GPU's exception has a type of its own.
 _NO_MEMORY = ("DefaultCPUAllocator", "could not construct a memory descriptor")
+# Sizes that torch's kernels do not take: of zero, or of more than an int holds.
+_NO_SIZE = ("Only zero batch or zero channel inputs", "cannot be converted to type int")
 
 
 class UnknownShapeError(SphereFaceError):
@@ -198,10 +200,12 @@ class Layer(nn.Module):
         return shape
 
     def explained(self, error: RuntimeError) -> Exception:
-        """Return what a forward raised; where the CPU's memory is too small, with the layer."""
+        """Return what a forward raised; of memory or sizes, an error that names the layer."""
         text = str(error)
-        if any(told in text for told in _NO_MEMORY):
-            return self.error(f"no memory to compute it ({text.splitlines()[0][-160:]})")
+        for told, problem in ((_NO_MEMORY, "no memory to compute it"),
+                              (_NO_SIZE, "torch does not compute such sizes")):  # fmt: skip
+            if any(part in text for part in told):
+                return self.error(f"{problem} ({text.splitlines()[0][-160:]})")
         return error
 
     def add_blob(

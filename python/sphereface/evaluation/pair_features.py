@@ -179,7 +179,7 @@ def _read_v5(where: str) -> dict[str, list[Any]]:
 def _read_v73(where: str) -> dict[str, list[Any]]:
     h5py = require("h5py", "hdf5")
     try:
-        with h5py.File(where, "r") as file:
+        with h5py.File(where, "r", locking=False) as file:
             for group in file.values():
                 if isinstance(group, h5py.Group) and set(_FIELDS) <= set(group):
                     return {

@@ -93,7 +93,7 @@ def iterate_records(path: Path) -> Iterator[Record]:
                 for face in record["faces"]:
                     face_of(face)
                 known = isinstance(record["file"], str) and isinstance(record["status"], str)
-            except (ValueError, TypeError, KeyError, AttributeError):
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
                 known = False
             if not known:
                 raise SphereFaceError(

@@ -133,7 +133,7 @@ def read_calibration(path: str | os.PathLike[str]) -> Threshold:
         threshold = Threshold(**fields)
         if not isinstance(threshold.value, float) or not isinstance(threshold.origin, str):
             raise TypeError("value and origin")
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         if isinstance(error, SphereFaceError):
             raise
         raise SphereFaceError(
