@@ -9,6 +9,10 @@ BUILD_INPUTS := pyproject.toml setup.py $(shell find csrc -type f)
 demo: .venv/demo.stamp
 	.venv/bin/sphereface demo
 
+# DATA=folder: a folder of photographs for each person.
+demo-faces: .venv/test.stamp
+	.venv/bin/sphereface demo-faces $(DATA)
+
 test: .venv/test.stamp
 	$(PY) -m pytest
 
@@ -55,4 +59,4 @@ gpu-pack: .venv/test.stamp
 	touch $@
 
 .PRECIOUS: .venv/torch.stamp
-.PHONY: demo test lint format bench wheel cuda-check gpu gpu-pack
+.PHONY: demo demo-faces test lint format bench wheel cuda-check gpu gpu-pack

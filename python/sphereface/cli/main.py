@@ -50,6 +50,7 @@ COMMANDS = (
     "evaluate",
     "unpack",
     "demo",
+    "demo_faces",
 )
 
 # Flags of Caffe's tools, which old scripts write with one dash.

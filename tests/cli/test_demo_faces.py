@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from sphereface.cli.main import main
+from sphereface.solver.read_log import read_log
+
+
+@pytest.fixture
+def crops(tmp_path):
+    """Return a folder of eight people of six pictures, noise around a pattern of their own."""
+    rng = np.random.default_rng(3)
+    for person in range(8):
+        folder = tmp_path / "people" / f"Ann {person}"
+        folder.mkdir(parents=True)
+        pattern = cv2.resize(rng.uniform(60, 190, (6, 5, 3)), (96, 112))
+        for number in range(6):
+            picture = pattern + rng.normal(0, 15, pattern.shape)
+            cv2.imwrite(str(folder / f"{number}.png"), np.clip(picture, 0, 255).astype("u1"))
+    return tmp_path / "people"
+
+
+@pytest.mark.slow
+def test_from_crops_to_a_report_and_what_is_whole_is_skipped(crops, tmp_path, capsys):
+    out = tmp_path / "out"
+    command = ["demo-faces", str(crops), "--output", str(out), "--detector", "none"]
+    command += ["--epochs", "1", "--batch", "12"]
+    assert main(command) == 0
+    figures = json.loads((out / "report.json").read_text())
+    # Two of the eight people are held out: 30 pairs of one of them, 36 of two.
+    assert figures["pairs"] == 60
+    trained = {line.split("/")[0] for line in (out / "train.txt").read_text().splitlines()}
+    held_out = {line.split("/")[0] for line in (out / "test.txt").read_text().splitlines()}
+    assert (len(trained), len(held_out), trained & held_out) == (6, 2, set())
+    assert "fc6/loss_without_margin" in read_log(out / "solver.log").train
+    with np.load(out / "features.npz") as features:
+        assert features["features"].shape == (12, 1024)
+    assert "<h1>" in (out / "report.html").read_text()
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert main(command) == 0
+    told = capsys.readouterr().out
+    assert "train: " in told
+    assert "done before" in told
+    after = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    changed = {path.name for path in after if before.get(path) != after[path]}
+    assert changed <= {"failures.csv", "faces.failures.csv"}
+
+    # Without the report, that is made again.
+    (out / "report.html").unlink()
+    assert main(command) == 0
+    assert (out / "report.html").exists()
