@@ -46,6 +46,7 @@ COMMANDS = (
     "identify",
     "verify",
     "calibrate",
+    "page",
     "plot_log",
     "evaluate",
     "unpack",
