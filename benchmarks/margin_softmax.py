@@ -5,12 +5,18 @@ ratio is taken within a round, and its median and quartiles over the rounds are 
 what a forward + backward holds at its peak beyond dx and dweight, in parts of M x N logits.
 
     python benchmarks/margin_softmax.py [--shape 256,512,10572] [--json NAME.json]
+
+``--peers`` measures torch's chunked linear_cross_entropy and the lean loss, both without a margin
+on unit rows, and pytorch-metric-learning's losses. ``--step fast|lean|layers`` takes one step alone
+in this process and prints its peak resident memory.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
+import resource
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,7 +26,7 @@ import torch.nn.functional as F
 from margin_inner_product import describe, peak_bytes, seconds, summary
 
 import sphereface
-from sphereface.margin_policy import CosFace
+from sphereface.margin_policy import ArcFace, CosFace
 
 Step = Callable[[], None]
 
@@ -28,12 +34,14 @@ Step = Callable[[], None]
 class Problem:
     """One shape's tensors and the ways to run it."""
 
-    def __init__(self, m: int, k: int, n: int, dtype: torch.dtype) -> None:
+    def __init__(self, m: int, k: int, n: int, dtype: torch.dtype, logits: bool = True) -> None:
         torch.manual_seed(0)
         self.x = torch.randn(m, k, dtype=dtype).requires_grad_()
-        self.weight = F.normalize(torch.randn(n, k)).to(dtype).requires_grad_()
-        self.raw = (1.01 * self.weight.detach()).to(dtype)
-        self.grad = torch.randn(m, n, dtype=dtype)
+        weight = torch.randn(n, k)
+        self.weight = weight.div_(weight.norm(dim=1, keepdim=True)).to(dtype).requires_grad_()
+        if logits:
+            self.raw = (1.01 * self.weight.detach()).to(dtype)
+            self.grad = torch.randn(m, n, dtype=dtype)
         self.label = torch.randint(n, (m,))
         self.lambda_ = torch.tensor(5.0)
 
@@ -88,10 +96,42 @@ class Problem:
             sides[f"{memory}, CosFace"] = partial(self.fused, memory=memory, margin=CosFace())
         return sides
 
+    def peers(self) -> dict[str, Step]:
+        """Return other libraries' losses and ours for the same problem."""
+        from pytorch_metric_learning import losses
 
-def measure(problem: Problem, rounds: int) -> dict[str, dict[str, float]]:
+        n, k = self.weight.shape
+        sides: dict[str, Step] = {
+            "F.linear": self.linear,
+            "torch chunked": self.chunked,
+            "lean, m = 1": partial(self.fused, memory="lean", margin=1),
+        }
+        for name, theirs, ours in (
+            ("SphereFace", losses.SphereFaceLoss(n, k, margin=4, scale=1), 4),
+            ("CosFace", losses.CosFaceLoss(n, k, margin=0.35, scale=64), CosFace()),
+            ("ArcFace", losses.ArcFaceLoss(n, k, margin=math.degrees(0.5), scale=64), ArcFace()),
+        ):
+            sides[f"metric-learning {name}"] = partial(self.metric_learning, theirs)
+            sides[f"fast, {name}"] = partial(
+                self.fused, memory="fast", margin=ours, gradient="exact"
+            )
+        return sides
+
+    def chunked(self) -> None:
+        """Run torch's cross entropy in pieces of the batch, without a margin."""
+        options = torch.nn.LinearCrossEntropyOptions()
+        F.linear_cross_entropy(self.x, self.weight, self.label, options=options).backward()
+        self.clear()
+
+    def metric_learning(self, loss: torch.nn.Module) -> None:
+        """Run a loss of pytorch-metric-learning, which has a weight of its own."""
+        loss(self.x, self.label).backward()
+        loss.zero_grad(set_to_none=True)
+        self.clear()
+
+
+def measure(problem: Problem, sides: dict[str, Step], rounds: int) -> dict[str, dict[str, float]]:
     """Time every side in turn; return milliseconds, ratios to F.linear and extra memory."""
-    sides = problem.sides()
     times: dict[str, list[float]] = {name: [] for name in sides}
     for step in sides.values():
         step()
@@ -108,6 +148,18 @@ def measure(problem: Problem, rounds: int) -> dict[str, dict[str, float]]:
     }
 
 
+def one_step(problem: Problem, way: str) -> None:
+    """Take one step and print what the process held at its peak beyond the tensors given."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    step = partial(problem.layers, "exact")
+    if way != "layers":
+        step = partial(problem.fused, memory=way, gradient="exact")
+    took = seconds(step, "cpu")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    grown = (peak - before) / 2**20
+    print(f"{way}: one step in {took:.1f} s, peak {peak / 2**20:.2f} GiB, grown by {grown:.2f} GiB")
+
+
 def main() -> None:
     """Parse the arguments, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -116,19 +168,26 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--peers", action="store_true")
+    parser.add_argument("--step", choices=["fast", "lean", "layers"])
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     report = {"machine": describe("cpu", args.rounds), "dtype": args.dtype, "runs": {}}
     for shape in args.shape or ["256,512,10572"]:
         m, k, n = map(int, shape.split(","))
-        results = measure(Problem(m, k, n, getattr(torch, args.dtype)), args.rounds)
+        problem = Problem(m, k, n, getattr(torch, args.dtype), logits=args.step is None)
+        if args.step:
+            one_step(problem, args.step)
+            continue
+        sides = problem.peers() if args.peers else problem.sides()
+        results = measure(problem, sides, args.rounds)
         report["runs"][shape] = results
         print(f"\n(M, K, N) = ({shape}), {args.dtype}")
-        print(f"  {'':14} {'median':>9}  {'x F.linear [quartiles]':26} extra / logits")
+        print(f"  {'':26} {'median':>9}  {'x F.linear [quartiles]':26} extra / logits")
         for name, r in results.items():
             ratio = f"{r['ratio']:.3f} [{r['ratio_q1']:.3f}, {r['ratio_q3']:.3f}]"
             extra = f"{100 * r['extra_of_logits']:.1f} %"
-            print(f"  {name:14} {r['ms_median']:7.1f}ms  {ratio:26} {extra}", flush=True)
+            print(f"  {name:26} {r['ms_median']:7.1f}ms  {ratio:26} {extra}", flush=True)
     if args.json:
         args.json.write_text(json.dumps(report, indent=1) + "\n")
 

@@ -11,7 +11,7 @@ from sphereface import SphereFaceError
 from sphereface.margin_policy import ArcFace, ASoftmax, CombinedMargin, CosFace, NormFace
 
 OPS = torch.ops.sphereface
-M, K, N = 11, 9, 300  # lean takes pieces of 128 classes: two whole ones and a rest
+M, K, N = 11, 9, 300  # lean takes pieces of 80 classes: three whole ones and a rest
 POLICIES = {
     "cosface": CosFace(0.35, 30),
     "arcface": ArcFace(0.5, 16),
@@ -155,6 +155,35 @@ def test_rows_of_any_length(size, memory, rng, norm_error):
     for ours, theirs in zip(got, torch.autograd.grad(expected, wide), strict=True):
         for a, b in zip(ours.double(), theirs, strict=True):
             assert norm_error(a, b) < 1e-4
+
+
+@pytest.mark.parametrize("memory", ["fast", "lean"])
+@pytest.mark.parametrize("name", ["SphereFace", "CosFace", "ArcFace"])
+@pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")  # of their own numpy code
+def test_agrees_with_pytorch_metric_learning(name, memory, rng):
+    losses = pytest.importorskip("pytorch_metric_learning.losses")
+    x, weight, label = problem(rng)
+    with torch.no_grad():
+        if name == "ArcFace":  # where it continues beyond pi - m differs
+            weight[label] = weight[label] + x
+    theirs, margin = {
+        "SphereFace": (losses.SphereFaceLoss(N, K, margin=4, scale=1), 4),
+        "CosFace": (losses.CosFaceLoss(N, K, margin=0.35, scale=30), CosFace(0.35, 30)),
+        "ArcFace": (
+            losses.ArcFaceLoss(N, K, margin=math.degrees(0.5), scale=30),
+            ArcFace(0.5, 30),
+        ),
+    }[name]
+    theirs.W = torch.nn.Parameter(weight.detach().T.clone())
+    loss = sphereface.margin_softmax_loss(
+        x, weight, label, margin=margin, gradient="exact", memory=memory
+    )
+    expected = theirs(x, label)
+    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-7)
+    dx, dweight = torch.autograd.grad(loss, (x, weight))
+    their_dx, their_dweight = torch.autograd.grad(expected, (x, theirs.W))
+    torch.testing.assert_close(dx, their_dx, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(dweight, their_dweight.T, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("memory", ["fast", "lean"])

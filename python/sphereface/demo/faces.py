@@ -1,7 +1,7 @@
 """The commands that lead from photographs of people to a report on a net trained on them.
 
-SphereFace-4 with batch normalisation, from scratch; the rate and the annealing of lambda are those
-of the authors for its batch and its length. People of the report are not trained on.
+SphereFace-4 with batch normalisation, from scratch; the annealing of lambda follows the run's
+length, the rate was chosen for such nets. People of the report are not trained on.
 """
 
 from __future__ import annotations
