@@ -10,6 +10,7 @@ import sphereface
 from sphereface import SphereFaceError
 from sphereface.margin_policy import (
     COCO,
+    ArcFace,
     ASoftmax,
     CosFace,
     L2Softmax,
@@ -19,7 +20,7 @@ from sphereface.margin_policy import (
     SphereFaceR,
 )
 
-M, K, N = 11, 9, 300  # lean takes pieces of 128 classes: two whole ones and a rest
+M, K, N = 11, 9, 300  # lean takes pieces of 80 classes: three whole ones and a rest
 ANGLES = (3, 20, 50, 70, 85, 100, 119, 140, 155, 165, 176)
 WAYS = pytest.mark.parametrize("memory", ["fast", "lean"])
 
@@ -341,3 +342,32 @@ def test_compiles_without_graph_breaks(make, rng, device):
 
     compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")(x, weight, label)
     assert_same(compiled, loss(x, weight, label), (x, weight), rtol=1e-12, atol=1e-13)
+
+
+@WAYS
+@pytest.mark.parametrize("name", ["SphereFace", "CosFace", "ArcFace"])
+@pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")  # of their own numpy code
+def test_agrees_with_pytorch_metric_learning(name, memory, rng):
+    losses = pytest.importorskip("pytorch_metric_learning.losses")
+    x, weight, label = problem(rng)
+    with torch.no_grad():
+        if name == "ArcFace":  # where it continues beyond pi - m differs
+            weight[label] = weight[label] + x
+    theirs, margin = {
+        "SphereFace": (losses.SphereFaceLoss(N, K, margin=4, scale=1), 4),
+        "CosFace": (losses.CosFaceLoss(N, K, margin=0.35, scale=30), CosFace(0.35, 30)),
+        "ArcFace": (
+            losses.ArcFaceLoss(N, K, margin=math.degrees(0.5), scale=30),
+            ArcFace(0.5, 30),
+        ),
+    }[name]
+    theirs.W = torch.nn.Parameter(weight.detach().T.clone())
+    loss = sphereface.margin_softmax_loss(
+        x, weight, label, margin=margin, gradient="exact", memory=memory
+    )
+    expected = theirs(x, label)
+    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-7)
+    dx, dweight = torch.autograd.grad(loss, (x, weight))
+    their_dx, their_dweight = torch.autograd.grad(expected, (x, theirs.W))
+    torch.testing.assert_close(dx, their_dx, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(dweight, their_dweight.T, rtol=1e-5, atol=1e-6)
