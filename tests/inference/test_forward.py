@@ -142,7 +142,7 @@ def test_arrays_from_files(predictor, tmp_path, rng):
     with pytest.raises(SphereFaceError, match=r"wrong\.npz: arrays image; expected .*: data"):
         read_arrays(tmp_path / "wrong.npz", predictor)
     (tmp_path / "bad.npy").write_bytes(b"no array")
-    with pytest.raises(SphereFaceError, match=r"bad\.npy: not a numpy file"):
+    with pytest.raises(SphereFaceError, match=r"bad\.npy: not a readable numpy file \(it does not"):
         read_arrays(tmp_path / "bad.npy", predictor)
 
 

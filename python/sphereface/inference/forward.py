@@ -82,7 +82,10 @@ def read_arrays(path: str | os.PathLike[str], predictor: Predictor) -> Arrays:
         else:
             arrays = {net.inputs[0]: np.load(path, allow_pickle=False, mmap_mode="r")}
     except Exception as error:  # numpy and zipfile raise whatever a damaged file makes them
-        told = "it holds Python objects" if "allow_pickle" in str(error) else str(error)
+        told = str(error)
+        if "allow_pickle" in told:  # numpy's guess of any file that it does not know, too
+            numpys = head.startswith((b"PK", b"\x93NUMPY"))
+            told = "it holds Python objects" if numpys else "it does not begin as one"
         raise SphereFaceError(
             f"not a readable numpy file ({told})",
             where=os.fspath(path),
