@@ -1,0 +1,1 @@
+"""What `tools/lfw_recipe.py` is made of."""
