@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sphereface import solver as solver
     from sphereface import testing as testing
     from sphereface import weights as weights
+    from sphereface.allocator import tune_allocator as tune_allocator
     from sphereface.errors import SphereFaceError as SphereFaceError
     from sphereface.ops.margin_inner_product import margin_inner_product as margin_inner_product
     from sphereface.ops.margin_softmax import margin_softmax_loss as margin_softmax_loss
@@ -55,6 +56,7 @@ __all__ = [
     "recognition",
     "solver",
     "testing",
+    "tune_allocator",
     "weights",
 ]
 
@@ -64,6 +66,7 @@ _HOMES = {
     "SphereFaceError": "sphereface.errors",
     "margin_inner_product": "sphereface.ops",
     "margin_softmax_loss": "sphereface.ops",
+    "tune_allocator": "sphereface.allocator",
 }
 
 

@@ -73,6 +73,16 @@ def test_help_loads_neither_torch_nor_numpy() -> None:
     assert program(code=code).stdout.endswith("\n[]\n")
 
 
+def test_the_allocator_is_tuned_where_the_process_is_the_commands(
+    command: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(cli, "tune_allocator", lambda: calls.append("tuned"))
+    command.run = lambda args: len(calls)
+    monkeypatch.setattr(sys, "argv", ["sphereface", "probe"])
+    assert [cli.main(), cli.main(["probe"])] == [1, 1]
+
+
 def test_no_command_is_a_usage_error() -> None:
     result = program()
     assert result.returncode == 2

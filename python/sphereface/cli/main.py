@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import sphereface
+from sphereface.allocator import tune_allocator
 from sphereface.errors import SphereFaceError, nearest
 
 __all__ = ["COMMANDS", "main"]
@@ -93,6 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         line, or a line a problem of a file; 70 after a bug of this program; 130 after Ctrl-C.
     """
     _open_standard_streams()
+    if arguments is None:  # the process is the command's, not a program's
+        tune_allocator()
     warnings.formatwarning = _warning_line
     given = sys.argv[1:] if arguments is None else arguments
     args = _parsed([_with_two_dashes(argument) for argument in given])

@@ -10,6 +10,7 @@ import runpy
 import sys
 from pathlib import Path
 
+from sphereface.allocator import tune_allocator
 from sphereface.pycaffe.install import install
 
 __all__ = ["main"]
@@ -21,6 +22,7 @@ def main() -> None:
     if not arguments or not Path(arguments[0]).is_file():
         problem = f"no file {arguments[0]}" if arguments else "no script"
         raise SystemExit(f"{problem}; usage: python -m sphereface.pycaffe script.py [arguments]")
+    tune_allocator()
     install()
     sys.argv = arguments
     sys.path[0] = str(Path(arguments[0]).resolve().parent)

@@ -20,6 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from sphereface.allocator import tune_allocator
 from sphereface.distributed.ranks import Ranks
 from sphereface.errors import SphereFaceError
 from sphereface.solver.records import SolverCallback
@@ -268,6 +269,7 @@ def _child(
     # them hears it and tells.
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    tune_allocator()
     if devices[rank] == "cpu":
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // len(devices)))
 
