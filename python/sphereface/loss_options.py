@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sphereface.errors import SphereFaceError
+from sphereface.errors import SphereFaceError, nearest
 
-__all__ = ["check_loss_options", "keeps_logits", "named_loss_options"]
+__all__ = ["check_class_weight", "check_loss_options", "keeps_logits", "named_loss_options"]
 
 _BUDGET = 1 << 30
 _REDUCTIONS = ("mean", "sum", "none")
-_NAMES = ("reduction", "label_smoothing", "class_weight", "memory")
+_DEFAULTS = {"reduction": "mean", "label_smoothing": 0.0, "class_weight": None, "memory": None}
 
 
 def check_loss_options(
@@ -58,19 +58,43 @@ def keeps_logits(memory: str | int | None, size: int) -> bool:
     return size <= (_BUDGET if memory is None else int(memory))
 
 
-def named_loss_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return a copy of a loss module's options.
+def check_class_weight(shape: Sequence[int], classes: int) -> None:
+    """Refuse weights of classes that are not one for each.
 
     Raises
     ------
     SphereFaceError
-        One of them is none that `sphereface.margin_softmax_loss` takes in this way.
+        They are not.
     """
-    unknown = [name for name in options or {} if name not in _NAMES]
+    if tuple(shape) != (classes,):
+        raise SphereFaceError(
+            f"class_weight has shape {tuple(shape)}",
+            where="margin_softmax_loss",
+            expected=f"({classes},), one for each class",
+        )
+
+
+def named_loss_options(
+    options: Mapping[str, Any] | None, classes: int, binary: bool = False
+) -> dict[str, Any]:
+    """Return all of a loss module's options, those that are not given with their defaults.
+
+    Raises
+    ------
+    SphereFaceError
+        One of them is none that `sphereface.margin_softmax_loss` takes in this way, or is out of
+        its range.
+    """
+    unknown = [name for name in options or {} if name not in _DEFAULTS]
     if unknown:
         raise SphereFaceError(
             f"loss_options has {', '.join(map(repr, unknown))}",
             where="margin loss",
-            expected=f"of {', '.join(_NAMES)}",
+            expected=f"of {', '.join(_DEFAULTS)}",
+            fix=nearest(unknown[0], _DEFAULTS),
         )
-    return dict(options or {})
+    found = {**_DEFAULTS, **(options or {})}
+    check_loss_options(**found, binary=binary)
+    if found["class_weight"] is not None:
+        check_class_weight(found["class_weight"].shape, classes)
+    return found

@@ -206,7 +206,7 @@ def test_what_is_refused():
         ({"backbone": "max"}, "backbone is 'max'"),
         ({"margin": SphereFace2()}, "a softmax member without a bias"),
         ({"sample_rate": 0.0}, "rate 0.0"),
-        ({"loss_options": {"smoothing": 1}}, "loss option 'smoothing'"),
+        ({"loss_options": {"smoothing": 1}}, "loss_options has 'smoothing'"),
         ({"sample_rate": 0.5, "loss_options": {"label_smoothing": 0.1}}, "label_smoothing or"),
         ({"loss_options": {"class_weight": torch.ones(3)}}, r"class_weight has shape \(3,\)"),
     ):

@@ -104,7 +104,7 @@ def test_a_softmax_with_a_learned_scale(device):
     torch.testing.assert_close(got, want)
     assert want[1].abs() > 1e-4
     assert module.scale.item() == 11
-    with pytest.raises(SphereFaceError, match="learn_scale without a scale"):
+    with pytest.raises(SphereFaceError, match="learn_scale with scale None; expected a number"):
         ASoftmaxLoss(K, N, learn_scale=True)
 
 
@@ -292,7 +292,7 @@ def test_angular_triplet_module():
         (lambda: SphereFaceRLoss(3, 3, 0.9), "m is 0.9"),
         (lambda: SphereFaceRLoss(3, 3, gradient="true"), "gradient is 'true'"),
         (lambda: SphereFaceRLoss(3, 3, feature_norm="none", learn_scale=True), "learn_scale with"),
-        (lambda: MarginLoss(3, 3, SphereFace2(), learn_scale=True), "learn_scale with SphereFace2"),
+        (lambda: MarginLoss(3, 3, SphereFace2(), learn_scale=True), "SphereFace2: learn_scale"),
         (lambda: MarginLoss(3, 3, SphereFaceR(scale=-1)), "scale is -1"),
         (lambda: SphereFace2Loss(3, 1), "1 classes and alpha 0.7"),
         (lambda: LSoftmaxLoss(3, 3, 0), "margin is 0"),

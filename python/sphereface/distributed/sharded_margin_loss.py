@@ -23,7 +23,7 @@ from sphereface.distributed.ranks import Ranks
 from sphereface.distributed.row_losses import RowProblem, row_losses
 from sphereface.distributed.sampling import ClassSampler
 from sphereface.errors import SphereFaceError
-from sphereface.loss_options import check_loss_options
+from sphereface.loss_options import named_loss_options
 from sphereface.margin_policy import MarginPolicy, policy_of
 from sphereface.nn.margin_inner_product import check_integer
 from sphereface.ops import annealed_lambda
@@ -32,7 +32,6 @@ from sphereface.ops.margin_softmax import MarginSoftmaxStats, scaled_rows
 __all__ = ["ShardedMarginLoss"]
 
 _BLOCK = 1 << 10  # classes that one seed fills
-_LOSS_OPTIONS = ("reduction", "label_smoothing", "class_weight", "memory")
 
 
 class ShardedMarginLoss(nn.Module):
@@ -134,7 +133,7 @@ class ShardedMarginLoss(nn.Module):
         self.ranks = Ranks(group)
         self.classes = ClassRange.of(self.ranks.rank, self.ranks.ranks, self.num_classes)
         self.sampler = ClassSampler(sample_rate, check_integer("seed", seed, 0))
-        self._set_options(dict(loss_options or {}), device, dtype)
+        self._set_options(named_loss_options(loss_options, self.num_classes), device, dtype)
         self.weight = nn.Parameter(
             torch.empty(self.classes.count, self.in_features, device=device, dtype=dtype)
         )
@@ -145,21 +144,15 @@ class ShardedMarginLoss(nn.Module):
         self.register_load_state_dict_pre_hook(_localise_weight)
 
     def _set_options(self, options: dict[str, Any], device: Any, dtype: Any) -> None:
-        for name in options:
-            if name not in _LOSS_OPTIONS:
-                raise _error(f"loss option {name!r}", ", ".join(_LOSS_OPTIONS))
-        self.reduction = options.get("reduction", "mean")
-        self.label_smoothing = float(options.get("label_smoothing", 0.0))
-        self.memory = options.get("memory")
-        check_loss_options(self.reduction, self.label_smoothing, self.memory)
-        whole = options.get("class_weight")
+        self.reduction: str = options["reduction"]
+        self.label_smoothing: float = options["label_smoothing"]
+        self.memory: str | int | None = options["memory"]
+        whole = options["class_weight"]
         if self.sampler.rate < 1 and (self.label_smoothing or whole is not None):
             raise _error(
                 "label_smoothing or class_weight with sample_rate below 1",
                 "neither: they are sums over all classes",
             )
-        if whole is not None and whole.shape != (self.num_classes,):
-            raise _error(f"class_weight has shape {tuple(whole.shape)}", f"({self.num_classes},)")
         own = total = None
         if whole is not None:
             math_dtype = torch.promote_types(dtype or torch.get_default_dtype(), torch.float32)

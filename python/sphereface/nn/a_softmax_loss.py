@@ -8,19 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from sphereface.errors import SphereFaceError
-from sphereface.loss_options import named_loss_options
 from sphereface.margin_policy import ASoftmax, LSoftmax, MarginPolicy
-from sphereface.nn.margin_inner_product import MarginInnerProduct, note_rows
-from sphereface.ops import margin_softmax_loss
+from sphereface.nn.fused_loss import FusedLoss, learned_scale
+from sphereface.nn.margin_inner_product import MarginInnerProduct
 
 __all__ = ["ASoftmaxLoss", "LSoftmaxLoss"]
 
 
-class ASoftmaxLoss(MarginInnerProduct):
+class ASoftmaxLoss(FusedLoss, MarginInnerProduct):
     """Cross entropy over A-Softmax logits, as ``F.cross_entropy(head(x, label), label)``.
 
     The parameters, the counting of lambda and the state_dict are those of `MarginInnerProduct`, so
@@ -65,21 +62,19 @@ class ASoftmaxLoss(MarginInnerProduct):
         **keywords: Any,
     ) -> None:
         self._first_scale = scale  # reset_parameters, which the base calls, reads it
-        if learn_scale and scale is None:
-            raise SphereFaceError(
-                "learn_scale without a scale",
-                where=type(self).__name__,
-                expected="a scale to start from",
-            )
         super().__init__(in_features, num_classes, *options, **keywords)
-        self.loss_options = named_loss_options(loss_options)
+        self.set_loss_options(loss_options)
         self.scale = scale
+        policy = self.policy  # it checks the scale
         if learn_scale:
             del self.scale
-            self.scale = nn.Parameter(
-                torch.full((), float(scale or 0), dtype=torch.float32, device=self.weight.device)
-            )
-        self.policy.is_exact(self.gradient)
+            self.scale = learned_scale(policy, self.weight.device)
+            self._start_scale()
+
+    @property
+    def num_classes(self) -> int:
+        """N, which the head calls out_features."""
+        return self.out_features
 
     @property
     def policy(self) -> MarginPolicy:
@@ -89,6 +84,9 @@ class ASoftmaxLoss(MarginInnerProduct):
     def reset_parameters(self) -> None:
         """Fill the weight as Caffe's ``xavier`` and start counting; the scale begins again."""
         super().reset_parameters()
+        self._start_scale()
+
+    def _start_scale(self) -> None:
         scale = getattr(self, "scale", None)
         if isinstance(scale, nn.Parameter) and self._first_scale is not None:
             nn.init.constant_(scale, self._first_scale)
@@ -96,26 +94,29 @@ class ASoftmaxLoss(MarginInnerProduct):
     def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         """Return the loss of embeddings (..., K) and their labels, of shape () or, unreduced, (M,).
 
+        Without a label, in evaluation mode, the logits (..., N) without a margin.
+
         Raises
         ------
         SphereFaceError, RuntimeError
-            See `sphereface.margin_softmax_loss`.
+            See `sphereface.margin_softmax_loss`; no label in training mode.
         """
+        self.refuse_transforms(x)
+        if label is None:
+            logits = self.logits_without_label(self.rows(x))
+            return logits.view(*x.shape[: self.axis], self.num_classes)
         rows, labels = self.samples(x, label)
-        lambda_ = self.advance()
-        loss, stats = margin_softmax_loss(
-            rows,
-            self.weight,
-            labels,
-            lambda_,
-            self.policy,
-            self.gradient if self.training else "exact",
-            self.ignore_index,
-            return_stats=True,
-            **self.loss_options,
+        return self.loss_of(rows, labels, self.advance())
+
+    def extra_repr(self) -> str:
+        """Return the options, for ``repr``."""
+        annealing = ", ".join(f"{name}={value:g}" for name, value in vars(self.annealing).items())
+        scale = "" if self._first_scale is None else f", scale={self._first_scale:g}"
+        learned = ", learn_scale=True" if isinstance(self.scale, nn.Parameter) else ""
+        return (
+            f"in_features={self.in_features}, num_classes={self.num_classes}, "
+            f"margin={self.margin:g}, {annealing}{scale}{learned}{self.options_repr()}"
         )
-        note_rows(self, rows, stats.cosine)
-        return loss
 
 
 class LSoftmaxLoss(ASoftmaxLoss):

@@ -59,3 +59,7 @@ class AngularTriplet(MarginInnerProduct):
             semihard=self.semihard,
             ignore_index=self.ignore_index,
         )
+
+    def extra_repr(self) -> str:
+        """Return the options, for ``repr``."""
+        return f"{super().extra_repr()}, triplet={self.triplet}, semihard={self.semihard}"

@@ -21,6 +21,7 @@ from sphereface.errors import SphereFaceError
 from sphereface.margin_type import is_exact, margin_of
 from sphereface.ops import annealed_lambda, margin_inner_product
 from sphereface.ops.margin_inner_product import margin_logits
+from sphereface.ops.transforms import refuse_transforms
 
 __all__ = ["MarginInnerProduct", "check_integer", "note_rows"]
 
@@ -160,10 +161,11 @@ class MarginInnerProduct(nn.Module):
         Raises
         ------
         SphereFaceError
-            There is no label in training, or not one a sample.
+            There is no label in training, or not one a sample; x has not K features.
         RuntimeError
             See `sphereface.margin_inner_product`.
         """
+        refuse_transforms(type(self).__name__, x, self.weight)
         margin = self.margin
         if label is None and not self.training:
             samples = x.shape[: self.axis]
@@ -187,28 +189,42 @@ class MarginInnerProduct(nn.Module):
         Raises
         ------
         SphereFaceError
-            There is no label, or not one a sample.
+            There is no label, or not one a sample; x has not K features.
         """
         samples = x.shape[: self.axis]
         if label is None:
             raise SphereFaceError(
-                "no label in training mode" if self.training else "no label",
-                where="MarginInnerProduct",
+                "no label in training mode",
+                where=type(self).__name__,
                 expected="x and label",
-                fix="a head gives logits without a margin after head.eval()"
-                if self.training
-                else "",
+                fix="a head gives logits without a margin after head.eval()",
             )
         if label.numel() != math.prod(samples):
             shape = tuple(label.shape)
             one_hot = shape == (*samples, self.out_features)
             raise SphereFaceError(
                 f"label has shape {shape}",
-                where="MarginInnerProduct",
+                where=type(self).__name__,
                 expected=f"{tuple(samples)}, one class number a sample",
                 fix="it looks one-hot: pass label.argmax(-1)" if one_hot else "",
             )
-        return x.flatten(self.axis).flatten(0, self.axis - 1), label.flatten()
+        return self.rows(x), label.flatten()
+
+    def rows(self, x: Tensor) -> Tensor:
+        """Return x as (M, K).
+
+        Raises
+        ------
+        SphereFaceError
+            It has not K features from `axis` on.
+        """
+        if x.dim() <= self.axis or math.prod(x.shape[self.axis :]) != self.in_features:
+            raise SphereFaceError(
+                f"x has shape {tuple(x.shape)}",
+                where=type(self).__name__,
+                expected=f"{self.in_features} features from axis {self.axis} on",
+            )
+        return x.flatten(self.axis).flatten(0, self.axis - 1)
 
     @torch.no_grad()
     def advance(self) -> Tensor:

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from sphereface.errors import SphereFaceError
-from sphereface.loss_options import named_loss_options
 from sphereface.margin_policy import (
     COCO,
     ArcFace,
@@ -25,8 +24,8 @@ from sphereface.margin_policy import (
     MarginPolicy,
     NormFace,
 )
-from sphereface.nn.margin_inner_product import check_integer, note_rows
-from sphereface.ops import margin_softmax_loss
+from sphereface.nn.fused_loss import FusedLoss, learned_scale
+from sphereface.nn.margin_inner_product import check_integer
 
 __all__ = [
     "ArcFaceLoss",
@@ -39,7 +38,7 @@ __all__ = [
 ]
 
 
-class MarginLoss(nn.Module):
+class MarginLoss(FusedLoss):
     """Cross entropy over the logits of a member of the family, without its logits.
 
     Parameters
@@ -49,7 +48,9 @@ class MarginLoss(nn.Module):
     policy : MarginPolicy
         The member.
     learn_scale : bool
-        Make the policy's scale a parameter that starts there.
+        Make the policy's scale a parameter that starts there. Not with SphereFace2.
+    bias : Tensor of shape () or (N,), optional
+        Where a learned bias starts, of the members that have one.
     gradient : {"caffe", "exact"}
         As `sphereface.margin_softmax_loss`.
     ignore_index : int, optional
@@ -90,6 +91,7 @@ class MarginLoss(nn.Module):
         policy: MarginPolicy,
         *,
         learn_scale: bool = False,
+        bias: Tensor | None = None,
         gradient: str = "caffe",
         ignore_index: int | None = None,
         device: torch.device | str | None = None,
@@ -101,13 +103,19 @@ class MarginLoss(nn.Module):
         self.num_classes = check_integer("num_classes", num_classes, 1)
         policy.is_exact(gradient)  # refuses what it is not
         self._policy, self.gradient, self.ignore_index = policy, gradient, ignore_index
-        self.loss_options = named_loss_options(loss_options)
         self.weight = nn.Parameter(
             torch.empty(self.num_classes, self.in_features, device=device, dtype=dtype)
         )
-        self.scale = self.bias = None
-        if learn_scale:
-            self.scale = _start_of(policy, device)
+        self.set_loss_options(loss_options, policy.binary)
+        self.scale = learned_scale(policy, device) if learn_scale else None
+        if bias is not None and all(field.name != "bias" for field in _fields(policy)):
+            raise SphereFaceError(
+                "bias", where=type(policy).__name__, expected="none: the member has none"
+            )
+        self._first_bias = bias
+        self.bias = None
+        if bias is not None:
+            self.bias = nn.Parameter(self.weight.detach().new_empty(bias.shape))
         for name in ("target_cosine", "x_norm"):
             seen = torch.zeros((), dtype=torch.float32, device=device)
             self.register_buffer(name, seen, persistent=False)
@@ -126,47 +134,41 @@ class MarginLoss(nn.Module):
         nn.init.uniform_(self.weight, -bound, bound)
         if self.scale is not None:
             nn.init.constant_(self.scale, float(self._policy.scale))  # type: ignore[arg-type]
+        if self.bias is not None and self._first_bias is not None:
+            with torch.no_grad():
+                self.bias.copy_(self._first_bias)
 
-    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+    def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         """Return the loss of embeddings (M, K) and labels (M,), of shape () or, unreduced, (M,).
 
-        In evaluation mode the weight is not normalised in place.
+        In evaluation mode the weight is not normalised in place; without a label, it returns the
+        logits (M, N) without a margin.
 
         Raises
         ------
         SphereFaceError, RuntimeError
-            See `sphereface.margin_softmax_loss`.
+            See `sphereface.margin_softmax_loss`; no label in training mode.
         """
-        loss, stats = margin_softmax_loss(
-            x,
-            self.weight,
-            label,
-            margin=self.policy,
-            gradient=self.gradient if self.training else "exact",
-            ignore_index=self.ignore_index,
-            return_stats=True,
-            **self.loss_options,
-        )
-        note_rows(self, x, stats.cosine)
-        return loss
+        self.refuse_transforms(x)
+        if x.dim() != 2 or x.shape[1] != self.in_features:
+            raise SphereFaceError(
+                f"x has shape {tuple(x.shape)}",
+                where=type(self).__name__,
+                expected=f"(M, {self.in_features})",
+            )
+        return self.logits_without_label(x) if label is None else self.loss_of(x, label)
 
     def extra_repr(self) -> str:
         """Return the options, for ``repr``."""
         learned = ", learn_scale=True" if self.scale is not None else ""
         return (
             f"in_features={self.in_features}, num_classes={self.num_classes}, "
-            f"{self._policy}{learned}"
+            f"{self._policy}{learned}{self.options_repr()}"
         )
 
 
-def _start_of(policy: MarginPolicy, device: torch.device | str | None) -> nn.Parameter:
-    if not isinstance(policy.scale, (int, float)) or policy.binary:
-        raise SphereFaceError(
-            f"learn_scale with {policy}",
-            where="margin loss",
-            expected="a softmax member that has a number as its scale, to start from",
-        )
-    return nn.Parameter(torch.empty((), dtype=torch.float32, device=device))
+def _fields(policy: MarginPolicy) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(policy)  # type: ignore[arg-type]
 
 
 class CombinedMarginLoss(MarginLoss):
@@ -314,12 +316,6 @@ class L2SoftmaxLoss(MarginLoss):
         bias: bool = True,
         **keywords: Any,
     ) -> None:
-        super().__init__(in_features, num_classes, L2Softmax(scale), **keywords)
-        if bias:
-            self.bias = nn.Parameter(self.weight.detach().new_zeros(self.num_classes))
-
-    def reset_parameters(self) -> None:
-        """Fill the weight in +-sqrt(3 / in_features) and the bias with 0."""
-        super().reset_parameters()
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
+        classes = check_integer("num_classes", num_classes, 1)
+        first = torch.zeros(classes) if bias else None
+        super().__init__(in_features, classes, L2Softmax(scale), bias=first, **keywords)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+import torch
 
 from sphereface.margin_policy import SphereFace2
 from sphereface.nn.margin_loss import MarginLoss
@@ -55,12 +55,5 @@ class SphereFace2Loss(MarginLoss):
         **keywords: Any,
     ) -> None:
         policy = SphereFace2(margin, scale, t, alpha)
-        super().__init__(in_features, num_classes, policy, **keywords)
-        self._first_bias = policy.initial_bias(num_classes)
-        self.bias = nn.Parameter(self.weight.detach().new_full((), self._first_bias))
-
-    def reset_parameters(self) -> None:
-        """Fill the weight in +-sqrt(3 / in_features); the bias begins again."""
-        super().reset_parameters()
-        if self.bias is not None:
-            nn.init.constant_(self.bias, self._first_bias)
+        first = torch.tensor(policy.initial_bias(num_classes), dtype=torch.float64)
+        super().__init__(in_features, num_classes, policy, bias=first, **keywords)

@@ -75,24 +75,30 @@ class SphereFaceRLoss(MarginLoss):
         super().__init__(in_features, num_classes, policy, gradient=gradient, **keywords)
         self.feature_norm, self.soft_weight, self.length = feature_norm, soft_weight, scale
 
-    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+    def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         """Return the loss of embeddings (M, K) and labels (M,), of shape () or, unreduced, (M,).
+
+        Without a label, in evaluation mode, the logits (M, N) without a margin.
 
         Raises
         ------
         SphereFaceError, RuntimeError
-            See `sphereface.margin_softmax_loss`.
+            See `sphereface.margin_softmax_loss`; no label in training mode.
         """
         loss = super().forward(x, label)
-        if self.feature_norm != "soft":
+        if self.feature_norm != "soft" or label is None:
             return loss
         norm = torch.linalg.vector_norm(x, dim=1, dtype=loss.dtype)
         penalty = self.soft_weight * (norm - self.length).abs()
         counts = torch.ones_like(penalty)
         if self.ignore_index is not None:
             counts = (label != self.ignore_index).to(penalty.dtype)
-        reduction = self.loss_options.get("reduction", "mean")
-        if reduction == "none":
+        if self.reduction == "none":
             return loss + penalty * counts
         total = (penalty * counts).sum()
-        return loss + (total if reduction == "sum" else total / counts.sum())
+        return loss + (total if self.reduction == "sum" else total / counts.sum())
+
+    def extra_repr(self) -> str:
+        """Return the options, for ``repr``."""
+        soft = f", soft_weight={self.soft_weight:g}" if self.feature_norm == "soft" else ""
+        return f"{super().extra_repr()}, feature_norm={self.feature_norm!r}{soft}"

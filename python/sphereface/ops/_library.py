@@ -10,8 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.autograd import forward_ad
 
 from sphereface.errors import NonFiniteError, SphereFaceError
 
@@ -24,7 +22,7 @@ except ImportError as error:
         "`pip install --no-build-isolation --force-reinstall --no-deps .` from a checkout"
     ) from error
 
-__all__ = ["call", "refuse_forward_mode"]
+__all__ = ["call"]
 
 _CLASSES: dict[str, type[Exception]] = {
     "[bad value] ": SphereFaceError,
@@ -59,20 +57,3 @@ def call(operator: Callable[..., Any], *arguments: Any) -> Any:
             if text.startswith(tag):
                 raise kind(text.removeprefix(tag)) from None
         raise
-
-
-def refuse_forward_mode(name: str, *tensors: Tensor) -> None:
-    """Raise an error if a tensor carries a tangent, which an operator would silently drop.
-
-    Raises
-    ------
-    RuntimeError
-        It does.
-    """
-    if torch.compiler.is_compiling():
-        return
-    if any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors):
-        raise RuntimeError(
-            f"{name} has no forward-mode derivative (torch.func.jvp, jacfwd, dual tensors); "
-            "differentiate with torch.autograd"
-        )

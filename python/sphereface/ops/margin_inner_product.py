@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from sphereface.margin_type import is_exact, margin_of
-from sphereface.ops._library import call, refuse_forward_mode
+from sphereface.ops._library import call
+from sphereface.ops.labels import class_numbers
+from sphereface.ops.transforms import refuse_forward_mode
 
 __all__ = ["margin_inner_product", "margin_logits", "normalize_rows_"]
 
@@ -161,8 +163,8 @@ def margin_logits(
         lambda_ = torch.full(
             (), lambda_, dtype=torch.promote_types(x.dtype, torch.float32), device=x.device
         )
-    if label.dtype in (torch.int32, torch.int16, torch.int8, torch.uint8):
-        label = label.long()
+    if weight.dim() == 2:
+        label = class_numbers(label, x, weight.shape[0])
     options = (margin_of(margin), is_exact(gradient), unit_rows, ignore_index)
     return call(_OPS.margin_inner_product, x, weight, label, lambda_, *options)
 

@@ -15,12 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sphereface.errors import SphereFaceError
-from sphereface.loss_options import check_loss_options, keeps_logits
-from sphereface.margin_policy import MarginPolicy, policy_of
-from sphereface.ops._library import call, refuse_forward_mode
-from sphereface.ops.margin_inner_product import normalize_rows_
+from sphereface.loss_options import check_class_weight, check_loss_options, keeps_logits
+from sphereface.margin_policy import MarginPolicy, SphereFace2, policy_of
+from sphereface.ops._library import call
+from sphereface.ops.labels import class_numbers
+from sphereface.ops.margin_inner_product import margin_logits, normalize_rows_
+from sphereface.ops.transforms import refuse_forward_mode
 
-__all__ = ["MarginSoftmaxStats", "check_loss_options", "keeps_logits", "margin_softmax_loss"]
+__all__ = ["MarginSoftmaxStats", "margin_softmax_loss", "plain_logits", "scaled_rows"]
 
 _OPS = torch.ops.sphereface
 _SCALE, _BIAS = 4, 14  # the arguments of these names
@@ -122,15 +124,16 @@ def margin_softmax_loss(
     >>> margin_softmax_loss(x, weight, label, margin=1)
     tensor(0.3133)
     """
-    refuse_forward_mode("margin_softmax_loss", x, weight)
     policy = policy_of(margin)
+    learned = [t for t in (policy.scale, policy.bias) if isinstance(t, Tensor)]
+    refuse_forward_mode("margin_softmax_loss", x, weight, *learned)
     exact = policy.is_exact(gradient)
     check_loss_options(reduction, label_smoothing, memory, class_weight, policy.binary)
     in_place = not exact and (weight.is_leaf or not weight.requires_grad)
     if in_place:
         normalize_rows_(weight)
-    if label.dtype in (torch.int32, torch.int16, torch.int8, torch.uint8):
-        label = label.long()
+    if weight.dim() == 2:
+        label = class_numbers(label, x, weight.shape[0])
     if not isinstance(lambda_, Tensor):
         value = 0.0 if lambda_ is None else lambda_
         lambda_ = torch.full(
@@ -175,18 +178,37 @@ def scaled_rows(x: Tensor, policy: MarginPolicy) -> Tensor:
     return policy.scale * F.normalize(x, eps=torch.finfo(x.dtype).tiny)
 
 
+def plain_logits(x: Tensor, weight: Tensor, policy: MarginPolicy) -> Tensor:
+    """Return the logits (M, N) that the member gives without its margin; `weight` stays as it is.
+
+    Parameters
+    ----------
+    x : Tensor of shape (M, K)
+        Embeddings.
+    weight : Tensor of shape (N, K)
+        One row a class.
+    policy : MarginPolicy
+        The member.
+    """
+    rows = scaled_rows(x, policy).to(x.dtype)
+    if policy.free_weight:
+        return F.linear(rows, weight, None if policy.bias is None else policy.bias.to(x.dtype))
+    no_label = torch.zeros(x.shape[0], dtype=torch.int64, device=x.device)
+    logits = margin_logits(rows, weight, no_label, 0.0, 1, "exact")
+    if isinstance(policy, SphereFace2):
+        bent = 2 * ((logits / policy.scale + 1) / 2).clamp_min(0) ** policy.t - 1
+        logits = policy.scale * bent
+        return logits if policy.bias is None else logits + policy.bias.to(x.dtype)
+    return logits
+
+
 def _weights(
     class_weight: Tensor | None, label: Tensor, weight: Tensor, x: Tensor
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Return the classes' weights, their sum, and those of the labels (0 for no class)."""
     if class_weight is None:
         return None, None, None
-    if class_weight.shape != weight.shape[:1]:
-        raise SphereFaceError(
-            f"class_weight has shape {tuple(class_weight.shape)}",
-            where="margin_softmax_loss",
-            expected=f"({weight.shape[0]},), one for each class",
-        )
+    check_class_weight(class_weight.shape, weight.shape[0])
     values = class_weight.detach().to(torch.promote_types(x.dtype, torch.float32)).contiguous()
     valid = (label >= 0) & (label < len(values))
     of_label = values[label.where(valid, 0)].where(valid, 0)

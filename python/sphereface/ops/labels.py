@@ -1,0 +1,43 @@
+"""Labels as the operators take them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["class_numbers"]
+
+_INTEGERS = (torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
+def class_numbers(label: Tensor, x: Tensor, classes: int) -> Tensor:
+    """Return the labels as int64.
+
+    Parameters
+    ----------
+    label : Tensor of shape (M,) of integers
+        Class numbers; their range and number are checked by the operators.
+    x : Tensor of shape (M, K)
+        What they belong to.
+    classes : int
+        N.
+
+    Raises
+    ------
+    RuntimeError
+        They are no integers, or rows of N numbers each.
+    """
+    if label.dim() == 2 and label.shape == (x.shape[0], classes):
+        raise RuntimeError(
+            f"label has shape {tuple(label.shape)}; expected ({x.shape[0]},), one class number for "
+            "each row of x; it looks one-hot: pass label.argmax(1)"
+        )
+    if label.dtype in _INTEGERS:
+        return label.long()
+    if label.dtype != torch.int64:
+        name = str(label.dtype).removeprefix("torch.")
+        raise RuntimeError(
+            f"label has dtype {name}; expected int64, int32, int16, int8 or uint8, class numbers "
+            "from 0 on"
+        )
+    return label
