@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import cv2
 import numpy as np
 import pytest
 
+from interrupting import Interrupting
 from sphereface.cli.main import main
+from sphereface.demo.faces import FacesRun
 from sphereface.solver.read_log import read_log
 
 
@@ -25,11 +28,17 @@ def crops(tmp_path):
 
 
 @pytest.mark.slow
-def test_from_crops_to_a_report_and_what_is_whole_is_skipped(crops, tmp_path, capsys):
+def test_from_crops_to_a_report_and_what_is_whole_is_skipped(crops, tmp_path, capsys, monkeypatch):
     out = tmp_path / "out"
     command = ["demo-faces", str(crops), "--output", str(out), "--detector", "none"]
     command += ["--epochs", "1", "--batch", "12"]
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", Interrupting("Iteration 0 "))
+        assert main(command) == 130
+    assert "stopped; the same command goes on from there" in capsys.readouterr().out
+    assert not (out / "features.npz").exists()
     assert main(command) == 0
+    assert f"--snapshot {out}/net_iter_1.solverstate" in capsys.readouterr().out
     figures = json.loads((out / "report.json").read_text())
     # Two of the eight people are held out: 30 pairs of one of them, 36 of two.
     assert figures["pairs"] == 60
@@ -39,7 +48,9 @@ def test_from_crops_to_a_report_and_what_is_whole_is_skipped(crops, tmp_path, ca
     assert "fc6/loss_without_margin" in read_log(out / "solver.log").train
     with np.load(out / "features.npz") as features:
         assert features["features"].shape == (12, 1024)
-    assert "<h1>" in (out / "report.html").read_text()
+    report = (out / "report.html").read_text()
+    assert "<h1>" in report
+    assert "pairs that are accepted, at each false accept rate</figcaption>" in report
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
     capsys.readouterr()
     assert main(command) == 0
@@ -54,3 +65,16 @@ def test_from_crops_to_a_report_and_what_is_whole_is_skipped(crops, tmp_path, ca
     (out / "report.html").unlink()
     assert main(command) == 0
     assert (out / "report.html").exists()
+
+
+def test_a_small_folder_is_gone_through_more_often(tmp_path):
+    def iterations(images, epochs):
+        lines = [f"a/{number}.png 0\n" for number in range(images)]
+        (tmp_path / "train.txt").write_text("".join(lines))
+        run = FacesRun(tmp_path, tmp_path, epochs, 32)
+        *_, train, _, _ = run.steps("none", 1)
+        return int(train.output.stem.rpartition("_")[2])
+
+    assert iterations(640, None) == 15 * 20
+    assert iterations(64, None) == 120
+    assert iterations(64, 3) == 6

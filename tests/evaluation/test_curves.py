@@ -35,6 +35,13 @@ def test_roc_on_a_logarithmic_axis() -> None:
     assert low < tar.min()
 
 
+def test_a_curve_at_1_has_an_axis_to_be_read_by() -> None:
+    [axes] = roc_figure({"a": (roc(np.array([0.8, 0.9]), np.array([0.1, 0.2])), 2)}).axes
+    low, high = axes.get_ylim()
+    assert low <= 0.98
+    assert 1 < high < 1.01
+
+
 def test_histogram_of_shares() -> None:
     genuine, impostor = scores()
     [axes] = score_figure(genuine, impostor, 0.45, bins=20).axes

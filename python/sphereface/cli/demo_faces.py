@@ -7,6 +7,8 @@ from pathlib import Path
 
 __all__ = ["add_parser", "run"]
 
+_INTERRUPTED = 130  # as after a Ctrl-C in the other steps
+
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
     """Add the options of ``sphereface demo-faces``."""
@@ -22,7 +24,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     add("--output", default="out/faces", metavar="DIR", help="for all results (%(default)s)")
     add("--detector", default="mtcnn", help="as of detect; none: they are crops already"
         " (default: %(default)s)")  # fmt: skip
-    add("--epochs", type=int, default=15, help="of the training (default: %(default)s)")
+    add("--epochs", type=int, help="of the training (default: 15, more with few pictures)")
     add("--batch", type=int, default=32, help="of the training (default: %(default)s)")
     add("--workers", type=int, default=1, help="processes of detect and align (%(default)s)")
     return parser
@@ -42,5 +44,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"sphereface {' '.join(command)}", flush=True)
         if code := main(command):
             return code
+        if not step.output.exists():  # train ends well when Ctrl-C has made a snapshot
+            print("stopped; the same command goes on from there")
+            return _INTERRUPTED
     print(f"report: {steps.report}")
     return 0

@@ -10,7 +10,14 @@ from sphereface.cli.evaluation_options import add_evaluation_options, check_eval
 
 __all__ = ["add_parser", "run"]
 
-_NOT_OPTIONS = ("command", "overwrite", "parser", "run")
+_NOT_OPTIONS = ("command", "more", "overwrite", "parser", "run", "traceback")
+# Of the pictures in a report, by the last word of their file's name.
+_CAPTIONS = {
+    "roc": "The share of one person's pairs that are accepted, at each false accept rate",
+    "scores": "How alike pairs of one and of two persons are; right of the threshold is accepted",
+    "pairs": "The hardest pairs",
+    "cmc": "The share of probes whose mate is among the nearest",
+}
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -56,7 +63,14 @@ def run(args: argparse.Namespace) -> int:
             from sphereface.evaluation.report import Section, write_report
 
             sections = [
-                Section(one.title, one.result.tables(), own)
+                Section(
+                    one.title,
+                    one.result.tables(),
+                    {
+                        _CAPTIONS[Path(name).stem.rpartition("_")[2]]: figure
+                        for name, figure in own.items()
+                    },
+                )
                 for one, own in zip(results, plots, strict=True)
             ]
             write_report(args.html, "Evaluation", sections, record)

@@ -26,6 +26,7 @@ __all__ = ["FacesRun", "Step"]
 
 _NET, _HELD_OUT, _LEAST_IMAGES = "sphereface_4_bn", 0.25, 2
 _FOLDS, _PER_FOLD = 10, 300
+_EPOCHS, _LEAST_STEPS = 15, 120
 _RATE = 0.05  # BatchNorm bears more than 0.1 x batch / 512
 
 
@@ -56,11 +57,15 @@ class Step:
 
 @dataclass(frozen=True)
 class FacesRun:
-    """A folder PERSON/PICTURE, the folder of results, and how long to train."""
+    """A folder PERSON/PICTURE, the folder of results, and how long to train.
+
+    Without `epochs` a small folder is gone through more often, until there are steps enough for
+    lambda to fall.
+    """
 
     folder: Path
     output: Path
-    epochs: int
+    epochs: int | None
     batch: int
 
     @property
@@ -92,7 +97,10 @@ class FacesRun:
     @property
     def _iterations(self) -> int:
         images = len(read_image_list(self.output / "train.txt").names)
-        return self.epochs * max(1, images // self.batch)
+        an_epoch = max(1, images // self.batch)
+        if self.epochs is None:
+            return max(_EPOCHS * an_epoch, _LEAST_STEPS)
+        return self.epochs * an_epoch
 
     def _snapshot(self, suffix: str) -> Path:
         return self.output / f"net_iter_{self._iterations}{suffix}"
