@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from sphereface.evaluation import roc
 from sphereface.evaluation.curves import cmc_figure, roc_figure, score_figure
@@ -52,6 +53,13 @@ def test_histogram_of_shares() -> None:
     np.testing.assert_allclose(mates, np.histogram(genuine, edges)[0] / 300)
     assert axes.lines[0].get_xdata() == [0.45, 0.45]
     assert filled[0].get_hatch() != filled[1].get_hatch()
+
+
+@pytest.mark.parametrize(("pairs", "bins"), [(9, 10), (400, 40), (3000, 100)])
+def test_few_scores_have_few_bins(pairs: int, bins: int) -> None:
+    rng = np.random.default_rng(0)
+    [axes] = score_figure(rng.random(pairs), rng.random(3000), 0.5).axes
+    assert len(axes.patches[0].get_data().values) == bins
 
 
 def test_cmc() -> None:

@@ -24,6 +24,7 @@ __all__ = ["cmc_figure", "histogram_figure", "roc_figure", "score_figure"]
 
 _DASHES = ("-", "--", "-.", ":")
 _SIZE = (6.4, 4.4)
+_MOST_BINS = 100
 
 
 def roc_figure(curves: Mapping[str, tuple[Roc, int]]) -> Figure:
@@ -65,7 +66,7 @@ def score_figure(
     genuine: NDArray[np.floating],
     impostor: NDArray[np.floating],
     threshold: float,
-    bins: int = 100,
+    bins: int | None = None,
 ) -> Figure:
     """Draw how often each score occurs among pairs of one and of two persons.
 
@@ -75,8 +76,11 @@ def score_figure(
         Scores.
     threshold : float
         Drawn as a line, e.g. the mean of the folds'.
-    bins : int
+    bins : int, optional
+        By default twice the root of the smaller number of scores, 10 to 100.
     """
+    if bins is None:
+        bins = int(np.clip(2 * np.sqrt(min(len(genuine), len(impostor))), 10, _MOST_BINS))
     low = float(min(genuine.min(), impostor.min()))
     high = float(max(genuine.max(), impostor.max()))
     edges = np.linspace(low, high, bins + 1)
