@@ -37,7 +37,7 @@ ORIGINAL = words(
 UNTRACEABLE = {"HDF5Output", "Python", "CTCLoss"}
 REFUSED = {"Correlation"}
 # Loops over values: torch.compile breaks the graph, torch.export refuses.
-LOOPS = {"DetectionOutput", "MultiBoxLoss", "Proposal", "ROIPooling"}
+LOOPS = {"DetectionEvaluate", "DetectionOutput", "MultiBoxLoss", "Proposal", "ROIPooling"}
 
 TYPES = [
     name for name in list_layers() if layer_class(name).__module__.startswith(catalogue.__name__)

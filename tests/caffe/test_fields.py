@@ -99,6 +99,7 @@ IGNORED = {
     "LayerParameter.window_data_param": "refused, see REFUSED",
     "LayerParameter.dense_image_data_param": "refused, see REFUSED",
     "LayerParameter.annotated_data_param": "refused, see REFUSED",
+    "LayerParameter.video_data_param": "refused, see REFUSED",
     "LayerParameter.correlation_param": "refused, see ELSEWHERE",
     "LayerParameter.blobs": "weights, which sphereface.weights reads",
     "CTCLossParameter.loss_calculation_t": "the loss is the same at every step",
@@ -106,6 +107,10 @@ IGNORED = {
     **dict.fromkeys(
         (f"{kind}Parameter.transform_test" for kind in _COSINE_MARGINS),
         "the fork changes cosines in TEST in any case",
+    ),
+    **dict.fromkeys(
+        ("DetectionEvaluateParameter.name_size_file", "DetectionEvaluateParameter.resize_param"),
+        "boxes are compared in shares of the image",
     ),
     **dict.fromkeys(
         (f"DetectionOutputParameter.{field}" for field in
@@ -117,6 +122,7 @@ IGNORED = {
 REFUSED = {
     "WindowDataParameter": 'no reader for a layer of type "WindowData"',
     "AnnotatedDataParameter": 'no reader for a layer of type "AnnotatedData"',
+    "VideoDataParameter": 'no reader for a layer of type "VideoData"',
     "DenseImageDataParameter": 'no reader for a layer of type "DenseImageData"',
 }
 _OF_ANNOTATED_DATA = "tests/caffe/layers/test_data_sources.py; refused with the layer's data"
@@ -126,7 +132,8 @@ ELSEWHERE = {
     "SaveOutputParameter": "see save_output_param",
     **dict.fromkeys(
         ("BatchSampler", "Sampler", "SampleConstraint", "ResizeParameter", "NoiseParameter",
-         "SaltPepperParameter", "DistortionParameter", "ExpansionParameter", "EmitConstraint"),
+         "SaltPepperParameter", "DistortionParameter", "ExpansionParameter", "EmitConstraint",
+         "RandomResizeParameter", "RandomAspectRatioParameter"),
         _OF_ANNOTATED_DATA,
     ),
 }  # fmt: skip

@@ -83,6 +83,11 @@ def test_float_images_of_another_layout(transform_param):
         ('mean_file: "m" mean_value: 1', "mean_file and mean_value; expected one of them"),
         ("force_color: true force_gray: true", "force_color and force_gray; expected one"),
         ('mean_file: "missing"', "here: mean_file: missing: no such"),
+        ("max_distort: 1", "max_distort, which is temporal segment networks'; expected Caffe's"),
+        ("scale_ratios: 0.8", "scale_ratios, which is temporal segment"),
+        ("min_side: 4", "min_side, which is caffe-augmentation's"),
+        ("random_resize_param { }", "random_resize_param, which is Intel's"),
+        ("allow_upscale: true", "allow_upscale, which is NVIDIA's"),
         ("resize_param { height: 9 }", "resize_param, which is SSD's; expected Caffe's options"),
     ],
 )

@@ -21,7 +21,7 @@ TYPES = """
     SOFTMAX_LOSS=SoftmaxWithLoss SPLIT=Split SLICE=Slice TANH=TanH WINDOW_DATA=WindowData
     THRESHOLD=Threshold
     BN=BN CROP=Crop DENSE_IMAGE_DATA=DenseImageData IMAGE_SEG_DATA=ImageSegData PRELU=PReLU
-    UPSAMPLE=Upsample
+    UPSAMPLE=Upsample CONVOLUTION3D=Convolution3D POOLING3D=Pooling3D VIDEO_DATA=VideoData
 """
 NAMES = dict(pair.split("=") for pair in TYPES.split())
 

@@ -33,18 +33,19 @@ class SlidingKernel(Layer):
                 f"bottom of shape {shape}",
                 expected=f"spatial axes after the channel axis {self.axis}",
             )
-        self.kernel = self._spatial(axes, "kernel_size", "kernel", None)
-        self.stride = self._spatial(axes, "stride", "stride", 1)
-        self.pad = self._spatial(axes, "pad", "pad", 0)
-        self.dilation = self._spatial(axes, "dilation", "", 1)
+        self.kernel = self.spatial(axes, "kernel_size", "kernel", None)
+        self.stride = self.spatial(axes, "stride", "stride", 1)
+        self.pad = self.spatial(axes, "pad", "pad", 0)
+        self.dilation = self.spatial(axes, "dilation", "", 1)
         holes = self._holes(axes)
         if holes is not None:
             self.dilation = holes
+        self.check_depth()
         for name in ("kernel", "stride", "dilation"):
             if min(getattr(self, name)) < 1:
                 raise self.error(f"{name} {getattr(self, name)}", expected="at least 1")
 
-    def _spatial(self, axes: int, name: str, short: str, default: int | None) -> tuple[int, ...]:
+    def spatial(self, axes: int, name: str, short: str, default: int | None) -> tuple[int, ...]:
         """Return an option: written once, once an axis, or as ``kernel_h`` and ``kernel_w``."""
         options = self.options
         given = tuple(getattr(options, name))
@@ -66,6 +67,14 @@ class SlidingKernel(Layer):
                 expected=f"once, or once for each of {axes} axes",
             )
         return given
+
+    def check_depth(self) -> None:
+        """Refuse the depth that only three-dimensional kernels of C3D have."""
+        for name in ("kernel_depth", "temporal_pad", "temporal_stride"):
+            if self.options.HasField(name):
+                raise self.error(
+                    name, expected="no such option, which C3D's Convolution3D and Pooling3D have"
+                )
 
     def _holes(self, axes: int) -> tuple[int, ...] | None:
         """Return ``hole``, or ``hole_h`` and ``hole_w``: DeepLab's words for dilation."""

@@ -17,15 +17,63 @@ from sphereface.images import read_mean_file
 
 __all__ = ["Transform"]
 
-_OF_SSD = (
-    "crop_h",
-    "crop_w",
-    "distort_param",
-    "emit_constraint",
-    "expand_param",
-    "noise_param",
-    "resize_param",
-)
+_SSD = "SSD's"
+_SEGMENTS = "temporal segment networks'"
+_AUGMENTATION = "caffe-augmentation's"
+_INTEL, _NVIDIA = "Intel's", "NVIDIA's"
+# Of forks, and not done here: a picture that they would change is not what a net shall learn from.
+_OF_FORKS = {
+    **dict.fromkeys(
+        (
+            "crop_h",
+            "crop_w",
+            "distort_param",
+            "emit_constraint",
+            "expand_param",
+            "noise_param",
+            "resize_param",
+        ),
+        _SSD,
+    ),
+    **dict.fromkeys(
+        ("fix_crop", "is_flow", "max_distort", "more_fix_crop", "multi_scale", "scale_ratios"),
+        _SEGMENTS,
+    ),
+    **dict.fromkeys(
+        (
+            "apply_probability",
+            "contrast_brightness_adjustment",
+            "debug_params",
+            "jpeg_compression",
+            "max_brightness_shift",
+            "max_color_shift",
+            "max_contrast",
+            "max_rotation_angle",
+            "max_smooth",
+            "min_contrast",
+            "min_side",
+            "min_side_max",
+            "min_side_min",
+            "smooth_filtering",
+        ),
+        _AUGMENTATION,
+    ),
+    **dict.fromkeys(("random_aspect_ratio_param", "random_resize_param"), _INTEL),
+    **dict.fromkeys(
+        (
+            "allow_upscale",
+            "horizontal_stretch_lower",
+            "horizontal_stretch_upper",
+            "img_rand_resize_lower",
+            "img_rand_resize_upper",
+            "rand_resize_ratio_lower",
+            "rand_resize_ratio_upper",
+            "vertical_stretch_lower",
+            "vertical_stretch_upper",
+        ),
+        _NVIDIA,
+    ),
+}
 
 
 class Transform:
@@ -62,9 +110,10 @@ class Transform:
         self._crop = int(param.crop_size)
         self._mirror = bool(param.mirror)
         self._scale = np.float32(param.scale)
-        for field in _OF_SSD:
-            if param.HasField(field):
-                raise self._error(f"{field}, which is SSD's", "Caffe's options")
+        for field, whose in _OF_FORKS.items():
+            repeated = field == "scale_ratios"
+            if getattr(param, field) if repeated else param.HasField(field):
+                raise self._error(f"{field}, which is {whose}", "Caffe's options")
         if param.force_color and param.force_gray:
             raise self._error("force_color and force_gray", "one of them")
         self.color = True if param.force_color else False if param.force_gray else None

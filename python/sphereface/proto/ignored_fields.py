@@ -11,6 +11,7 @@ __all__ = ["ENGINES", "why_ignored"]
 _PRECISION = "nets compute in the precision that they are run in, not in that of a fork's hardware"
 _MEMORY = "torch has its own way with memory"
 _CLUSTER = "the nodes of a cluster are the launcher's"
+_SHOWN = "it says what a test prints; sphereface evaluates boxes and logs by itself"
 _ENGINE = "it chooses between implementations of the same"
 
 _MATH = ("forward_type", "backward_type", "forward_math", "backward_math", "cudnn_math_override")
@@ -23,6 +24,12 @@ _IGNORED = {
         "eltwise_mem_sharing": _MEMORY,
         "reduce_buckets": _CLUSTER,
         "multinode": _CLUSTER,
+        "engine": _ENGINE,
+    },
+    "SolverParameter": {
+        **dict.fromkeys(("eval_type", "ap_version", "show_per_class_result"), _SHOWN),
+        "display_sparsity": _SHOWN,
+        "store_blobs_in_old_format": "caffemodels are written in the form that all forks read",
         "engine": _ENGINE,
     },
     "LayerParameter": {

@@ -62,6 +62,9 @@ V1_TYPES = {
     10004: "ImageSegData",
     10005: "PReLU",
     10006: "Upsample",
+    10007: "Convolution3D",
+    10008: "Pooling3D",
+    10009: "VideoData",
 }
 
 _TRANSFORM = ("scale", "mean_file", "crop_size", "mirror")

@@ -29,6 +29,12 @@ EXAMPLES = {
         "Convolution", "num_output: 3 kernel_size: 2", tops=2, x=(1, 4, 5, 6), z=(1, 4, 5, 6)
     ),
     "depthwise": example("DepthwiseConvolution", "num_output: 4 kernel_size: 3", x=(1, 4, 13, 11)),
+    "ristretto": example("ConvolutionRistretto", "num_output: 3 kernel_size: 3", x=(1, 4, 13, 11)),
+    "c3d": example(
+        "Convolution3D",
+        "num_output: 3 kernel_size: 3 kernel_depth: 2 pad: 1 temporal_pad: 1 stride: 2",
+        x=(1, 2, 4, 6, 5),
+    ),
     "other_name": example("ConvolutionDepthwise", "num_output: 4 kernel_size: 3", x=(1, 4, 13, 11)),
 }
 
@@ -212,3 +218,37 @@ def test_channels_last_gives_the_same(rng):
 def test_hole_is_another_word_for_dilation(options, layer_net):
     with pytest.raises(SphereFaceError, match="hole together with dilation or hole_h/hole_w"):
         layer_net(layer(f"num_output: 1 kernel_size: 3 {options}"), x=(1, 1, 9, 9))
+
+
+def test_the_convolution_of_c3d_is_one_of_three_axes(layer_net, rng):
+    x = rng.normal(size=(2, 4, 5, 7, 6))
+    options = "num_output: 6 group: 2"
+    both = [
+        layer_net(
+            f'layer {{ name: "l" type: "{kind}" bottom: "x" top: "y"'
+            f" convolution_param {{ {options} {more} }} }}",
+            x=x.shape,
+        )
+        for kind, more in (
+            (
+                "Convolution3D",
+                "kernel_size: 3 kernel_depth: 2 stride: 2 temporal_stride: 3 pad: 1"
+                " temporal_pad: 2",
+            ),
+            ("Convolution", "kernel_size: [2, 3, 3] stride: [3, 2, 2] pad: [2, 1, 1]"),
+        )
+    ]
+    weight, bias = rng.normal(size=(6, 2, 2, 3, 3)), rng.normal(size=6)
+    found, expected = (net.set(weight=weight, bias=bias).run({"x": x}).tops["y"] for net in both)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_depth_is_refused_where_it_means_nothing(layer_net):
+    text = (
+        'layer { name: "l" type: "%s" bottom: "x" top: "y" convolution_param {'
+        " num_output: 2 kernel_size: 3 kernel_depth: 3 } }"
+    )
+    with pytest.raises(SphereFaceError, match="kernel_depth; expected no such option"):
+        layer_net(text % "Convolution", x=(1, 2, 4, 4))
+    with pytest.raises(SphereFaceError, match="expected length, height, width"):
+        layer_net(text % "Convolution3D", x=(1, 2, 4, 4))

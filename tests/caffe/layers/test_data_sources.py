@@ -166,3 +166,37 @@ def test_images_of_labels_whose_shape_the_caller_gives():
     params = "dense_image_data_param { new_height: 2 new_width: 2 label_divide_factor: 0 }"
     with pytest.raises(SphereFaceError, match="label_divide_factor 0; expected at least 1"):
         net("DenseImageData", params)
+
+
+@pytest.mark.parametrize(
+    ("params", "shape"),
+    [
+        (
+            "image_data_param { batch_size: 8 new_length: 16 new_height: 128 new_width: 171"
+            " crop_size: 112 }",
+            (8, 3, 16, 112, 112),
+        ),
+        (
+            "video_data_param { batch_size: 8 new_length: 5 num_segments: 3 }"
+            " transform_param { crop_size: 224 multi_scale: true scale_ratios: [1, 0.8] }",
+            (8, 30, 224, 224),
+        ),
+        (
+            "video_data_param { batch_size: 8 num_segments: 3 modality: RGB new_height: 4"
+            " new_width: 6 }",
+            (8, 9, 4, 6),
+        ),
+        (
+            "video_data_param { video_type: VIDEO } data_param { batch_size: 8 }"
+            " transform_param { resize_param { height: 30 width: 20 } }",
+            (8, 3, 30, 20),
+        ),
+    ],
+)
+def test_clips_of_videos(params, shape):
+    assert net("VideoData", params).blob_shapes == {"data": shape, "label": (8,)}
+
+
+def test_options_of_clips_are_refused_elsewhere():
+    with pytest.raises(SphereFaceError, match="new_length; expected no such option"):
+        net("ImageData", "image_data_param { new_height: 4 new_width: 4 new_length: 2 }")

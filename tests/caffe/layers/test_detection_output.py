@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -21,6 +23,17 @@ def shown(options: str, *, locations: int = 1, opencv: bool = True) -> Example:
     return example("DetectionOutput", options, before=MADE, opencv=opencv, **shapes)
 
 
+def two_steps(options: str) -> Example:
+    """RefineDet's, whose first step has scores cut off from the second's, and its offsets."""
+    cut = (
+        'layer { name: "cut" type: "Slice" bottom: "p" top: "first" top: "rest"'
+        " slice_param { slice_point: 64 } } "
+    )
+    given = shown(options, opencv=False)  # OpenCV does not know it
+    more = 'bottom: "made" bottom: "first" bottom: "x" top: "y"'
+    return replace(given, layers=cut + given.layers.replace('bottom: "made" top: "y"', more))
+
+
 EXAMPLES = {
     "center_size": shown(
         "num_classes: 3 code_type: CENTER_SIZE keep_top_k: 12 confidence_threshold: 0.1"
@@ -32,12 +45,17 @@ EXAMPLES = {
         locations=3,
         opencv=False,  # wants a threshold
     ),
+    "two_steps": two_steps(
+        "num_classes: 3 code_type: CENTER_SIZE keep_top_k: 12 confidence_threshold: 0.1"
+        " objectness_score: 0.4 nms_param { nms_threshold: 0.4 top_k: 20 }"
+    ),
     "none": shown("num_classes: 3 confidence_threshold: 1", opencv=False),  # divides by 0
 }
 
 
 def layer(options: str, bottoms: int = 3) -> str:
-    names = "".join(f' bottom: "{name}"' for name in ("loc", "conf", "prior", "image")[:bottoms])
+    names = ("loc", "conf", "prior", *(("image",) if bottoms < 5 else ("first", "moved")))
+    names = "".join(f' bottom: "{name}"' for name in names[:bottoms])
     return (
         f'layer {{ name: "l" type: "DetectionOutput"{names} top: "y"'
         f" detection_output_param {{ {options} }} }}"
@@ -106,6 +124,36 @@ def test_box_by_box(name, layer_net, rng):
     expected = detections(*bottoms.values(), classes=classes, **given)
     assert found.shape == expected.shape
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_two_steps(layer_net, rng):
+    """RefineDet's second step starts from the boxes of the first, one image at a time."""
+    bottoms = sample(rng)
+    first = {"first": rng.random((2, 80)), "moved": rng.normal(size=(2, 160))}
+    options = "num_classes: 4 code_type: CENTER_SIZE confidence_threshold: 0.2"
+    text = f"{options} objectness_score: 0.3"
+    found = run(layer_net, text, bottoms | first)
+    box, variance = bottoms["prior"][0].reshape(2, 40, 4)
+    expected = []
+    for image in (0, 1):
+        offset = first["moved"][image].reshape(40, 4) * variance
+        size = box[:, 2:] - box[:, :2]
+        center = (box[:, :2] + box[:, 2:]) / 2 + offset[:, :2] * size
+        half = np.exp(offset[:, 2:]) * size / 2
+        moved = np.concatenate([center - half, center + half], 1)
+        score = bottoms["conf"][image].reshape(40, 4).copy()
+        score[first["first"][image].reshape(40, 2)[:, 1] < 0.3] = [1, 0, 0, 0]
+        rows = detections(
+            bottoms["loc"][image : image + 1],
+            score.reshape(1, -1),
+            np.stack([moved.ravel(), variance.ravel()])[None],
+            classes=4,
+            code_type="CENTER_SIZE",
+            confidence_threshold=0.2,
+        )
+        rows[:, 0] = image
+        expected.append(rows)
+    np.testing.assert_allclose(found, np.concatenate(expected), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("clip", [False, True])

@@ -7,6 +7,7 @@ from reference.layer_examples import example
 from sphereface.errors import SphereFaceError
 
 EXAMPLES = {
+    "ristretto": example("FcRistretto", "num_output: 5", x=(3, 4)),
     "images": example("InnerProduct", "num_output: 5", x=(1, 4, 13, 11)),
     "rows": example("InnerProduct", "num_output: 5 bias_term: false", x=(1, 7)),
     "axis": example("InnerProduct", "num_output: 5 axis: 2", x=(1, 4, 13, 11)),

@@ -25,6 +25,8 @@ EXAMPLES = {
     "clip": example("Clip", "min: -1 max: 0.5", x=(1, 4, 13, 11)),
     "relu6": example("ReLU6", x=(1, 4, 13, 11)),
     "mish": example("Mish", x=(1, 4, 13, 11)),
+    "hard_swish": example("HardSwish", x=(1, 4, 13, 11)),
+    "hard_sigmoid": example("HardSigmoid", x=(1, 4, 13, 11)),
 }
 
 SHAPE = (3, 4, 5)
@@ -49,6 +51,16 @@ def swish(beta):
 
 # type, parameter, options: y(x), dy/dx(x). The inputs avoid 0, where there is a test of its own.
 CASES = {
+    "HardSigmoid": (
+        ("HardSigmoid",),
+        lambda x: np.clip(x + 3, 0, 6) / 6,
+        lambda x: (np.abs(x) < 3) / 6,
+    ),
+    "HardSwish": (
+        ("HardSwish",),
+        lambda x: x * np.clip(x + 3, 0, 6) / 6,
+        lambda x: np.where(np.abs(x) < 3, (2 * x + 3) / 6, x > 3),
+    ),
     "ReLU": (("ReLU",), lambda x: np.maximum(x, 0), lambda x: x > 0),
     "ReLU leaky": (
         ("ReLU", "relu_param", "negative_slope: 0.25"),

@@ -1,8 +1,10 @@
 """Convolution: y = W * x + b, a cross-correlation over the axes after `axis`.
 
 Source: Caffe's base_conv_layer.cpp and conv_layer.cpp; DepthwiseConvolution is a third-party layer
-of mobile nets (Convolution with a group a channel). `engine` and `force_nd_im2col` choose between
-implementations in Caffe and mean nothing here. At most three spatial axes, as in PyTorch.
+of mobile nets (Convolution with a group a channel), Convolution3D that of C3D (Tran et al., ICCV
+2015), ConvolutionRistretto that of Ristretto (Gysel, 2016), which is run in full precision.
+`engine` and `force_nd_im2col` choose between implementations in Caffe and mean nothing here. At
+most three spatial axes, as in PyTorch.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from sphereface.caffe.layer import Shape
 from sphereface.caffe.registry import register_layer
 from sphereface.caffe.sliding_kernel import SlidingKernel
 
-__all__ = ["Convolution", "DepthwiseConvolution", "convolution"]
+__all__ = ["Convolution", "Convolution3D", "DepthwiseConvolution", "convolution"]
 
 _CONVOLUTIONS: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
@@ -43,6 +45,7 @@ def convolution(
 
 
 @register_layer("Convolution", param="convolution_param")
+@register_layer("ConvolutionRistretto", param="convolution_param")
 class Convolution(SlidingKernel):
     """Convolve each bottom into its top.
 
@@ -118,3 +121,23 @@ class DepthwiseConvolution(Convolution):
                 f"group {self.options.group}", expected=f"{self.channels}, the bottom's channels"
             )
         return self.channels
+
+
+@register_layer("Convolution3D", param="convolution_param")
+class Convolution3D(Convolution):
+    """Convolution over length, height and width of bottoms (N, C, L, H, W).
+
+    ``kernel_size``, ``stride`` and ``pad`` are those of height and width, ``kernel_depth``,
+    ``temporal_stride`` and ``temporal_pad`` those of the length.
+    """
+
+    def spatial(self, axes: int, name: str, short: str, default: int | None) -> tuple[int, ...]:
+        """Return an option of the length, and that of height and width."""
+        if axes != 3:
+            raise self.error(f"{axes} axes after the channels", expected="length, height, width")
+        depth = {"kernel_size": "kernel_depth", "stride": "temporal_stride", "pad": "temporal_pad"}
+        along = getattr(self.options, depth[name]) if name in depth else 1
+        return (along, *super().spatial(2, name, short, default))
+
+    def check_depth(self) -> None:
+        """Allow it."""

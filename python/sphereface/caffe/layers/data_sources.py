@@ -1,11 +1,12 @@
 """Data layers (Data, ImageData, HDF5Data, MemoryData and others) as inputs of a net.
 
 Source: Caffe's data_layer.cpp, image_data_layer.cpp and their kin; DenseImageData is SegNet's,
-ImageSegData DeepLab's, ImageLabelmapData HED's. What differs: a layer here only says what its tops
+ImageSegData DeepLab's, ImageLabelmapData HED's, VideoData C3D's, temporal segment networks' and
+SSD's. What differs: a layer here only says what its tops
 look like; the tops are inputs of the net, and a reader of sphereface.data feeds them. Shapes come
 from the parameters; where they do not tell (an LMDB's channels, images that are not resized), from
 the first sample, as in Caffe, or from `input_shapes`. WindowData, SSD's AnnotatedData and these
-three have no reader: a program gives them their batches.
+four have no reader: a program gives them their batches.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ __all__ = [
     "ImageLabelmapData",
     "ImageSegData",
     "MemoryData",
+    "VideoData",
     "WindowData",
 ]
 
@@ -135,6 +137,9 @@ class ImageData(DataSource):
     def image_shape(self, transform: Any) -> Shape | None:
         """Return the shape of resized or cropped images."""
         options = self.options
+        for name in ("new_length", "use_image", "use_temporal_jitter", "show_data"):
+            if options.HasField(name):
+                raise self.error(name, expected="no such option, which C3D's VideoData has")
         height, width = options.new_height, options.new_width
         if bool(height) != bool(width):
             raise self.error(f"new_height {height}, new_width {width}", expected="both or neither")
@@ -276,3 +281,42 @@ class AnnotatedData(DataSource):
             given.get(name, shape)
             for name, shape in zip(self.layer_param.top, self.reshape([]), strict=True)
         ]
+
+
+@register_layer("VideoData", param="video_data_param")
+class VideoData(DataSource):
+    """Clips of videos, and their labels; the batches are the program's to give.
+
+    C3D's clips are (N, C, length, H, W), with its options in ``image_data_param``; those of
+    temporal segment networks (N, segments * length * C, H, W), C being 3, or 2 for FLOW; SSD's the
+    pictures of one video or camera.
+    """
+
+    tops = Arity(1, 2)
+
+    @property
+    def batch_size(self) -> int:
+        """The batch size in the file."""
+        param = self.layer_param
+        if param.HasField("image_data_param"):
+            return int(param.image_data_param.batch_size)
+        return int(self.options.batch_size or param.data_param.batch_size)
+
+    def image_shape(self, transform: Any) -> Shape | None:
+        """Return the shape of a batch of clips."""
+        clips = self.layer_param.HasField("image_data_param")
+        options = self.layer_param.image_data_param if clips else self.options
+        crop, resize = (
+            transform.crop_size or getattr(options, "crop_size", 0),
+            transform.resize_param,
+        )
+        size = (crop, crop) if crop else (options.new_height, options.new_width)
+        size = size if all(size) else (resize.height, resize.width)
+        if not all(size):
+            return None
+        if clips:
+            return (self.batch_size, 3, options.new_length, *size)
+        pictures = options.HasField("video_type")
+        channels = 3 if pictures or self.option_name("modality") == "RGB" else 2
+        frames = options.num_segments * options.new_length
+        return (self.batch_size, channels * frames, *size)

@@ -1,10 +1,11 @@
 """DetectionOutput: from offsets, scores and priors to the boxes that are left after suppression.
 
 Source: detection_output_layer.cpp of SSD's Caffe fork; ``clip`` and ``normalized_bbox`` are those
-of OpenCV's layer. What differs: boxes of equal score come in the order of their priors, where the
-original leaves it open; results are not written to files by the layer (``save_output_param``,
-``visualize``), but by the program. The number of boxes depends on values: `reshape` promises one,
-as the original does, torch.compile breaks the graph here, and torch.export refuses the layer.
+of OpenCV's layer; the form with five bottoms is RefineDet's (Zhang et al., CVPR 2018). What
+differs: boxes of equal score come in the order of their priors, where the original leaves it open;
+results are not written to files by the layer (``save_output_param``, ``visualize``), but by the
+program. The number of boxes depends on values: `reshape` promises one, as the original does,
+torch.compile breaks the graph here, and torch.export refuses the layer.
 """
 
 from __future__ import annotations
@@ -35,12 +36,32 @@ def best_of_image(score: Tensor, kept: Tensor, most: int) -> Tensor:
     return kept & best.reshape(kept.shape)
 
 
+def moved_priors(
+    confidence: Tensor,
+    box: Tensor,
+    variance: list[Tensor],
+    arm_confidence: Tensor,
+    arm_location: Tensor,
+    classes: int,
+    code_type: str,
+    objectness: float,
+) -> tuple[Tensor, Tensor]:
+    """Return the scores, background's for priors that are no object, and the moved priors."""
+    count = len(confidence)
+    first = arm_location.reshape(count, len(box), 1, 4)
+    moved = decode_boxes(first, box, variance[0] if variance else None, code_type)
+    score = confidence.reshape(count, len(box), classes)
+    empty = torch.zeros_like(score)
+    empty[..., 0] = 1
+    object_score = arm_confidence.reshape(count, len(box), 2)[..., 1:]
+    return torch.where(object_score < objectness, empty, score), moved
+
+
 def detection_output(
     location: Tensor,
     confidence: Tensor,
     prior: Tensor,
-    image: Tensor | None = None,
-    *,
+    *more: Tensor,
     classes: int,
     background: int,
     share_location: bool,
@@ -53,20 +74,25 @@ def detection_output(
     keep_top_k: int,
     clip: bool,
     normalized: bool,
+    objectness: float,
 ) -> Tensor:
     """Return rows of image, label, score, xmin, ymin, xmax, ymax, shape (1, 1, rows, 7)."""
     count = location.shape[0]
     box, *variance = prior.reshape(prior.shape[1], -1, 1, 4)
     offset = location.reshape(count, len(box), -1, 4)
     rim = 0.0 if normalized else 1.0
+    if len(more) == 2:
+        confidence, box = moved_priors(
+            confidence, box, variance, *more, classes, code_type, objectness
+        )
     found = decode_boxes(offset, box, None if variance_in_target else variance[0], code_type, rim)
     if clip and normalized:
         found = clip_boxes(found, 1, 1)
-    elif clip and image is not None:
-        found = clip_boxes(found, image.shape[2] - 1, image.shape[3] - 1)
+    elif clip and len(more) == 1:
+        found = clip_boxes(found, more[0].shape[2] - 1, more[0].shape[3] - 1)
     labels = [label for label in range(classes) if label != background]
     found = found.transpose(1, 2)[:, [0] * len(labels) if share_location else labels]
-    score = confidence.reshape(count, len(box), classes).transpose(1, 2)[:, labels]
+    score = confidence.reshape(count, -1, classes).transpose(1, 2)[:, labels]
     passing = score > confidence_threshold
     most = int(passing.sum(2).max())
     if top_k >= 0:
@@ -99,12 +125,14 @@ class DetectionOutput(ValueLoop):
 
     Bottoms: offsets (N, priors * classes * 4), scores (N, priors * classes), priors (1, 2,
     priors * 4) as PriorBox makes them, or (1, 1, ...) with ``variance_encoded_in_target``; with
-    ``clip`` of boxes in pixels the image. Top: (1, 1, rows, 7), a row a box: image, label, score,
+    ``clip`` of boxes in pixels the image; or RefineDet's two more: scores (N, priors * 2) and
+    offsets (N, priors * 4) of its first step, which moves the priors, and of which those below
+    ``objectness_score`` are background. Top: (1, 1, rows, 7), a row a box: image, label, score,
     xmin, ymin, xmax, ymax; by image, label, and falling score. With no box at all there is a row of
     -1 an image, whose first value is the image. Nothing has a gradient.
     """
 
-    bottoms = Arity(3, 4)
+    bottoms = Arity(3, 5)
     function = staticmethod(detection_output)
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
@@ -126,6 +154,9 @@ class DetectionOutput(ValueLoop):
         self.top_k = nms.top_k if nms.HasField("top_k") else -1
         self.keep_top_k = options.keep_top_k
         self.clip, self.normalized = options.clip, options.normalized_bbox
+        self.objectness = options.objectness_score
+        if len(bottom_shapes) == 5 and not self.normalized:
+            raise self.error("five bottoms with boxes in pixels", expected="normalized_bbox: true")
         if self.nms_threshold < 0 or not 0 < self.eta <= 1:
             raise self.error(
                 f"nms_threshold {self.nms_threshold:g}, eta {self.eta:g}",
@@ -146,10 +177,14 @@ class DetectionOutput(ValueLoop):
             )
         count = prod(prior[2:]) // 4
         per_prior = 4 if self.share_location else 4 * self.classes
-        for name, shape, size in (
+        sizes = [
             ("offsets", location, count * per_prior),
             ("scores", confidence, count * self.classes),
-        ):
+        ]
+        if len(bottom_shapes) == 5:
+            sizes.append(("first scores", bottom_shapes[3], count * 2))
+            sizes.append(("first offsets", bottom_shapes[4], count * 4))
+        for name, shape, size in sizes:
             if prod(shape[1:]) != size or shape[:1] != location[:1]:
                 raise self.error(
                     f"{name} of shape {shape} for {count} priors",

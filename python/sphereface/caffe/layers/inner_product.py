@@ -53,6 +53,7 @@ def inner_product(
     return F.linear(x, rows, bias if term is None else term)
 
 
+@register_layer("FcRistretto", param="inner_product_param")
 @register_layer("InnerProduct", param="inner_product_param")
 class InnerProduct(Layer):
     """Fully connected layer.

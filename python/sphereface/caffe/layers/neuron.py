@@ -1,7 +1,8 @@
-"""The layers that compute each element alone: ReLU to Mish, none with parameter blobs.
+"""The layers that compute each element alone: ReLU to HardSigmoid, none with parameter blobs.
 
 Source: Caffe's neuron_layer.hpp and relu, elu, sigmoid, tanh, absval, bnll, power, exp, log,
-threshold, swish and clip_layer.cpp; Mish (Misra, 2019) and ReLU6 (MobileNet-YOLO's) are of forks.
+threshold, swish and clip_layer.cpp; Mish (Misra, 2019), ReLU6 (MobileNet-YOLO's), HardSwish and
+HardSigmoid (MobileNetV3, Howard et al., 2019, section 5.2) are of forks.
 What differs: the gradient is that of the bottom in place too, where Caffe refuses (AbsVal) or reads
 the bottom that the top has overwritten (BNLL, Log, Power, Clip); where a Power of 0 meets bottom 0
 it is the limit and not 0 / 0. PReLU and Dropout, neurons in Caffe, have files of their own.
@@ -25,6 +26,8 @@ __all__ = [
     "AbsVal",
     "Clip",
     "Exp",
+    "HardSigmoid",
+    "HardSwish",
     "Log",
     "Mish",
     "Power",
@@ -39,6 +42,8 @@ __all__ = [
     "clip",
     "elu",
     "exp",
+    "hard_sigmoid",
+    "hard_swish",
     "log",
     "mish",
     "power",
@@ -289,3 +294,27 @@ class Mish(Layer):
     """x tanh(log(1 + e^x))."""
 
     function = staticmethod(mish)
+
+
+def hard_sigmoid(x: Tensor) -> Tensor:
+    """Return x / 6 + 1 / 2 limited to 0 ... 1."""
+    return F.relu6(x + 3) / 6
+
+
+@register_layer("HardSigmoid")
+class HardSigmoid(Layer):
+    """min(max(x + 3, 0), 6) / 6."""
+
+    function = staticmethod(hard_sigmoid)
+
+
+def hard_swish(x: Tensor) -> Tensor:
+    """Return x times its hard sigmoid."""
+    return x * F.relu6(x + 3) / 6
+
+
+@register_layer("HardSwish")
+class HardSwish(Layer):
+    """x min(max(x + 3, 0), 6) / 6."""
+
+    function = staticmethod(hard_swish)

@@ -215,6 +215,9 @@ class Pooling(Layer):
         else:
             self.kernel = self._pair("kernel", "kernel_size")
         self._check_options()
+        for name in ("kernel_depth", "temporal_pad", "temporal_stride"):
+            if options.HasField(name):
+                raise self.error(name, expected="no such option, which C3D's Pooling3D has")
 
     def _rounds_up(self) -> bool:
         options, up = self.options, self.option_name("round_mode") == "CEIL"

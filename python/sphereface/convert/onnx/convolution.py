@@ -12,7 +12,13 @@ if TYPE_CHECKING:
 __all__ = ["convolution", "convolve"]
 
 
-@onnx_layer("Convolution", "DepthwiseConvolution", "ConvolutionDepthwise")
+@onnx_layer(
+    "Convolution",
+    "Convolution3D",
+    "ConvolutionDepthwise",
+    "ConvolutionRistretto",
+    "DepthwiseConvolution",
+)
 def convolution(graph: OnnxGraph, layer: Convolution, *bottoms: Value) -> list[str]:
     """Write Conv of each bottom."""
     return convolve("Conv", graph, layer, *bottoms)

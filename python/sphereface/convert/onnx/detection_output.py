@@ -27,7 +27,7 @@ def detection_output(
     location: Value,
     confidence: Value,
     prior: Value,
-    *image: Value,
+    *more: Value,
 ) -> str:
     """Write the decoding, the suppression in each class of each image, and the best of an image."""
     if layer.eta < 1:
@@ -35,9 +35,11 @@ def detection_output(
     labels = [label for label in range(layer.classes) if label != layer.background]
     shown = graph.integers(labels)
     rows = graph.node("Reshape", confidence, graph.integers([0, -1, layer.classes]))
+    if len(more) == 2:
+        rows = _objects(graph, layer, rows, more[0])
     score = graph.node("Transpose", graph.node("Gather", rows, shown, axis=2), perm=[0, 2, 1])
     places = graph.integers([0] * len(labels)) if layer.share_location else shown
-    box = graph.node("Gather", _boxes(graph, layer, location, prior, *image), places, axis=2)
+    box = graph.node("Gather", _boxes(graph, layer, location, prior, *more), places, axis=2)
     box = graph.node("Transpose", box, perm=[0, 2, 1, 3])
     # From here on best first: (N, classes, K) and (N, classes, K, 4).
     score, box = _ranked(graph, score, box, layer.top_k)
@@ -62,17 +64,43 @@ def detection_output(
 
 
 def _boxes(
-    graph: OnnxGraph, layer: DetectionOutput, location: Value, prior: Value, *image: Value
+    graph: OnnxGraph, layer: DetectionOutput, location: Value, prior: Value, *more: Value
 ) -> str:
     """Return the decoded boxes, (N, priors, classes or 1, 4)."""
     locations = 1 if layer.share_location else layer.classes
     offset = graph.node("Reshape", location, graph.integers([0, -1, locations, 4]))
+    first = graph.node("Reshape", more[1], graph.integers([0, -1, 1, 4])) if len(more) == 2 else ""
     if layer.variance_in_target:
         box = graph.node("Reshape", prior, graph.integers([1, -1, 1, 4]))
     else:
         both = graph.node("Reshape", prior, graph.integers([2, -1, 1, 4]))
         box, variance = graph.split_node("Split", both, graph.integers([1, 1]), outputs=2, axis=0)
         offset = graph.node("Mul", offset, variance)
+        first = first and graph.node("Mul", first, variance)
+    if first:
+        box = _decoded(graph, layer, first, box)
+    found = _decoded(graph, layer, offset, box)
+    if not layer.clip:
+        return found
+    if layer.normalized:
+        return graph.node("Clip", found, graph.constant(0), graph.constant(1))
+    sizes = graph.node("Gather", graph.node("Shape", more[0]), graph.integers([3, 2, 3, 2]))
+    sizes = graph.node("Cast", sizes, to=graph.onnx.TensorProto.FLOAT)
+    limit = graph.node("Sub", sizes, graph.constant(1))
+    return graph.node("Min", graph.node("Max", found, graph.constant(0)), limit)
+
+
+def _objects(graph: OnnxGraph, layer: DetectionOutput, rows: str, first: Value) -> str:
+    """Return the scores (N, priors, classes), background's where the first step saw no object."""
+    pairs = graph.node("Reshape", first, graph.integers([0, -1, 2]))
+    score = graph.node("Gather", pairs, graph.integers([1]), axis=2)
+    no_object = graph.node("Less", score, graph.constant(layer.objectness))
+    background = graph.constant([1.0] + [0.0] * (layer.classes - 1))
+    return graph.node("Where", no_object, background, rows)
+
+
+def _decoded(graph: OnnxGraph, layer: DetectionOutput, offset: str, box: str) -> str:
+    """Return the boxes that lie at `offset` from `box`."""
     if layer.code_type == "CORNER":
         found = graph.node("Add", box, offset)
     else:
@@ -93,14 +121,7 @@ def _boxes(
             half = graph.node("Mul", graph.node("Exp", grown), half)
             ends = [graph.node(op, center, half) for op in ("Sub", "Add")]
             found = graph.node("Concat", *ends, axis=3)
-    if not layer.clip:
-        return found
-    if layer.normalized:
-        return graph.node("Clip", found, graph.constant(0), graph.constant(1))
-    sizes = graph.node("Gather", graph.node("Shape", image[0]), graph.integers([3, 2, 3, 2]))
-    sizes = graph.node("Cast", sizes, to=graph.onnx.TensorProto.FLOAT)
-    limit = graph.node("Sub", sizes, graph.constant(1))
-    return graph.node("Min", graph.node("Max", found, graph.constant(0)), limit)
+    return found
 
 
 def _ranked(graph: OnnxGraph, score: str, box: str, top_k: int) -> tuple[str, str]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["inner_product"]
 
 
-@onnx_layer("InnerProduct")
+@onnx_layer("InnerProduct", "FcRistretto")
 def inner_product(graph: OnnxGraph, layer: InnerProduct, x: Value, *weights: Value) -> str:
     """Write Flatten and Gemm; from a later axis on, Reshape and MatMul."""
     name = x.name

@@ -1,4 +1,4 @@
-"""ReLU to Mish as ONNX nodes."""
+"""ReLU to HardSigmoid as ONNX nodes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ __all__ = [
     "clip",
     "elu",
     "exp",
+    "hard_sigmoid",
+    "hard_swish",
     "log",
     "mish",
     "power",
@@ -68,6 +70,18 @@ def relu6(graph: OnnxGraph, layer: neuron.ReLU6, x: Value) -> str:
 def mish(graph: OnnxGraph, layer: neuron.Mish, x: Value) -> str:
     """Write x times Tanh of Softplus; the node Mish is newer than the opset."""
     return graph.node("Mul", x, graph.node("Tanh", graph.node("Softplus", x)))
+
+
+@onnx_layer("HardSigmoid")
+def hard_sigmoid(graph: OnnxGraph, layer: neuron.HardSigmoid, x: Value) -> str:
+    """Write HardSigmoid."""
+    return graph.node("HardSigmoid", x, alpha=1 / 6, beta=0.5)
+
+
+@onnx_layer("HardSwish")
+def hard_swish(graph: OnnxGraph, layer: neuron.HardSwish, x: Value) -> str:
+    """Write x times HardSigmoid."""
+    return graph.node("Mul", x, graph.node("HardSigmoid", x, alpha=1 / 6, beta=0.5))
 
 
 @onnx_layer("Threshold")

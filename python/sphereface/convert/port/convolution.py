@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 __all__ = ["convolution", "torch_module"]
 
 
-@source_layer("Convolution", "DepthwiseConvolution", "ConvolutionDepthwise")
+@source_layer(
+    "Convolution",
+    "Convolution3D",
+    "ConvolutionDepthwise",
+    "ConvolutionRistretto",
+    "DepthwiseConvolution",
+)
 def convolution(writer: SourceWriter, layer: Convolution, *bottoms: str) -> str:
     """Write nn.Conv1d to 3d."""
     return torch_module("Conv", writer, layer, *bottoms)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["inner_product"]
 
 
-@source_layer("InnerProduct")
+@source_layer("InnerProduct", "FcRistretto")
 def inner_product(writer: SourceWriter, layer: InnerProduct, x: str, *weights: str) -> str:
     """Write nn.Linear of the flattened bottom."""
     if weights or layer.normalize or layer.transpose:
