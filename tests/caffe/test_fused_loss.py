@@ -78,6 +78,25 @@ def test_equal_to_the_layers(kind: str, loss_param: str, fused: list[int]) -> No
     assert torch.equal(net.layer("fc").weight, apart.layer("fc").weight)
 
 
+@pytest.mark.parametrize("kind", ["SINGLE", "DOUBLE", "TRIPLE", "QUADRUPLE"])
+def test_large_margin_is_equal_to_the_layers(kind: str, fused: list[int]) -> None:
+    text = HEAD.format(lambda_top='top: "lambda"', kind=kind, loss_param="ignore_label: 3")
+    text = text.replace("MarginInnerProduct", "LargeMarginInnerProduct")
+    text = text.replace("margin_inner_product_param", "largemargin_inner_product_param")
+    made = [
+        caffe.load(text, phase="TRAIN", generator=torch.Generator().manual_seed(3)).double()
+        for _ in range(2)
+    ]
+    made[1].fuse_losses = False
+    for run in range(3):
+        ours, expected = step(made[0], 2.0**run), step(made[1], 2.0**run)
+        assert len(fused) == run + 1
+        for a, b in zip(ours, expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-12)
+    made[0](batch(), blobs=["fc"])
+    assert len(fused) == 3
+
+
 def test_logits_that_are_asked_for(fused: list[int]) -> None:
     net = build()
     assert net(batch(), blobs=["fc"])["fc"].shape == (6, 9)

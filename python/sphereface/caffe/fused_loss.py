@@ -1,6 +1,7 @@
 """A head of logits and the softmax loss that alone reads them, run as one: no logits are stored.
 
-In TRAIN, a MarginInnerProduct whose logits nothing reads but a SoftmaxWithLoss of the same labels.
+In TRAIN, a MarginInnerProduct or LargeMarginInnerProduct whose logits nothing reads but a
+SoftmaxWithLoss of the same labels.
 Where the logits are asked for by name, or a hook is on one of the two layers, these run alone.
 
 Source: none, Caffe stores them. What differs: sums are rounded elsewhere, so that values and

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sphereface.caffe.layers.margin_inner_product import AnnealedProduct
 from sphereface.caffe.registry import register_layer
+from sphereface.margin_policy import LSoftmax, MarginPolicy
 from sphereface.ops.margin_inner_product import margin_logits
 
 __all__ = ["LargeMarginInnerProduct"]
@@ -25,6 +26,11 @@ class LargeMarginInnerProduct(AnnealedProduct):
 
     ``y_j = x . w_j``, and for the label ``(|x| |w| psi(theta) + lambda x . w) / (1 + lambda)``.
     """
+
+    @property
+    def policy(self) -> MarginPolicy:
+        """L-Softmax."""
+        return LSoftmax(self.margin)
 
     def logits(self, x: Tensor, label: Tensor, lambda_: Tensor) -> Tensor:
         """Return the logits."""

@@ -23,6 +23,7 @@ from sphereface.caffe.graph import Arity
 from sphereface.caffe.layer import Shape
 from sphereface.caffe.registry import register_layer
 from sphereface.errors import SphereFaceError
+from sphereface.margin_policy import ASoftmax, MarginPolicy
 from sphereface.ops import (
     angular_triplet_logits,
     annealed_lambda,
@@ -44,6 +45,9 @@ class AnnealedProduct(ClassWeights):
     tops = Arity(1, 2)
     annealing: Annealing
     iteration: Tensor
+    gradient = "exact"
+    #: Whether `pending` may leave the logits to a loss (`sphereface.caffe.fused_loss`).
+    fuses = True
     #: Called with the rows (M, K) and labels (M,) of each forward, if it is set; the rows have no
     #: gradient. Unlike a hook, it leaves the logits to their loss.
     on_rows: Callable[[Tensor, Tensor], None] | None = None
@@ -87,9 +91,39 @@ class AnnealedProduct(ClassWeights):
                 self.iteration.add_(1)
             return annealed_lambda(self.iteration, *self.annealing)
 
+    def pending(self, x: Tensor, label: Tensor) -> Any:
+        """Return what `forward` does in TRAIN, with the logits left to their loss."""
+        lambda_ = self.advance()
+        rows, labels = self.rows_and_labels(x, label)
+
+        def losses(ignore_label: int | None) -> Tensor:
+            try:
+                result = margin_softmax_loss(
+                    rows,
+                    self.weight,
+                    labels,
+                    lambda_,
+                    self.policy,
+                    self.gradient,
+                    ignore_index=ignore_label,
+                    reduction="none",
+                )
+            except SphereFaceError as error:  # a row that is not finite
+                raise error.at(self.where) from None
+            assert isinstance(result, Tensor)
+            return result
+
+        logits = PendingLogits(losses)
+        return (logits, lambda_.reshape(1).to(x.dtype)) if self.top_count == 2 else logits
+
     def count_from_start(self, forwards: int) -> None:
         """Set the count to that after `forwards` in TRAIN."""
         self.iteration.fill_(self.options.iteration + forwards)
+
+    @property
+    def policy(self) -> MarginPolicy:
+        """The member of the margin family."""
+        raise NotImplementedError
 
     def logits(self, x: Tensor, label: Tensor, lambda_: Tensor) -> Tensor:
         """Return the logits (M, N) of x (M, K)."""
@@ -124,33 +158,12 @@ class MarginInnerProduct(AnnealedProduct):
             raise self.error(
                 "gradient: EXACT with triplet or semihard", expected="one kind of backward"
             )
-        #: Whether `pending` may leave the logits to a loss (`sphereface.caffe.fused_loss`).
         self.fuses = not (self.triplet or self.semihard)
 
-    def pending(self, x: Tensor, label: Tensor) -> Any:
-        """Return what `forward` does in TRAIN, with the logits left to their loss."""
-        lambda_ = self.advance()
-        rows, labels = self.rows_and_labels(x, label)
-
-        def losses(ignore_label: int | None) -> Tensor:
-            try:
-                result = margin_softmax_loss(
-                    rows,
-                    self.weight,
-                    labels,
-                    lambda_,
-                    self.margin,
-                    self.gradient,
-                    ignore_index=ignore_label,
-                    reduction="none",
-                )
-            except SphereFaceError as error:  # a row that is not finite
-                raise error.at(self.where) from None
-            assert isinstance(result, Tensor)
-            return result
-
-        logits = PendingLogits(losses)
-        return (logits, lambda_.reshape(1).to(x.dtype)) if self.top_count == 2 else logits
+    @property
+    def policy(self) -> MarginPolicy:
+        """A-Softmax."""
+        return ASoftmax(self.margin)
 
     def logits(self, x: Tensor, label: Tensor, lambda_: Tensor) -> Tensor:
         """Return the logits; in TRAIN, normalise the weight before."""
