@@ -154,3 +154,33 @@ def test_every_rate_and_decay_of_sphereface_20():
             assert rates.pop(blob.key) == pytest.approx((0.1 * lr_mult, 0.0005 * decay_mult))
     assert rates == {}
     assert sum(lr_mult == 0 for lr_mult, _ in expected.values()) == 16
+
+
+@pytest.mark.parametrize("kind", sorted(RULES))
+def test_a_sparse_gradient_updates_its_rows_only(kind, rng):
+    """As a net of these rows alone would; another update comes before, so that histories count."""
+    fields = {"type": kind, **CONSTANTS[kind], "weight_decay": 0.125, "clip_gradients": 2.0}
+    param, rows = text.read(as_text(fields), "SolverParameter"), [0, 2]
+    whole, alone = (
+        load(NET.replace("num_output: 3", f"num_output: {n}"), phase="TRAIN").double()
+        for n in (3, 2)
+    )
+    updaters = [Updater(net, param) for net in (whole, alone)]
+    place = next(i for i, p in enumerate(updaters[0].parameters) if p.shape == (3, 5))
+    for iteration in range(2):
+        with torch.no_grad():
+            alone.layer("a").weight.copy_(whole.layer("a").weight[rows])
+        before = whole.layer("a").weight.detach().clone()
+        values = torch.from_numpy(rng.normal(size=(2, 5)))
+        grads = [[torch.zeros_like(p) for p in updater.parameters] for updater in updaters]
+        sparse = torch.sparse_coo_tensor([rows], values, (3, 5), check_invariants=True)
+        grads[0][place], grads[1][place] = sparse, values.clone()
+        norms = [u.apply(g, 0.5, iteration) for u, g in zip(updaters, grads, strict=True)]
+        torch.testing.assert_close(*norms)
+        after = whole.layer("a").weight.detach()
+        torch.testing.assert_close(after[rows], alone.layer("a").weight.detach())
+        assert torch.equal(after[1], before[1])
+        assert not torch.equal(after[0], before[0])
+    history = next(h for h in updaters[0].history if h.shape == (3, 5))
+    assert history[1].abs().max() == 0
+    assert history[rows].abs().min() > 0

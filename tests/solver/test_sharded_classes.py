@@ -8,6 +8,7 @@ import pytest
 from reference.tiny_training import write_training
 from sphereface.errors import SphereFaceError
 from sphereface.solver.modes import Mode
+from sphereface.solver.sidecar import read_sidecar
 from sphereface.solver.training import TrainOptions, train
 from sphereface.weights import load_weights, read_solverstate
 
@@ -57,6 +58,52 @@ def test_a_snapshot_resumes_bit_for_bit(tmp_path):
     for name, blobs in load_weights(end).items():
         for one, two in zip(blobs, whole[name], strict=True):
             np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.slow
+def test_a_sample_that_has_all_classes_is_all(tmp_path):
+    """Each batch has every class, so that half of them at random and the batch's are all."""
+    models = []
+    for name, rate in (("all", 1.0), ("half", 0.5)):
+        folder = tmp_path / name
+        folder.mkdir()
+        solver = write_training(folder, "max_iter: 6 clip_gradients: 0.5 iter_size: 2", 24)
+        train(
+            TrainOptions(
+                str(solver), gpu="none", mode=Mode(shard_classes=True, sample_classes=rate)
+            )
+        )
+        models.append(load_weights(folder / "tiny_iter_6.caffemodel"))
+    assert_close(models[1], models[0])
+
+
+@pytest.mark.slow
+def test_sampled_classes_resume_bit_for_bit(tmp_path):
+    mode = Mode(shard_classes=True, sample_classes=0.3)
+    solver = str(write_training(tmp_path, "max_iter: 6 snapshot: 3", 2))
+    end, state = tmp_path / "tiny_iter_6.caffemodel", str(tmp_path / "tiny_iter_3.solverstate")
+    train(TrainOptions(solver, gpu="none", mode=mode))
+    whole = load_weights(end)
+    sidecar = read_sidecar(tmp_path / "tiny_iter_3.solverstate.npz")
+    assert sidecar.passes == {"draws of classes for fc6": 3}
+    end.unlink()
+    train(TrainOptions(solver, gpu="none", mode=mode, snapshot=state))
+    for name, blobs in load_weights(end).items():
+        for one, two in zip(blobs, whole[name], strict=True):
+            np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sample_classes": 0.0, "shard_classes": True}, "--sample-classes: 0; expected above 0"),
+        ({"sample_classes": 0.5}, "--sample-classes; expected with --shard-classes"),
+        ({"sample_classes": 0.5, "shard_classes": True, "amp": "fp16"}, "with --amp fp16"),
+    ],
+)
+def test_what_sampling_needs(options, message):
+    with pytest.raises(SphereFaceError, match=message):
+        Mode(**options)
 
 
 @pytest.mark.parametrize(

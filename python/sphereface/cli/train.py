@@ -41,6 +41,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         action="store_true",
         help="split the weights of a MarginInnerProduct's classes over the processes",
     )
+    add(
+        "--sample-classes",
+        type=float,
+        default=1.0,
+        metavar="RATE",
+        help="with --shard-classes, the part of the classes in an iteration (default: all)",
+    )
     add("--level", type=int, help="level of the train net's state")
     add(
         "--stage",
@@ -120,6 +127,7 @@ def run(args: argparse.Namespace) -> int:
                 args.compile,
                 args.shard_classes,
                 not args.no_fused_loss,
+                args.sample_classes,
             ),
             data=DataOptions(args.workers, args.skip_bad_images, exif=args.exif == "apply"),
             logs=LogOptions(args.log_dir, table, args.tensorboard),

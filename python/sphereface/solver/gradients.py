@@ -2,7 +2,8 @@
 
 Source: SGDSolver::ApplyUpdate and what it calls (sgd_solver.cpp). Clipping comes first and looks at
 the sum over ``iter_size`` passes; weight decay is added after. What differs: blobs with the same
-multipliers are updated together, and frozen ones (lr_mult 0) not at all.
+multipliers are updated together, and frozen ones (lr_mult 0) not at all; of a sparse gradient, that
+of sampled classes, the rows that it has, with their histories, and no others.
 """
 
 from __future__ import annotations
@@ -130,7 +131,7 @@ class Updater:
         ----------
         grads : list of Tensor
             One for each of `parameters`, summed over the passes; used as scratch. With
-            `keep_updates` they hold the update afterwards.
+            `keep_updates` they hold the update afterwards. A sparse one tells the rows to update.
         rate : float
             The learning rate, to be multiplied by each blob's lr_mult.
         iteration : int
@@ -148,6 +149,10 @@ class Updater:
             return None
         if self.history[0].device != grads[0].device:
             self.history = [tensor.to(grads[0].device) for tensor in self.history]
+        # Of a sparse gradient the rows it has: what follows knows dense tensors only.
+        sparse = [grad.coalesce() if grad.is_sparse else None for grad in grads]
+        rows = [None if grad is None else grad.indices()[0] for grad in sparse]
+        grads = [g if s is None else s.values() for g, s in zip(grads, sparse, strict=True)]
         if param.clip_gradients >= 0:
             own = [self.parts[index] is not None for g in self._groups for index in g.indices]
             split = (own, self.sharing.ranks.total) if self.sharing else None
@@ -156,18 +161,22 @@ class Updater:
             torch._foreach_mul_(grads, 1 / param.iter_size)
         begin = 0
         for group in self._groups:
-            diffs = grads[begin : begin + len(group.weights)]
-            begin += len(group.weights)
-            self._regularise(group, diffs)
+            here = slice(begin, begin + len(group.weights))
+            diffs, begin = grads[here], here.stop
+            # Weights with a version counter of their own: pycaffe keeps what a forward recorded.
+            whole = [[weight.data for weight in group.weights], *self._histories(group)]
+            weights, *histories = [_taken(tensors, rows[here]) for tensors in whole]
+            self._regularise(group, weights, diffs)
             local_rate = rate * group.lr_mult
-            updates = self.rule.updates(diffs, self._histories(group), local_rate, iteration)
+            updates = self.rule.updates(diffs, histories, local_rate, iteration)
             if tell is not None:
                 for index, weight, update in zip(
                     group.indices, group.weights, updates, strict=True
                 ):
                     tell(self.keys[index], weight, update)
-            # Weights with a version counter of their own: pycaffe keeps what a forward recorded.
-            torch._foreach_sub_([weight.data for weight in group.weights], updates)
+            torch._foreach_sub_(weights, updates)
+            for tensors, parts in zip(whole, [weights, *histories], strict=True):
+                _put_back(tensors, parts, rows[here])
             if updates is not diffs and self.keep_updates:
                 torch._foreach_copy_(diffs, updates)
         return norm
@@ -219,12 +228,12 @@ class Updater:
             values = torch.from_numpy(np.array(array))  # a copy: files are mapped read-only
             tensor.copy_(values.reshape(tensor.shape))
 
-    def _regularise(self, group: _Group, diffs: list[Tensor]) -> None:
+    def _regularise(self, group: _Group, weights: Tensors, diffs: Tensors) -> None:
         decay = self.param.weight_decay * group.decay_mult
         if not decay:
             return
         l1 = self.param.regularization_type == "L1"
-        towards = torch._foreach_sign(group.weights) if l1 else group.weights
+        towards = torch._foreach_sign(weights) if l1 else weights
         torch._foreach_add_(diffs, towards, alpha=decay)
 
     def _histories(self, group: _Group) -> list[list[Tensor]]:
@@ -233,3 +242,15 @@ class Updater:
             [self.history[offset + index] for index in group.indices]
             for offset in range(0, self.rule.histories * count, count)
         ]
+
+
+def _taken(tensors: Tensors, rows: Sequence[Tensor | None]) -> Tensors:
+    """Return the tensors, or copies of the rows of them that take part."""
+    pairs = zip(tensors, rows, strict=True)
+    return [tensor if index is None else tensor[index] for tensor, index in pairs]
+
+
+def _put_back(tensors: Tensors, parts: Tensors, rows: Sequence[Tensor | None]) -> None:
+    for tensor, part, index in zip(tensors, parts, rows, strict=True):
+        if index is not None:
+            tensor.index_copy_(0, index, part)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,10 +18,12 @@ from torch import Tensor
 from sphereface.caffe import Net
 from sphereface.caffe.batch_source import OpenSource
 from sphereface.caffe.open_net import OpenNet
+from sphereface.distributed.sampling import ClassSampler
 from sphereface.errors import SphereFaceError
 from sphereface.solver.distributed import RankGroup
 from sphereface.solver.nets import SolverNets
 from sphereface.solver.passes import Pass, Passes
+from sphereface.solver.sharded_classes import SplitProduct
 
 __all__ = ["AMP_TYPES", "Mode", "ModeNets", "ModePasses"]
 
@@ -30,6 +32,7 @@ AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _FIRST_SCALE, _GROWTH, _BACKOFF, _GROWTH_INTERVAL = 65536.0, 2.0, 0.5, 2000  # GradScaler's
 
 _SCALE, _STEADY = "loss scale of fp16", "iterations at that scale"
+_DRAWS = "draws of classes for "
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class Mode:
         Use torch.compile; a minute at the first iteration.
     shard_classes : bool
         Split the weights of the classes over the processes.
+    sample_classes : float
+        With split classes, the part of them that takes part in an iteration.
     fuse_loss : bool
         Run a margin head together with its loss: see `sphereface.caffe.Net.fuse_losses`.
     """
@@ -55,10 +60,20 @@ class Mode:
     compile: bool = False
     shard_classes: bool = False
     fuse_loss: bool = True
+    sample_classes: float = 1.0
 
     def __post_init__(self) -> None:
         if self.compile and self.shard_classes:
             raise SphereFaceError("--compile with --shard-classes", expected="one of them")
+        if not 0 < self.sample_classes <= 1:
+            raise SphereFaceError(
+                f"{self.sample_classes:g}", where="--sample-classes", expected="above 0, at most 1"
+            )
+        if self.sample_classes < 1 and (not self.shard_classes or self.amp == "fp16"):
+            raise SphereFaceError(
+                "--sample-classes" + (" with --amp fp16" if self.shard_classes else ""),
+                expected="with --shard-classes, in float32 or bf16",
+            )
         if self.amp and self.amp not in AMP_TYPES:
             raise SphereFaceError(f'"{self.amp}"', where="--amp", expected=" or ".join(AMP_TYPES))
 
@@ -76,7 +91,7 @@ class ModeNets(SolverNets):
         super().__init__(data, allow_python)
         self._mode, self._group = mode, group
         if mode.shard_classes:
-            self.sharing = group.sharing()
+            self.sharing = replace(group.sharing(), sample_rate=mode.sample_classes)
 
     def passes(self, opened: OpenNet, device: torch.device, *, trained: bool) -> Passes:
         """Return what runs a net: test nets run in float32, and whole in every rank."""
@@ -143,18 +158,27 @@ class ModePasses(Passes):
         scale.copy_(torch.where(finite, grown, scale * _BACKOFF))
 
     def state(self) -> dict[str, Any]:
-        """Return fp16's loss scale, and for how many iterations it has not changed."""
+        """Return the counts of draws; fp16's loss scale, and since when it has not changed."""
+        draws = {name: sampler.draws for name, sampler in self._samplers().items()}
         if self._scale is None:
-            return {}
-        return {_SCALE: float(self._scale), _STEADY: int(self._steady)}
+            return draws
+        return {**draws, _SCALE: float(self._scale), _STEADY: int(self._steady)}
 
     def restore(self, state: Mapping[str, Any]) -> list[str]:
-        """Take over the loss scale; a run of another precision has no use for it."""
+        """Take over counts of draws and the loss scale; another run may have no use for them."""
+        samplers = self._samplers()
+        for name in samplers.keys() & state.keys():
+            samplers[name].draws = int(state[name])
+        state = {name: value for name, value in state.items() if name not in samplers}
         if self._scale is None or _SCALE not in state:
-            return super().restore({name: state[name] for name in state if name == _SCALE})
+            return super().restore({name: state[name] for name in state if name != _STEADY})
         self._scale.fill_(float(state[_SCALE]))
         self._steady.fill_(int(state.get(_STEADY, 0)))
         return []
+
+    def _samplers(self) -> dict[str, ClassSampler]:
+        layers = (layer for layer in self.net.layers if isinstance(layer, SplitProduct))
+        return {_DRAWS + layer.name: layer.sampler for layer in layers if layer.sampler is not None}
 
     def _averaged(self, result: Pass) -> Pass:
         losses = [result.outputs[n] for n in self.net.outputs if n in self.net.loss_weights]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -28,13 +29,14 @@ from sphereface.class_range import ClassRange
 from sphereface.distributed.ranks import Ranks
 from sphereface.distributed.row_losses import RowProblem, row_losses
 from sphereface.distributed.row_service import RowService, scatter_rows
+from sphereface.distributed.sampling import ClassSampler
 from sphereface.errors import SphereFaceError
 from sphereface.margin_policy import ASoftmax
 from sphereface.solver.config import SolverFile
 from sphereface.solver.gradients import Updater
 from sphereface.weights import StreamedArray
 
-__all__ = ["Sharing", "check_sharing", "shard_classes", "split_rows"]
+__all__ = ["Sharing", "SplitProduct", "check_sharing", "shard_classes", "split_rows"]
 
 _LOSS, _HIT = 0, 1
 # Fillers that draw every row alike, and chunk after chunk what they draw at once.
@@ -51,10 +53,13 @@ class Sharing:
         For the tensors of a pass.
     control : Ranks
         The same processes, for tensors on CPUs.
+    sample_rate : float
+        The part of each process's classes that takes part in an iteration.
     """
 
     ranks: Ranks
     control: Ranks
+    sample_rate: float = 1.0
 
 
 def check_sharing(file: SolverFile) -> None:
@@ -114,7 +119,7 @@ def shard_classes(graph: NetGraph, sharing: Sharing) -> NetGraph:
             nodes[node.index] = replace(node, layer_class=_reader_class(node, head))
         if not readers or head.tops[0] in graph.outputs.values():
             raise _not_split(head, "logits that are an output of the net")
-        bound = type("MarginInnerProduct", (_SplitProduct,), {"sharing": sharing})
+        bound = type("MarginInnerProduct", (SplitProduct,), {"sharing": sharing})
         nodes[head.index] = replace(head, layer_class=bound)
     if not heads:
         raise SphereFaceError(
@@ -151,19 +156,32 @@ class _SameRows(Ranks):
         return rows
 
 
-class _SplitProduct(MarginInnerProduct):
+class SplitProduct(MarginInnerProduct):
+    """A MarginInnerProduct of which a process has the rows of some classes.
+
+    `sampler`, if there is one, draws those that take part in an iteration; its numbers follow from
+    the layer's name and the count of draws.
+    """
+
     sharing: ClassVar[Sharing]
+    sampler: ClassSampler | None = None
 
     def add_blob(
         self, name: str, shape: Shape, filler: Any = None, *, buffer: bool = False
     ) -> None:
+        """Create the blob with this process's rows only."""
         ranks = self.sharing.ranks
         self.part = ClassRange.of(ranks.rank, ranks.ranks, shape[0])
         super().add_blob(name, (self.part.count, *shape[1:]), filler, buffer=buffer)
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
+        """Refuse what needs whole weights."""
         super().setup(bottom_shapes)
         self.fuses = False  # it is one with the loss of all ranks already
+        if self.sharing.sample_rate < 1:
+            self.sampler = ClassSampler(
+                self.sharing.sample_rate, zlib.crc32(self.name.encode("utf-8", "surrogateescape"))
+            )
         filler = self.options.weight_filler
         if (
             filler.type not in _FILLERS
@@ -180,6 +198,7 @@ class _SplitProduct(MarginInnerProduct):
             raise self.error("triplet or semihard", expected="neither with --shard-classes")
 
     def fill(self, generator: torch.Generator | None = None) -> None:
+        """Take this process's rows of what process 0 draws."""
         filler = self._fillers.get("weight")
         self.drop_fillers()
         if filler is not None:
@@ -202,6 +221,7 @@ class _SplitProduct(MarginInnerProduct):
             in_place=not exact,
             input_scale=ranks.ranks,
             loss_scale=1 / ranks.ranks,
+            sampler=self.sampler if self.training else None,
             want_stats=True,
         )
         if torch.is_autocast_enabled(x.device.type):
