@@ -7,6 +7,7 @@ import textwrap
 
 import numpy as np
 import pytest
+import torch
 
 from reference.margin_goldens import FILES, read
 from sphereface import SphereFaceError
@@ -70,6 +71,33 @@ def test_feature_maps_shapes_and_counting():
     assert top[0].data.shape == (6, 5)
     layer.backward(top, [False, False], bottom)
     assert not bottom[0].diff.any()
+
+
+@pytest.mark.parametrize("margin", ["TRIPLE", 1.7])
+def test_exact_gradient_is_that_of_torch(margin, norm_error):
+    layer, bottom, top = make_layer((6, 5), num_output=4, type=margin, gradient="EXACT")
+    rng = np.random.default_rng(3)
+    bottom[0].data[...], bottom[1].data[...] = rng.normal(size=(6, 5)), [0, 3, 1, 1, 2, 0]
+    before = layer.blobs[0].data.copy()
+    layer.forward(bottom, top)
+    np.testing.assert_array_equal(layer.blobs[0].data, before)
+    top[0].diff[...] = rng.normal(size=(6, 4))
+    layer.backward(top, [True, False], bottom)
+    # psi by angles, in float64.
+    x = torch.tensor(bottom[0].data, dtype=torch.float64, requires_grad=True)
+    weight = torch.tensor(before, dtype=torch.float64, requires_grad=True)
+    label = torch.tensor(bottom[1].data).long()
+    length, y = x.norm(dim=1), x @ torch.nn.functional.normalize(weight).T
+    cosine = y.gather(1, label[:, None])[:, 0] / length
+    angle = (3 if margin == "TRIPLE" else margin) * cosine.acos()
+    k = torch.floor(angle.detach() / np.pi)
+    psi = (-1) ** k * angle.cos() - 2 * k
+    value = length * (psi + top[1].data.item() * cosine) / (1 + top[1].data.item())
+    y = y.scatter(1, label[:, None], value[:, None])
+    y.backward(torch.tensor(top[0].diff, dtype=torch.float64))
+    assert norm_error(top[0].data, y) < 1e-6
+    assert norm_error(bottom[0].diff, x.grad) < 1e-5
+    assert norm_error(layer.blobs[0].diff, weight.grad) < 1e-5
 
 
 def test_existing_blobs_are_kept():

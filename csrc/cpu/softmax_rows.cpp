@@ -67,14 +67,13 @@ void binary_gradient(const MarginProblem<T, SphereFace2>& p, const SoftmaxOption
                      MathOf<T> grad, MathOf<T> scale, const MathOf<T>* column, T* entries,
                      MathOf<T>* radial, MathOf<T>* total) {
   using Math = MathOf<T>;
-  const double own = binary_factor(p, i);
-  if (own == 0) {  // an ignored row, whose entries may be anything
+  const auto factor = static_cast<MathOf<T>>(binary_gradient_factor(p, i, grad));
+  if (factor == 0) {  // an ignored row, whose entries may be anything
     std::fill_n(entries, p.weight.rows, Scalar<T>::store(0));
     return;
   }
   const BinaryRow<Math> terms(p.margin);
   const int64_t label = p.has_label(i) ? p.label_column(i) : -1;
-  const auto factor = static_cast<Math>(own * grad);
   for (int64_t j = 0; j < p.weight.rows; ++j) {
     const Math entry = Scalar<T>::load(entries[j]), bias = s.bias == nullptr ? 0 : s.bias[j];
     Math g = factor * terms.slope(terms.logit(entry, bias, j == label), j == label);

@@ -41,6 +41,12 @@ bool has_aligned_rows(const Matrix<T>& m) {
   return is_aligned(m.data) && m.row_stride % kPackSize<T> == 0;
 }
 
+// Calls launch with whether all rows are aligned, as a type.
+template <typename T, typename Launch>
+void with_packed(const Matrix<T>& rows, const Launch& launch) {
+  has_aligned_rows(rows) ? launch(std::true_type()) : launch(std::false_type());
+}
+
 // Calls launch with the number of packs of a row that a lane takes, rounded up to one that kernels
 // are compiled for, as a type; with 0 for rows that are not aligned, no whole number of packs or
 // too long for registers.

@@ -6,22 +6,11 @@ namespace sphereface::cuda {
 
 namespace {
 
-constexpr int64_t kMaxItemBlocks = int64_t{1} << 30;
-
-unsigned item_blocks(int64_t items) {
-  return static_cast<unsigned>(items < kMaxItemBlocks ? items : kMaxItemBlocks);
-}
-
 __global__ void clear_rows_kernel(SoftmaxRow* rows, int64_t count) {
   const int64_t step = int64_t{gridDim.x} * blockDim.x;
   for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += step) {
     rows[i] = SoftmaxRow::empty();
   }
-}
-
-template <typename Launch>
-void with_packed(bool packed, const Launch& launch) {
-  packed ? launch(std::true_type()) : launch(std::false_type());
 }
 
 }  // namespace
@@ -37,7 +26,7 @@ void softmax_update(const MarginProblem<T, Margin>& p, const SoftmaxOptions<T>& 
   if constexpr (kIsBinary<Margin>) {
     binary_update(p, s, logits, rows, stream);
   } else {
-    with_packed(has_aligned_rows(logits), [&](auto packed) {
+    with_packed(logits, [&](auto packed) {
       softmax_update_kernel<T, Margin, packed>
           <<<item_blocks(p.x.rows), kSoftmaxThreads, 0, stream>>>(p, s, logits, rows);
     });
@@ -60,7 +49,7 @@ void softmax_gradient(const MarginProblem<T, Margin>& p, const SoftmaxOptions<T>
     binary_gradient(p, s, grad, logits, stream);
   } else {
     const int64_t tiles = (p.weight.rows + kTile - 1) / kTile;
-    with_packed(has_aligned_rows(logits), [&](auto packed) {
+    with_packed(logits, [&](auto packed) {
       softmax_gradient_kernel<T, Margin, packed>
           <<<item_blocks(p.x.rows * tiles), kSoftmaxThreads, 0, stream>>>(p, s, grad, lse, logits);
     });

@@ -96,15 +96,20 @@ __device__ void take_values(Running<Math>& running, const Math (&values)[n], con
   running.sum += sum;
 }
 
-// A thread's share of a row without the label's column. kPacked: the row is aligned.
+// How many columns of a row a thread has in flight. kPacked: the row is aligned.
 template <typename T, bool kPacked>
-__device__ Running<MathOf<T>> running_share(const T* z, int64_t classes, int64_t label,
-                                            bool weighted, const MathOf<T>* class_weight) {
+constexpr int kPackOf = kPacked ? kPackSize<T> : 1;
+template <typename T, bool kPacked>
+constexpr int kValuesOf = kPacksInFlight * kPackOf<T, kPacked>;
+
+// Calls take(values, column) with a thread's share of a row, so many values at a time; column(v) is
+// that of value v, and -infinity stands beyond the last.
+template <typename T, bool kPacked, typename Take>
+__device__ void for_values(const T* z, int64_t classes, const Take& take) {
   using S = Scalar<T>;
   using Math = MathOf<T>;
-  constexpr int kPack = kPacked ? kPackSize<T> : 1, kValues = kPacksInFlight * kPack;
+  constexpr int kPack = kPackOf<T, kPacked>, kValues = kValuesOf<T, kPacked>;
   constexpr Math kNone = static_cast<Math>(-kInfinity);
-  Running<Math> running;
   for (int64_t begin = int64_t{threadIdx.x} * kPack; begin < classes;
        begin += int64_t{kSoftmaxThreads} * kValues) {
     const auto column = [&](int v) {
@@ -124,6 +129,18 @@ __device__ Running<MathOf<T>> running_share(const T* z, int64_t classes, int64_t
         }
       }
     }
+    take(values, column);
+  }
+}
+
+// A thread's share of a row without the label's column.
+template <typename T, bool kPacked>
+__device__ Running<MathOf<T>> running_share(const T* z, int64_t classes, int64_t label,
+                                            bool weighted, const MathOf<T>* class_weight) {
+  using Math = MathOf<T>;
+  constexpr int kPack = kPackOf<T, kPacked>, kValues = kValuesOf<T, kPacked>;
+  Running<Math> running;
+  for_values<T, kPacked>(z, classes, [&](auto& values, const auto& column) {
     if (weighted) {
 #pragma unroll
       for (int v = 0; v < kValues; ++v) {
@@ -137,10 +154,12 @@ __device__ Running<MathOf<T>> running_share(const T* z, int64_t classes, int64_t
       const int64_t at = label - column(v);
       if (at < 0 || at >= kPack) continue;
 #pragma unroll
-      for (int e = 0; e < kPack; ++e) values[v + e] = e == at ? kNone : values[v + e];
+      for (int e = 0; e < kPack; ++e) {
+        values[v + e] = e == at ? static_cast<Math>(-kInfinity) : values[v + e];
+      }
     }
     take_values(running, values, column);
-  }
+  });
   return running;
 }
 
@@ -291,7 +310,7 @@ __global__ void __launch_bounds__(kSoftmaxThreads)
                                   [&](T logit, int64_t) { return S::store(probability(logit)); });
     } else {
       replace_columns<T, kPacked>(z, first, end, label, row.of_label, [&](T logit, int64_t j) {
-        const Math weight = s.class_weight == nullptr || j >= end ? 1 : s.class_weight[j];
+        const Math weight = s.class_weight == nullptr || j >= end ? 1 : __ldg(s.class_weight + j);
         return S::store(probability(logit) - row.on_w * weight);
       });
     }

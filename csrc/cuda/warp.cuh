@@ -18,6 +18,11 @@ inline unsigned blocks_for(int64_t rows) {
   return static_cast<unsigned>(blocks < kMaxBlocks ? blocks : kMaxBlocks);
 }
 
+// For kernels whose blocks take one item at a time.
+inline unsigned item_blocks(int64_t items) {
+  return static_cast<unsigned>(items < kMaxBlocks ? items : kMaxBlocks);
+}
+
 __device__ inline int lane_id() { return threadIdx.x % kWarpSize; }
 __device__ inline int64_t first_row() {
   return int64_t{blockIdx.x} * kWarpsPerBlock + threadIdx.x / kWarpSize;

@@ -5,10 +5,11 @@
 STABLE_TORCH_LIBRARY(sphereface, m) {
   m.def(
       "margin_inner_product(Tensor x, Tensor weight, Tensor label, Tensor lambda_, float margin, "
-      "bool exact, bool unit_rows, int? ignore_index) -> Tensor");
+      "bool exact, bool unit_rows, int? ignore_index, bool keep_unit) -> (Tensor y, Tensor unit)");
   m.def(
-      "margin_inner_product_input_gradient(Tensor grad, Tensor x, Tensor weight, Tensor label, "
-      "Tensor lambda_, float margin, bool exact, bool unit_rows, int? ignore_index) -> Tensor");
+      "margin_inner_product_input_gradient(Tensor grad, Tensor x, Tensor weight, Tensor unit, "
+      "Tensor label, Tensor lambda_, float margin, bool exact, bool unit_rows, int? ignore_index) "
+      "-> Tensor");
   m.def(
       "margin_inner_product_weight_gradient(Tensor grad, Tensor x, Tensor weight, Tensor label, "
       "Tensor lambda_, float margin, bool exact, bool unit_rows, int? ignore_index) -> Tensor");
@@ -17,18 +18,18 @@ STABLE_TORCH_LIBRARY(sphereface, m) {
       "family, "
       "float[] margin, bool exact, bool unit_rows, int? ignore_index, float label_smoothing, "
       "Tensor? class_weight, Tensor? weight_sum, Tensor? label_weight, Tensor? bias, "
-      "int first_class, int total_classes, bool keep_logits) -> (Tensor loss, Tensor lse, Tensor "
-      "target, "
-      "Tensor cosine, Tensor prediction, Tensor plain_prediction, Tensor logits)");
+      "int first_class, int total_classes, bool keep_logits, bool keep_unit) -> (Tensor loss, "
+      "Tensor lse, Tensor target, Tensor cosine, Tensor prediction, Tensor plain_prediction, "
+      "Tensor logits, Tensor unit)");
   m.def(
       "margin_softmax_rows(Tensor x, Tensor weight, Tensor label, Tensor lambda_, Tensor? scale, "
       "int family, "
       "float[] margin, bool exact, bool unit_rows, int? ignore_index, "
       "float label_smoothing, Tensor? class_weight, Tensor? weight_sum, Tensor? label_weight, "
-      "Tensor? bias, int first_class, int total_classes, bool keep_logits) -> (Tensor rows, Tensor "
-      "logits)");
+      "Tensor? bias, int first_class, int total_classes, bool keep_logits, bool keep_unit) "
+      "-> (Tensor rows, Tensor logits, Tensor unit)");
   m.def(
-      "margin_softmax_backward(Tensor grad, Tensor lse, Tensor(a!) logits, Tensor x, "
+      "margin_softmax_backward(Tensor grad, Tensor lse, Tensor(a!) logits, Tensor unit, Tensor x, "
       "Tensor weight, Tensor label, Tensor lambda_, Tensor? scale, int family, float[] margin, "
       "bool exact, bool unit_rows, int? ignore_index, float label_smoothing, "
       "Tensor? class_weight, Tensor? weight_sum, Tensor? label_weight, Tensor? bias, "

@@ -111,31 +111,47 @@ inline Tensor new_matrix(const Tensor& like, int64_t rows, int64_t cols) {
   }
 }
 
-// Rows of the weight that one product takes, and the memory for their unit copies if they need any.
+// Unit copies of all rows that a forward has kept for its backward: N x K, or nothing.
+inline bool has_unit_rows(const Tensor& unit, const Arguments& a) {
+  if (unit.numel() == 0) return false;
+  if (unit.dim() != 2 || unit.size(0) != a.weight.size(0) || unit.size(1) != a.weight.size(1) ||
+      unit.scalar_type() != a.weight.scalar_type() || !unit.is_contiguous()) {
+    fail("unit has shape ", shape_of(unit), "; expected what the forward kept, (", a.weight.size(0),
+         ", ", a.weight.size(1), ")");
+  }
+  check_same_device(unit, "unit", a.x, "x");
+  return true;
+}
+
+// Rows of the weight that one product takes, and the memory for unit copies, if they need any: of
+// so many rows, or those of all that were `kept`.
 template <typename Device, typename T>
 struct Chunk {
   int64_t rows;
   Tensor storage;
   Matrix<T> workspace;
 
-  explicit Chunk(const Arguments& a, bool needs_workspace)
+  Chunk(const Arguments& a, bool needs_workspace, bool keep, const Tensor* kept)
       : rows(std::max<int64_t>(
             1,
             std::min(a.weight.size(0), Device::template chunk_bytes<T>() /
-                                           static_cast<int64_t>(sizeof(T) * (a.x.size(1) + 1))))),
-        storage(new_matrix(a.x, needs_workspace ? rows : 0, a.x.size(1))),
-        workspace(matrix<T>(storage)) {}
+                                           static_cast<int64_t>(sizeof(T) * (a.x.size(1) + 1))))) {
+    const int64_t copies = !needs_workspace ? 0 : keep ? a.weight.size(0) : rows;
+    storage = kept != nullptr ? *kept : new_matrix(a.x, copies, a.x.size(1));
+    workspace = matrix<T>(storage);
+  }
 };
 
 // Runs body(problem, chunk, backend) on the device of a.x.
 template <typename Device, typename Body>
-void run(const Arguments& a, bool needs_workspace, const Body& body) {
+void run(const Arguments& a, bool needs_workspace, bool keep, const Tensor* kept,
+         const Body& body) {
   const typename Device::Context context(a.x);
   Device::dispatch(a.x.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     const auto problem = a.problem<T>(ASoftmax(a.margin));
     Device::check_values(context, problem);
-    const Chunk<Device, T> chunk(a, needs_workspace);
+    const Chunk<Device, T> chunk(a, needs_workspace, keep, kept);
     auto backend = Device::template backend<T>(context, Gemm<Device, T>(a.x));
     body(problem, chunk, backend);
     Device::finish(context, backend, problem);
@@ -143,29 +159,39 @@ void run(const Arguments& a, bool needs_workspace, const Body& body) {
 }
 
 template <typename Device>
-Tensor margin_inner_product(Tensor x, Tensor weight, Tensor label, Tensor lambda, double margin,
-                            bool exact, bool unit_rows, std::optional<int64_t> ignore_index) {
+std::tuple<Tensor, Tensor> margin_inner_product(Tensor x, Tensor weight, Tensor label,
+                                                Tensor lambda, double margin, bool exact,
+                                                bool unit_rows, std::optional<int64_t> ignore_index,
+                                                bool keep_unit) {
   const Arguments a(x, weight, label, lambda, margin, exact, unit_rows, ignore_index);
   const Tensor y = new_matrix(a.x, a.x.size(0), a.weight.size(0));
-  run<Device>(a, !unit_rows, [&](const auto& problem, const auto& chunk, auto& backend) {
-    using T = std::remove_pointer_t<decltype(chunk.workspace.data)>;
-    sphereface::margin_inner_product(problem, matrix<T>(y), chunk.rows, chunk.workspace, backend);
-  });
-  return y;
+  const bool keep = keep_unit && !unit_rows;
+  Tensor unit;
+  run<Device>(a, !unit_rows, keep, nullptr,
+              [&](const auto& problem, const auto& chunk, auto& backend) {
+                using T = std::remove_pointer_t<decltype(chunk.workspace.data)>;
+                sphereface::margin_inner_product(problem, matrix<T>(y), chunk.rows, chunk.workspace,
+                                                 backend);
+                unit = keep ? chunk.storage : new_matrix(a.x, 0, a.x.size(1));
+              });
+  return {y, unit};
 }
 
 template <typename Device>
-Tensor margin_inner_product_input_gradient(Tensor grad, Tensor x, Tensor weight, Tensor label,
-                                           Tensor lambda, double margin, bool exact, bool unit_rows,
-                                           std::optional<int64_t> ignore_index) {
+Tensor margin_inner_product_input_gradient(Tensor grad, Tensor x, Tensor weight, Tensor unit,
+                                           Tensor label, Tensor lambda, double margin, bool exact,
+                                           bool unit_rows, std::optional<int64_t> ignore_index) {
   const Arguments a(x, weight, label, lambda, margin, exact, unit_rows, ignore_index);
   check_grad(grad, a);
+  const bool ready = !unit_rows && has_unit_rows(unit, a);
   const Tensor dx = new_matrix(a.x, a.x.size(0), a.x.size(1));
-  run<Device>(a, !unit_rows, [&](const auto& problem, const auto& chunk, auto& backend) {
-    using T = std::remove_pointer_t<decltype(chunk.workspace.data)>;
-    sphereface::margin_inner_product_input_gradient(problem, matrix<const T>(grad), matrix<T>(dx),
-                                                    chunk.rows, chunk.workspace, backend);
-  });
+  run<Device>(a, !unit_rows, ready, ready ? &unit : nullptr,
+              [&](const auto& problem, const auto& chunk, auto& backend) {
+                using T = std::remove_pointer_t<decltype(chunk.workspace.data)>;
+                sphereface::margin_inner_product_input_gradient(problem, matrix<const T>(grad),
+                                                                matrix<T>(dx), chunk.rows,
+                                                                chunk.workspace, backend, ready);
+              });
   return dx;
 }
 
@@ -176,7 +202,7 @@ Tensor margin_inner_product_weight_gradient(Tensor grad, Tensor x, Tensor weight
   const Arguments a(x, weight, label, lambda, margin, exact, unit_rows, ignore_index);
   check_grad(grad, a);
   const Tensor dweight = new_matrix(a.x, a.weight.size(0), a.weight.size(1));
-  run<Device>(a, false, [&](const auto& problem, const auto& chunk, auto& backend) {
+  run<Device>(a, false, false, nullptr, [&](const auto& problem, const auto& chunk, auto& backend) {
     using T = std::remove_pointer_t<decltype(chunk.workspace.data)>;
     sphereface::margin_inner_product_weight_gradient(problem, matrix<const T>(grad),
                                                      matrix<T>(dweight), chunk.rows, backend);

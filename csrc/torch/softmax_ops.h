@@ -103,9 +103,12 @@ template <typename Device, typename T>
 struct SoftmaxBuffers {
   int64_t chunk;
   Tensor logits, unit_rows, scaled_x, scratch;
+  bool unit_rows_ready;
 
-  // With `kept` logits (M x N or empty for none yet).
-  SoftmaxBuffers(const SoftmaxArguments& arguments, bool keep, const Tensor* kept) {
+  // What to keep for the backward, or what the forward has kept.
+  SoftmaxBuffers(const SoftmaxArguments& arguments, bool keep, bool keep_unit, const Tensor* kept,
+                 const Tensor* kept_unit)
+      : unit_rows_ready(kept_unit != nullptr) {
     const Arguments& a = arguments.base;
     const int64_t classes = a.weight.size(0), features = a.x.size(1), batch = a.x.size(0);
     const bool raw = Device::kCopiesRows && !a.unit_rows;
@@ -113,15 +116,20 @@ struct SoftmaxBuffers {
     chunk =
         std::clamp<int64_t>(chunk / 16 * 16, 1, std::max<int64_t>(classes, 1));  // aligned pieces
     logits = kept != nullptr ? *kept : new_matrix(a.x, batch, padded(keep ? classes : chunk));
-    unit_rows = new_matrix(a.x, raw ? chunk : 0, features);
+    const int64_t copies = !raw ? 0 : keep_unit ? classes : chunk;
+    unit_rows = kept_unit != nullptr ? *kept_unit : new_matrix(a.x, copies, features);
     const bool scales = Device::kCopiesRows && arguments.scale.has_value();
     scaled_x = new_matrix(a.x, scales ? batch : 0, features);
     scratch =
         new_values(a.x, Device::template softmax_scratch<T>(batch, chunk), ScalarType::Double);
   }
   SoftmaxMemory<T> memory(bool keep, int64_t classes) const {
-    return {chunk, matrix<T>(logits).col_range(0, keep ? classes : chunk), matrix<T>(unit_rows),
-            matrix<T>(scaled_x), static_cast<double*>(scratch.mutable_data_ptr())};
+    return {chunk,
+            matrix<T>(logits).col_range(0, keep ? classes : chunk),
+            matrix<T>(unit_rows),
+            matrix<T>(scaled_x),
+            static_cast<double*>(scratch.mutable_data_ptr()),
+            unit_rows_ready};
   }
 };
 
@@ -141,43 +149,47 @@ void run_softmax(const SoftmaxArguments& a, const Body& body) {
 }
 
 // The forward's walk over the classes, then finish(problem, options, rows, backend). Returns the
-// rows and the logits, if they are to be kept.
+// rows, and the logits and the unit rows of the weight if they are to be kept; the latter only
+// where the device makes them.
 template <typename Device, typename Finish>
-std::tuple<Tensor, Tensor> walk_classes(const SoftmaxArguments& a, bool keep_logits,
-                                        const Finish& finish) {
+std::tuple<Tensor, Tensor, Tensor> walk_classes(const SoftmaxArguments& a, bool keep_logits,
+                                                bool keep_unit, const Finish& finish) {
   const Tensor& x = a.base.x;
+  keep_unit = keep_unit && Device::kCopiesRows && !a.base.unit_rows;
   const std::array<int64_t, 2> sizes{x.size(0),
                                      static_cast<int64_t>(sizeof(SoftmaxRow) / sizeof(double))};
   const Tensor rows = torch::stable::new_empty(x, {sizes.data(), 2}, ScalarType::Double);
-  Tensor logits = new_matrix(x, 0, 0);
+  Tensor logits = new_matrix(x, 0, 0), unit = new_matrix(x, 0, x.size(1));
   run_softmax<Device>(a, [&](const auto& problem, const auto& options, auto& backend) {
     using T = typename std::decay_t<decltype(problem)>::Storage;
-    const SoftmaxBuffers<Device, T> buffers(a, keep_logits, nullptr);
+    const SoftmaxBuffers<Device, T> buffers(a, keep_logits, keep_unit, nullptr, nullptr);
     auto* kept = static_cast<SoftmaxRow*>(rows.mutable_data_ptr());
     margin_softmax_rows(problem, options, buffers.memory(keep_logits, a.base.weight.size(0)), kept,
                         backend);
     finish(problem, options, kept, backend);
     if (keep_logits) logits = buffers.logits;
+    if (keep_unit) unit = buffers.unit_rows;
   });
-  return {rows, logits};
+  return {rows, logits, unit};
 }
 
 // What a range of the classes knows of each row, as SoftmaxRow has it: (M, 8) values of 64 bits,
 // the last of which is an integer.
 template <typename Device>
-std::tuple<Tensor, Tensor> margin_softmax_rows(
+std::tuple<Tensor, Tensor, Tensor> margin_softmax_rows(
     Tensor x, Tensor weight, Tensor label, Tensor lambda, std::optional<Tensor> scale,
     int64_t family, std::vector<double> margin, bool exact, bool unit_rows,
     std::optional<int64_t> ignore_index, double label_smoothing, std::optional<Tensor> class_weight,
     std::optional<Tensor> weight_sum, std::optional<Tensor> label_weight,
-    std::optional<Tensor> bias, int64_t first_class, int64_t total_classes, bool keep_logits) {
+    std::optional<Tensor> bias, int64_t first_class, int64_t total_classes, bool keep_logits,
+    bool keep_unit) {
   const SoftmaxArguments a(x, weight, label, lambda, scale, family, std::move(margin), exact,
                            unit_rows, ignore_index, label_smoothing, class_weight, weight_sum,
                            label_weight, bias, first_class, total_classes);
-  return walk_classes<Device>(a, keep_logits, [](const auto&...) {});
+  return walk_classes<Device>(a, keep_logits, keep_unit, [](const auto&...) {});
 }
 
-using SoftmaxTensors = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+using SoftmaxTensors = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 template <typename Device>
 SoftmaxTensors margin_softmax(Tensor x, Tensor weight, Tensor label, Tensor lambda,
@@ -186,7 +198,8 @@ SoftmaxTensors margin_softmax(Tensor x, Tensor weight, Tensor label, Tensor lamb
                               std::optional<int64_t> ignore_index, double label_smoothing,
                               std::optional<Tensor> class_weight, std::optional<Tensor> weight_sum,
                               std::optional<Tensor> label_weight, std::optional<Tensor> bias,
-                              int64_t first_class, int64_t total_classes, bool keep_logits) {
+                              int64_t first_class, int64_t total_classes, bool keep_logits,
+                              bool keep_unit) {
   const SoftmaxArguments a(x, weight, label, lambda, scale, family, std::move(margin), exact,
                            unit_rows, ignore_index, label_smoothing, class_weight, weight_sum,
                            label_weight, bias, first_class, total_classes);
@@ -196,8 +209,8 @@ SoftmaxTensors margin_softmax(Tensor x, Tensor weight, Tensor label, Tensor lamb
   const Tensor loss = values(math), lse = values(ScalarType::Double), target = values(math),
                cosine = values(math), prediction = values(ScalarType::Long),
                plain = values(ScalarType::Long);
-  const auto [rows, logits] = walk_classes<Device>(
-      a, keep_logits,
+  const auto [rows, logits, unit] = walk_classes<Device>(
+      a, keep_logits, keep_unit,
       [&](const auto& problem, const auto& options, const SoftmaxRow* kept, auto& backend) {
         using T = typename std::decay_t<decltype(problem)>::Storage;
         using Math = MathOf<T>;
@@ -209,14 +222,14 @@ SoftmaxTensors margin_softmax(Tensor x, Tensor weight, Tensor label, Tensor lamb
                                       static_cast<int64_t*>(plain.mutable_data_ptr())};
         backend.softmax_finish(problem, options, kept, result);
       });
-  return {loss, lse, target, cosine, prediction, plain, logits};
+  return {loss, lse, target, cosine, prediction, plain, logits, unit};
 }
 
 template <typename Device>
 std::tuple<Tensor, Tensor, Tensor, Tensor> margin_softmax_backward(
-    Tensor grad, Tensor lse, Tensor logits, Tensor x, Tensor weight, Tensor label, Tensor lambda,
-    std::optional<Tensor> scale, int64_t family, std::vector<double> margin, bool exact,
-    bool unit_rows, std::optional<int64_t> ignore_index, double label_smoothing,
+    Tensor grad, Tensor lse, Tensor logits, Tensor unit, Tensor x, Tensor weight, Tensor label,
+    Tensor lambda, std::optional<Tensor> scale, int64_t family, std::vector<double> margin,
+    bool exact, bool unit_rows, std::optional<int64_t> ignore_index, double label_smoothing,
     std::optional<Tensor> class_weight, std::optional<Tensor> weight_sum,
     std::optional<Tensor> label_weight, std::optional<Tensor> bias, int64_t first_class,
     int64_t total_classes, bool need_x, bool need_weight, bool need_bias) {
@@ -238,6 +251,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> margin_softmax_backward(
     fail("logits has shape ", shape_of(logits), "; expected what the forward kept, (", batch, ", ",
          padded(classes), ")");
   }
+  const bool ready = Device::kCopiesRows && !unit_rows && has_unit_rows(unit, a.base);
   check_same_device(grad, "grad", x, "x");
   check_same_device(lse, "lse", x, "x");
   check_same_device(logits, "logits", x, "x");
@@ -250,7 +264,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> margin_softmax_backward(
   run_softmax<Device>(a, [&](const auto& problem, const auto& options, auto& backend) {
     using T = typename std::decay_t<decltype(problem)>::Storage;
     using Math = MathOf<T>;
-    const SoftmaxBuffers<Device, T> buffers(a, kept, kept ? &logits : nullptr);
+    const SoftmaxBuffers<Device, T> buffers(a, kept, ready, kept ? &logits : nullptr,
+                                            ready ? &unit : nullptr);
     const bool rounds = need_x && sizeof(T) < sizeof(Math);
     const Tensor piece = new_matrix(a.base.x, rounds ? batch : 0, features);
     const Tensor sum = new_values(a.base.x, rounds ? batch * features : 0, math_type(x));

@@ -7,11 +7,25 @@ from typing import Any
 
 from sphereface.errors import SphereFaceError, nearest
 
-__all__ = ["check_class_weight", "check_loss_options", "keeps_logits", "named_loss_options"]
+__all__ = [
+    "check_class_weight",
+    "check_loss_options",
+    "check_memory",
+    "check_products",
+    "kept_buffers",
+    "named_loss_options",
+]
 
 _BUDGET = 1 << 30
 _REDUCTIONS = ("mean", "sum", "none")
-_DEFAULTS = {"reduction": "mean", "label_smoothing": 0.0, "class_weight": None, "memory": None}
+_PRODUCTS = ("torch.bfloat16", "torch.float16", "torch.float32", "torch.float64")
+_DEFAULTS = {
+    "reduction": "mean",
+    "label_smoothing": 0.0,
+    "class_weight": None,
+    "memory": None,
+    "products": None,
+}
 
 
 def check_loss_options(
@@ -20,6 +34,7 @@ def check_loss_options(
     memory: str | int | None,
     class_weight: Any = None,
     binary: bool = False,
+    products: Any = None,
 ) -> None:
     """Refuse what the loss does not know; `binary` says that the classes have losses of their own.
 
@@ -37,12 +52,8 @@ def check_loss_options(
         raise SphereFaceError(
             f"label_smoothing is {label_smoothing!r}", where=where, expected="0 to 1"
         )
-    if not (memory in ("fast", "lean", None) or (isinstance(memory, int) and memory >= 0)):
-        raise SphereFaceError(
-            f"memory is {memory!r}",
-            where=where,
-            expected='"fast", "lean", a number of bytes or None',
-        )
+    check_memory(memory, where)
+    check_products(products)
     if binary and (label_smoothing or class_weight is not None):
         raise SphereFaceError(
             "label_smoothing or class_weight",
@@ -51,11 +62,53 @@ def check_loss_options(
         )
 
 
-def keeps_logits(memory: str | int | None, size: int) -> bool:
-    """Tell whether logits of `size` bytes are kept from the forward to the backward."""
+def check_memory(memory: str | int | None, where: str) -> None:
+    """Refuse a `memory` that is no choice.
+
+    Raises
+    ------
+    SphereFaceError
+        It is neither "fast", "lean", a number of bytes nor None.
+    """
+    if not (memory in ("fast", "lean", None) or (isinstance(memory, int) and memory >= 0)):
+        raise SphereFaceError(
+            f"memory is {memory!r}",
+            where=where,
+            expected='"fast", "lean", a number of bytes or None',
+        )
+
+
+def check_products(products: Any) -> None:
+    """Refuse what is no precision of the products.
+
+    Raises
+    ------
+    SphereFaceError
+        It is neither a floating torch.dtype, "autocast" nor None.
+    """
+    is_dtype = not isinstance(products, str) and str(products) in _PRODUCTS
+    if not (is_dtype or products in ("autocast", None)):
+        raise SphereFaceError(
+            f"products is {products!r}",
+            where="products",
+            expected='torch.bfloat16 (or another floating dtype), "autocast" or None',
+        )
+
+
+def kept_buffers(memory: str | int | None, *sizes: int) -> list[bool]:
+    """Tell which buffers of these bytes are kept from the forward to the backward.
+
+    ``"fast"`` keeps all and ``"lean"`` none; a number of bytes (None: 1 GiB) each that fits beside
+    those before it.
+    """
     if memory in ("fast", "lean"):
-        return memory == "fast"
-    return size <= (_BUDGET if memory is None else int(memory))
+        return [memory == "fast"] * len(sizes)
+    left, kept = _BUDGET if memory is None else int(memory), []
+    for size in sizes:
+        kept.append(size <= left)
+        if kept[-1]:
+            left -= size
+    return kept
 
 
 def check_class_weight(shape: Sequence[int], classes: int) -> None:

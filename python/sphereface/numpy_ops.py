@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sphereface import _numpy_ops
 from sphereface.errors import NonFiniteError, SphereFaceError
-from sphereface.loss_options import check_loss_options, keeps_logits
+from sphereface.loss_options import check_loss_options, kept_buffers
 from sphereface.margin_policy import MarginPolicy, policy_of
 from sphereface.margin_type import is_exact, margin_of
 
@@ -248,7 +248,7 @@ def margin_softmax_loss(
     if policy.bias is not None:
         values = np.asarray(policy.bias, x.dtype)
         bias = np.ascontiguousarray(np.broadcast_to(values, (classes,)))
-    keep = keeps_logits(memory, rows * classes * x.itemsize)
+    (keep,) = kept_buffers(memory, rows * classes * x.itemsize)
     counts = np.ones(rows, x.dtype)
     sum_weight = label_weight = None
     if class_weight is not None:

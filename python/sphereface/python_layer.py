@@ -40,6 +40,7 @@ _WHERE = "MarginInnerProductLayer param_str"
 _ANNEALING = tuple(field.name for field in fields(Annealing))
 _DEFAULTS: dict[str, Any] = {
     "type": "SINGLE",
+    "gradient": "CAFFE",
     "axis": 1,
     **dict(zip(_ANNEALING, Annealing(), strict=True)),
     "iteration": 0,
@@ -51,7 +52,8 @@ _FACTOR = ((int, float), lambda value: True, "a float32 number >= 0")  # Anneali
 # What an option may be: types, further condition, and both in words.
 _KINDS: dict[str, tuple[tuple[type, ...], Callable[[Any], bool], str]] = {
     "num_output": ((int,), lambda value: value > 0, "the number of classes"),
-    "type": ((str,), lambda value: margin_of(value) > 0, "the name of a margin"),
+    "type": ((str, int, float), lambda value: margin_of(value) > 0, "a margin's name or m >= 1"),
+    "gradient": ((str,), lambda value: value in ("CAFFE", "EXACT"), '"CAFFE" or "EXACT"'),
     "axis": ((int,), lambda value: value >= 1, "an integer >= 1"),
     "ignore_label": ((int,), lambda value: True, "an integer"),
     **dict.fromkeys(("iteration", "seed"), _COUNT),
@@ -62,9 +64,11 @@ _KINDS: dict[str, tuple[tuple[type, ...], Callable[[Any], bool], str]] = {
 class MarginInnerProductLayer(_Layer):
     """Bottoms x and label, tops y and, optionally, lambda; one blob, the weight (N, K).
 
-    Options in ``param_str``, as JSON: those of ``margin_inner_product_param``, `ignore_label`, and
-    `seed` for the filling of the weight (Caffe's ``xavier``). As in the original, lambda's count is
-    not in Caffe's snapshots: on resume set `iteration` to the number of forwards done.
+    Options in ``param_str``, as JSON: those of ``margin_inner_product_param`` (``type`` may also be
+    a number, any m >= 1; ``gradient`` is "CAFFE" or "EXACT", which leaves the weight as it is),
+    `ignore_label`, and `seed` for the filling of the weight (Caffe's ``xavier``). As in the
+    original, lambda's count is not in Caffe's snapshots: on resume set `iteration` to the number of
+    forwards done.
 
     Raises
     ------
@@ -84,6 +88,7 @@ class MarginInnerProductLayer(_Layer):
         self.classes = options["num_output"]
         self.axis = options["axis"]
         self.margin = margin_of(options["type"])
+        self.gradient = options["gradient"].lower()
         self.annealing = Annealing(**{name: options[name] for name in _ANNEALING})
         self.iteration = options["iteration"]
         self.ignore_label = options["ignore_label"]
@@ -110,7 +115,7 @@ class MarginInnerProductLayer(_Layer):
             top[1].reshape(1)
 
     def forward(self, bottom: Any, top: Any) -> None:
-        """Count, anneal, normalise the weight in place and fill the tops."""
+        """Count, anneal, normalise the weight in place (not for "EXACT") and fill the tops."""
         self.iteration += 1
         self.lambda_ = self.annealing.at(self.iteration)
         y = numpy_ops.forward(*self._arguments(bottom))
@@ -137,7 +142,7 @@ class MarginInnerProductLayer(_Layer):
         x = bottom[0].data.reshape(-1, weight.shape[1])
         # Caffe's labels are floats.
         label = bottom[1].data.reshape(-1).astype(np.int64)
-        return x, weight, label, self.lambda_, self.margin, "caffe", self.ignore_label
+        return x, weight, label, self.lambda_, self.margin, self.gradient, self.ignore_label
 
 
 def _options(param_str: str) -> dict[str, Any]:

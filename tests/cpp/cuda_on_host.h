@@ -189,4 +189,9 @@ inline unsigned __ballot_sync(unsigned, bool mine) {
   return bits;
 }
 
+template <typename T>
+T __ldg(const T* from) {
+  return *from;
+}
+
 inline int __ffs(unsigned bits) { return __builtin_ffs(static_cast<int>(bits)); }

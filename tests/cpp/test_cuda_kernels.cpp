@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "check.h"
+#include "cuda/binary_rows.cuh"
 #include "cuda/margin_rows.cuh"
 #include "cuda/row_norm.cuh"
 #include "cuda/softmax_rows.cuh"
@@ -247,6 +248,52 @@ void check_softmax(Case<T, Margin>&& c, double smoothing, bool weighted, std::mt
   CHECK_NEAR(difference(z, z_expected), 0.0, kTolerance<T>);
 }
 
+// SphereFace2 over two pieces, against its formulas in double.
+template <typename T, bool kPacked>
+void check_binary(Case<T, SphereFace2>&& c, bool with_bias, std::mt19937& random) {
+  const BinaryRow<double> terms(c.p.margin);
+  c.logits.fill(random, 0.3 * c.p.margin.r);
+  std::vector<MathOf<T>> bias(c.classes), grad(c.rows);
+  for (auto& b : bias) b = std::normal_distribution<float>()(random);
+  for (auto& g : grad) g = std::normal_distribution<float>()(random);
+  if (c.rows > 5) grad[5] = 0;
+  SoftmaxOptions<T> s;
+  if (with_bias) s.bias = bias.data();
+  std::vector<SoftmaxRow> rows(c.rows, SoftmaxRow::empty());
+  const int64_t split = c.classes / 2 / 8 * 8;
+  for (const auto& [begin, count] : {std::pair(int64_t{0}, split), {split, c.classes - split}}) {
+    if (count == 0) continue;
+    const auto part = c.p.part(begin, count);
+    const auto piece = c.logits.matrix().col_range(begin, count).as_const();
+    launch(kBlocks, cuda::kSoftmaxThreads, [&, begin = begin] {
+      cuda::binary_update_kernel<T, kPacked>(part, s.part(begin), piece, rows.data());
+    });
+  }
+  Plane<T> z(c.rows, c.classes, c.aligned), expected(c.rows, c.classes, c.aligned);
+  z.copy(c.logits);
+  launch(kBlocks, cuda::kSoftmaxThreads,
+         [&] { cuda::binary_gradient_kernel<T, kPacked>(c.p, s, grad.data(), z.matrix()); });
+  for (int64_t i = 0; i < c.rows; ++i) {
+    double sum = 0, other = -kInfinity;
+    for (int64_t j = 0; j < c.classes; ++j) {
+      const bool own = c.p.has_label(i) && c.label[i] == j;
+      const double logit =
+          terms.logit(value_of(c.logits, i, j), with_bias ? double{bias[j]} : 0, own);
+      sum += terms.loss(logit, own);
+      if (!own) other = std::fmax(other, logit);
+      if (own) CHECK_NEAR(rows[i].target, logit, 2e-4);
+      const double factor = binary_factor(c.p, i);
+      const bool none = factor == 0 || grad[i] == 0;
+      expected.matrix().at(i, j) =
+          rounded<T>(none ? 0 : factor * grad[i] * terms.slope(logit, own));
+    }
+    CHECK_NEAR(rows[i].sum / sum, 1.0, 1e-5);
+    if (c.classes > 1) CHECK_NEAR(rows[i].other, other, 2e-4);
+    CHECK(c.p.has_label(i) || std::isnan(rows[i].target));
+  }
+  CHECK_NEAR(difference(z, expected), 0.0, sizeof(T) == 4 ? 2e-5 : kTolerance<T>);
+}
+
 template <typename T>
 void check_type(std::mt19937& random) {
   for (const bool aligned : {true, false}) {
@@ -274,6 +321,14 @@ void check_type(std::mt19937& random) {
     softmax(6, 77, 0.2, false);
     softmax(6, 3000, 0.2, true);
     softmax(6, 77, 0, true);
+    const auto binary = [&](int64_t rows, int64_t classes, double t, bool bias) {
+      const SphereFace2 margin{0.4, t, 0.7, 30};
+      Case<T, SphereFace2> c(rows, 6, classes, aligned, margin, Gradient::kExact, random);
+      aligned ? check_binary<T, true>(std::move(c), bias, random)
+              : check_binary<T, false>(std::move(c), bias, random);
+    };
+    for (const int64_t classes : {1, 9, 3000}) binary(7, classes, 3, classes == 9);
+    binary(2, cuda::kTile + 21, 2.5, true);
   }
 }
 

@@ -112,6 +112,14 @@ void check_setting(const Setting& s, Special special, std::mt19937& random) {
       check_close(y, expected.y, y_size);
       check_close(dx, expected.dx, dx_size);
       check_close(dweight, expected.dweight, dw_size);
+      if (s.unit_rows) continue;
+      // Unit rows of all classes, kept from the forward.
+      Rows<T> kept(s.classes, s.features);
+      margin_inner_product(p, y.matrix(), chunk, kept.matrix(), backend);
+      margin_inner_product_input_gradient(p, g, dx.matrix(), chunk, kept.matrix(), backend, true);
+      check_close(y, expected.y, y_size);
+      check_close(dx, expected.dx, dx_size);
+      CHECK(kept.gaps_untouched());
     }
   }
 }

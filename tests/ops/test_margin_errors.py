@@ -66,10 +66,12 @@ def test_mixed_devices_are_named(elsewhere, name, rng):
 
 @pytest.mark.parametrize("grad_shape", [(9, 16), (8, 17)])
 def test_bad_grad_is_named(grad_shape, rng):
-    _, *arguments = op_arguments(rng, "cpu", False, True, False)
-    for op in (OPS.margin_inner_product_input_gradient, OPS.margin_inner_product_weight_gradient):
-        with pytest.raises(RuntimeError, match=r"grad has shape .*expected \(9, 17\)"):
-            op(torch.zeros(grad_shape), *arguments)
+    _, x, weight, *rest = op_arguments(rng, "cpu", False, True, False)
+    grad = torch.zeros(grad_shape)
+    with pytest.raises(RuntimeError, match=r"grad has shape .*expected \(9, 17\)"):
+        OPS.margin_inner_product_input_gradient(grad, x, weight, weight[:0], *rest)
+    with pytest.raises(RuntimeError, match=r"grad has shape .*expected \(9, 17\)"):
+        OPS.margin_inner_product_weight_gradient(grad, x, weight, *rest)
 
 
 @pytest.mark.parametrize("margin", [0, 0.5, "QUINTUPLE", float("nan"), None])

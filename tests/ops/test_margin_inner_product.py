@@ -4,14 +4,14 @@ import torch
 import torch.nn.functional as F
 
 import sphereface
-from margin_samples import op_arguments, run, sample
+from margin_samples import run, sample
 from reference import a_softmax
 from reference.margin_goldens import FILES, read
+from sphereface import SphereFaceError
 from sphereface.ops import normalize_rows_
 
 MARGINS = [1, 2, 3, 4]
 LAMBDAS = [0.0, 0.75, 5.0, 1000.0]
-OPS = torch.ops.sphereface
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
@@ -267,34 +267,27 @@ def test_result_does_not_depend_on_threads(rng):
         torch.testing.assert_close(ours, other, rtol=1e-5, atol=1e-5)
 
 
-# opcheck of torch 2.14 reads .grad of tensors that are not leaves.
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
-@pytest.mark.parametrize("requires_grad", [False, True])
-@pytest.mark.parametrize(("exact", "unit_rows"), [(False, True), (False, False), (True, False)])
-def test_opcheck(exact, unit_rows, requires_grad, rng, device):
-    _, *arguments = op_arguments(rng, device, exact, unit_rows, requires_grad)
-    torch.library.opcheck(OPS.margin_inner_product, tuple(arguments))
-    plain = op_arguments(rng, device, exact, unit_rows, False)
-    torch.library.opcheck(OPS.margin_inner_product_input_gradient, plain)
-    torch.library.opcheck(OPS.margin_inner_product_weight_gradient, plain)
+@pytest.mark.parametrize("memory", ["fast", "lean", 17 * 13 * 8, 0, None])
+def test_kept_unit_rows_do_not_show(memory, rng, device):
+    tensors = sample(rng, device=device)
+    expected = run(*tensors, 0.75, 4, "exact", memory="lean")
+    for ours, pieces in zip(run(*tensors, 0.75, 4, "exact", memory=memory), expected, strict=True):
+        assert torch.equal(ours, pieces)
+    x, weight, label, _ = sample(rng, device=device)
+    y = sphereface.margin_inner_product(
+        x.requires_grad_(), weight, label, 0.75, 4, "exact", memory=memory
+    )
+    unit = y.grad_fn.saved_tensors[2]
+    kept = memory in ("fast", 17 * 13 * 8) or (memory is None and device == "cuda")
+    assert unit.shape == (17 if kept else 0, 13)
+    if kept:
+        torch.testing.assert_close(unit, F.normalize(weight))
 
 
-def test_opcheck_of_the_small_ops(rng, device):
-    weight = sample(rng, dtype=torch.float32, device=device)[1]
-    torch.library.opcheck(OPS.normalize_rows_, (weight,))
-    count = torch.tensor(7, device=device)
-    torch.library.opcheck(OPS.annealed_lambda, (count, 1000.0, 0.12, 1.0, 5.0))
-
-
-def test_autocast_runs_in_float32(rng, device):
-    x, weight, label, _ = sample(rng, dtype=torch.float32, device=device)
-    expected = sphereface.margin_inner_product(x, weight.clone(), label, 5.0)
-    with torch.autocast(device, torch.bfloat16):
-        y = sphereface.margin_inner_product(x, weight, label, 5.0)
-        low = sphereface.margin_inner_product(x.bfloat16().requires_grad_(), weight, label, 5.0)
-    assert y.dtype == low.dtype == torch.float32
-    assert torch.equal(y, expected)
-    torch.testing.assert_close(low.detach(), expected, rtol=0.1, atol=0.1)
+def test_unknown_memory_is_named(rng):
+    x, weight, label, _ = sample(rng)
+    with pytest.raises(SphereFaceError, match="memory is 'small'"):
+        sphereface.margin_inner_product(x, weight, label, 5.0, memory="small")
 
 
 def test_second_derivative_is_refused(rng):

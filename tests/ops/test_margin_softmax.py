@@ -10,7 +10,6 @@ import sphereface.ops
 from sphereface import SphereFaceError
 from sphereface.margin_policy import ArcFace, ASoftmax, CombinedMargin, CosFace, NormFace
 
-OPS = torch.ops.sphereface
 M, K, N = 11, 9, 300  # lean takes pieces of 80 classes: three whole ones and a rest
 POLICIES = {
     "cosface": CosFace(0.35, 30),
@@ -303,59 +302,6 @@ def test_no_rows_and_one(rows, memory, rng, device):
     torch.testing.assert_close(loss, expected)
     got = torch.autograd.grad(loss, weight)[0]
     torch.testing.assert_close(got, torch.autograd.grad(expected, weight)[0])
-
-
-@pytest.mark.parametrize("keep", [True, False])
-@pytest.mark.parametrize(
-    ("family", "margin"),
-    [(0, [4.0]), (2, [1.0, 0.0, 0.35]), (4, [1.0]), (5, [0.4, 3.0, 0.7, 30.0])],
-)
-def test_opcheck(family, margin, keep, rng, device):
-    x, weight, label = problem(rng, device=device)
-    lambda_ = torch.tensor(5.0, dtype=torch.float64, device=device)
-    weights = torch.rand(N, dtype=torch.float64, device=device)
-    bias = torch.rand(N, dtype=torch.float64, device=device) if family > 3 else None
-    scale = torch.tensor(20.0, dtype=torch.float64, device=device) if family else None
-    arguments = (x, weight, label, lambda_, scale, family, margin, True, family == 4, -1, 0.1,
-                 weights, weights.sum(), weights[label], bias, 0, N, keep)  # fmt: skip
-    checks = ("test_schema", "test_autograd_registration", "test_faketensor")
-    torch.library.opcheck(OPS.margin_softmax, arguments, test_utils=checks)
-    with torch.no_grad():
-        _, lse, *_, logits = OPS.margin_softmax(*arguments)
-    grad = torch.ones(M, dtype=torch.float64, device=device)
-    detached = [a.detach() if isinstance(a, torch.Tensor) else a for a in arguments[:-1]]
-    torch.library.opcheck(
-        OPS.margin_softmax_rows,
-        (*detached, keep),
-        test_utils=("test_schema", "test_faketensor"),
-    )
-    torch.library.opcheck(
-        OPS.margin_softmax_backward,
-        (grad, lse, logits, *detached, True, True, bias is not None),
-        test_utils=("test_schema", "test_faketensor"),
-    )
-
-
-@pytest.mark.parametrize("memory", ["fast", "lean"])
-def test_compiles_without_graph_breaks(memory, rng, device):
-    x, weight, label = problem(rng, device=device)
-
-    def loss(x, weight, label):
-        return sphereface.margin_softmax_loss(
-            x, weight, label, 5.0, gradient="exact", memory=memory
-        )
-
-    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")(x, weight, label)
-    assert_same(compiled, loss(x, weight, label), (x, weight), rtol=1e-12, atol=1e-13)
-
-
-def test_autocast_runs_in_float32(rng, device):
-    x, weight, label = problem(rng, torch.float32, device)
-    with torch.autocast(device, torch.bfloat16):
-        loss = sphereface.margin_softmax_loss(x.bfloat16(), weight, label, 5.0)
-    expected = sphereface.margin_softmax_loss(x.bfloat16().float(), weight, label, 5.0)
-    assert loss.dtype == torch.float32
-    torch.testing.assert_close(loss, expected)
 
 
 @pytest.mark.parametrize(

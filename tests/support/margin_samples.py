@@ -23,6 +23,7 @@ def run(x, weight, label, grad, lambda_, margin, gradient, **options):
 
 
 def op_arguments(rng, device, exact, unit_rows, requires_grad):
+    """Of the operator of dweight; that of dx takes kept unit rows after the weight, as well."""
     x, weight, label, grad = sample(rng, dtype=torch.float32, device=device)
     if unit_rows:
         normalize_rows_(weight)

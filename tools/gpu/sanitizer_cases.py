@@ -12,7 +12,7 @@ import torch
 import sphereface
 from gpu.results import figure
 from gpu.step import options
-from sphereface.margin_policy import ArcFace
+from sphereface.margin_policy import ArcFace, CosFace, L2Softmax, LSoftmax, SphereFace2, SphereFaceR
 from sphereface.ops import annealed_lambda, normalize_rows_
 
 SIZES = [(1, 1, 1), (33, 65, 31), (7, 129, 257), (0, 5, 3), (5, 1, 9)]
@@ -36,9 +36,14 @@ def one(size: tuple[int, int, int], dtype: torch.dtype, gradient: str, device: s
 
 
 def fused(size: tuple[int, int, int], dtype: torch.dtype, memory: str, device: str) -> None:
-    """Run the loss of one size, as A-Softmax of both gradients and with a policy."""
+    """Run the loss of one size, as A-Softmax of both gradients and with every policy."""
     rows, features, classes = size
-    for margin, gradient in ((4, "caffe"), (4, "exact"), (ArcFace(), "exact")):
+    bias = torch.randn(classes, device=device, dtype=torch.promote_types(dtype, torch.float32))
+    policies = (4, SphereFaceR(), CosFace(), ArcFace(easy=True), LSoftmax(2), L2Softmax(16.0, bias),
+                SphereFace2(bias=bias))  # fmt: skip
+    for margin, gradient in ((4, "caffe"), *((policy, "exact") for policy in policies)):
+        binary = isinstance(margin, SphereFace2)
+        options = {} if binary else {"label_smoothing": 0.1, "class_weight": bias.abs() + 0.1}
         x = torch.randn(rows, features, device=device, dtype=dtype).requires_grad_()
         weight = torch.randn(classes, features, device=device, dtype=dtype).requires_grad_()
         label = torch.randint(classes, (rows,), device=device)
@@ -46,7 +51,7 @@ def fused(size: tuple[int, int, int], dtype: torch.dtype, memory: str, device: s
         if wrong:
             label[: len(WRONG)] = torch.tensor(WRONG, device=device)
         loss = sphereface.margin_softmax_loss(
-            x, weight, label, 5.0, margin, gradient, reduction="none", memory=memory
+            x, weight, label, 5.0, margin, gradient, reduction="none", memory=memory, **options
         )
         right = loss[len(WRONG) :] if wrong else loss
         right.sum().backward()  # a label that is no class has a NaN loss of its own

@@ -65,6 +65,13 @@ SPHEREFACE_HD double binary_factor(const MarginProblem<T, SphereFace2>& p, int64
   return is_class ? 1 / p.margin.r : kNaN;
 }
 
+// The factor of its gradient; 0 where grad is, so that a row without a loss can be left out.
+template <typename T>
+SPHEREFACE_HD double binary_gradient_factor(const MarginProblem<T, SphereFace2>& p, int64_t i,
+                                            double grad) {
+  return grad == 0 ? 0 : grad * binary_factor(p, i);
+}
+
 template <typename T>
 SPHEREFACE_HD double binary_loss(const MarginProblem<T, SphereFace2>& p, double sum, int64_t i) {
   const double factor = binary_factor(p, i);

@@ -25,18 +25,19 @@ namespace sphereface {
 namespace detail {
 
 // Calls body(first_class, unit_rows) for every chunk of classes; rows that are not known to have
-// unit norm are normalised into the workspace (chunk x K) first. Without classes there is one empty
-// chunk, so that a gemm still clears what it writes to.
+// unit norm are normalised into the workspace first, unless it is `ready`. Without classes there is
+// one empty chunk, so that a gemm still clears what it writes to.
 template <typename T, typename Margin, typename Backend, typename Body>
 void for_unit_rows(const MarginProblem<T, Margin>& p, int64_t chunk, Matrix<T> workspace,
-                   Backend& backend, const Body& body) {
+                   bool ready, Backend& backend, const Body& body) {
+  const bool has_all = workspace.rows >= p.weight.rows;
   int64_t begin = 0;
   do {
     const int64_t count = std::min(chunk, p.weight.rows - begin);
     Matrix<const T> rows = p.weight.row_range(begin, count);
     if (!p.unit_rows) {
-      const Matrix<T> unit = workspace.row_range(0, count);
-      backend.normalize_rows(rows, unit);
+      const Matrix<T> unit = workspace.row_range(has_all ? begin : 0, count);
+      if (!ready) backend.normalize_rows(rows, unit);
       rows = unit.as_const();
     }
     body(begin, rows);
@@ -46,27 +47,30 @@ void for_unit_rows(const MarginProblem<T, Margin>& p, int64_t chunk, Matrix<T> w
 
 }  // namespace detail
 
-// y (M x N) = x (w/|w|)^T with the margin in the label's column. `workspace` (chunk x K) is used
-// only when problem.unit_rows is false.
+// y (M x N) = x (w/|w|)^T with the margin in the label's column. `workspace` is used only when
+// problem.unit_rows is false: chunk x K, or N x K to have the unit rows of all classes afterwards.
 template <typename T, typename Margin, typename Backend>
 void margin_inner_product(const MarginProblem<T, Margin>& p, Matrix<T> y, int64_t chunk,
                           Matrix<T> workspace, Backend& backend) {
-  detail::for_unit_rows(p, chunk, workspace, backend, [&](int64_t begin, Matrix<const T> rows) {
+  const auto multiply = [&](int64_t begin, Matrix<const T> rows) {
     backend.gemm(p.x, rows.transposed(), y.col_range(begin, rows.rows), false);
-  });
+  };
+  detail::for_unit_rows(p, chunk, workspace, false, backend, multiply);
   if (!p.margin.is_plain()) backend.margin_forward(p, y);
 }
 
-// dx (M x K) for the gradient kind of the problem.
+// dx (M x K) for the gradient kind of the problem. `ready`: the workspace is N x K and has the unit
+// rows, from the forward.
 template <typename T, typename Margin, typename Backend>
 void margin_inner_product_input_gradient(const MarginProblem<T, Margin>& p, Matrix<const T> grad,
                                          Matrix<T> dx, int64_t chunk, Matrix<T> workspace,
-                                         Backend& backend) {
+                                         Backend& backend, bool ready = false) {
   // dx is small and written once per chunk, so known unit rows are taken in one product.
-  const int64_t step = p.unit_rows ? std::max<int64_t>(p.weight.rows, 1) : chunk;
-  detail::for_unit_rows(p, step, workspace, backend, [&](int64_t begin, Matrix<const T> rows) {
+  const int64_t step = p.unit_rows || ready ? std::max<int64_t>(p.weight.rows, 1) : chunk;
+  const auto multiply = [&](int64_t begin, Matrix<const T> rows) {
     backend.gemm(grad.col_range(begin, rows.rows), rows, dx, begin > 0);
-  });
+  };
+  detail::for_unit_rows(p, step, workspace, ready, backend, multiply);
   if (!p.margin.is_plain()) backend.margin_input_gradient(p, grad, dx);
 }
 

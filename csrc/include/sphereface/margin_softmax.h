@@ -26,8 +26,8 @@
 
 namespace sphereface {
 
-// Memory that a pass may use: the logits (M x N or M x chunk); on CUDA unit rows (chunk x K, if the
-// problem's are not unit) and unit x (M x K, if the problem has a scale), on the CPU
+// Memory that a pass may use: the logits (M x N or M x chunk); on CUDA unit rows (N x K or chunk x
+// K, if the problem's are not unit) and unit x (M x K, if the problem has a scale), on the CPU
 // softmax_scratch doubles.
 template <typename T>
 struct SoftmaxMemory {
@@ -36,6 +36,7 @@ struct SoftmaxMemory {
   Matrix<T> unit_rows;
   Matrix<T> scaled_x;
   double* scratch = nullptr;
+  bool unit_rows_ready = false;  // they are those of all classes, from the forward
 
   bool keeps(int64_t classes) const { return logits.cols >= classes; }
   Matrix<T> piece(int64_t begin, int64_t count, int64_t classes) const {
@@ -76,7 +77,7 @@ void margin_softmax_rows(const MarginProblem<T, Margin>& problem, const SoftmaxO
                          const SoftmaxMemory<T>& memory, SoftmaxRow* rows, Backend& backend) {
   const auto p = detail::scaled(problem, memory, backend);
   backend.clear_rows(rows, p.x.rows);
-  detail::for_unit_rows(p, memory.chunk, memory.unit_rows, backend,
+  detail::for_unit_rows(p, memory.chunk, memory.unit_rows, memory.unit_rows_ready, backend,
                         [&](int64_t begin, Matrix<const T> unit) {
                           const auto part = p.part(begin, unit.rows);
                           const Matrix<T> logits = memory.piece(begin, unit.rows, p.weight.rows);
@@ -112,7 +113,7 @@ void margin_softmax_backward(const MarginProblem<T, Margin>& problem, const Soft
                              const SoftmaxGradients<T>& out, Backend& backend) {
   constexpr bool kIn16Bits = sizeof(T) < sizeof(MathOf<T>);
   const auto p = detail::scaled(problem, memory, backend);
-  detail::for_unit_rows(p, memory.chunk, memory.unit_rows, backend,
+  detail::for_unit_rows(p, memory.chunk, memory.unit_rows, memory.unit_rows_ready, backend,
                         [&](int64_t begin, Matrix<const T> unit) {
                           const auto part = p.part(begin, unit.rows);
                           const Matrix<T> logits = memory.piece(begin, unit.rows, p.weight.rows);

@@ -108,7 +108,8 @@ SPHEREFACE_HD void store_softmax_row(const MarginProblem<T, Margin>& p, const So
   out.plain_prediction[i] = softmax_prediction(row, p.label[i], row.plain);
 }
 
-// d loss / d z_j = on_p exp(z_j - lse) - on_w w_j - [j = label] on_label, all times grad.
+// d loss / d z_j = on_p exp(z_j - lse) - on_w w_j - [j = label] on_label, all times grad. Nothing,
+// where grad is 0, so that a row without a loss (NaN) can be left out of a sum.
 struct SoftmaxGradient {
   double on_p, on_w, on_label;
 };
@@ -117,6 +118,7 @@ template <typename T, typename Margin>
 SPHEREFACE_HD SoftmaxGradient softmax_gradient_of(const MarginProblem<T, Margin>& p,
                                                   const SoftmaxOptions<T>& s, int64_t i,
                                                   double grad) {
+  if (grad == 0) return {0, 0, 0};
   const SoftmaxFactors f = softmax_factors(p, s, i);
   return {grad * (f.hit + f.spread * f.total), grad * f.spread, grad * f.hit};
 }

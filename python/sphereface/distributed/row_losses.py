@@ -19,7 +19,7 @@ from sphereface.class_range import ClassRange
 from sphereface.distributed.ranks import Ranks
 from sphereface.distributed.sampling import ClassSampler
 from sphereface.errors import NonFiniteError
-from sphereface.loss_options import keeps_logits
+from sphereface.loss_options import kept_buffers
 from sphereface.margin_policy import MarginPolicy
 from sphereface.ops import normalize_rows_
 from sphereface.ops.class_part import COLUMNS, class_part_gradients, class_part_rows
@@ -178,18 +178,22 @@ class _RowLosses(torch.autograd.Function):
         problem = step.problem
         rows = problem.ranks.gather(x, step.sizes)
         part = _Part.of(weight, step)
-        size = len(rows) * len(part.weight) * rows.element_size()
-        keep = any(ctx.needs_input_grad[:2]) and keeps_logits(problem.memory, size)
+        keeps = [False, False]
         unit_rows = problem.in_place or problem.margin.free_weight
+        if any(ctx.needs_input_grad[:2]):
+            sizes = (len(rows) * len(part.weight), 0 if unit_rows else part.weight.numel())
+            keeps = kept_buffers(problem.memory, *(rows.element_size() * n for n in sizes))
         options = (*problem.margin.core(), problem.exact, unit_rows, problem.ignore_index,
                    problem.label_smoothing)  # fmt: skip
         tensors = (rows, part.weight, part.label, lambda_)
         merged = _Merged(step, part, class_weight, weight_sum)
         with torch.autocast(x.device.type, enabled=False):
-            logits = merged.take((*tensors, None, *options), keep)
+            logits, unit = merged.take((*tensors, None, *options), keeps)
         dtype = torch.promote_types(x.dtype, torch.float32)
         others = (merged.counts(dtype), *merged.stats(dtype))
-        ctx.save_for_backward(*tensors, merged.lse, class_weight, weight_sum, merged.label_weight)
+        ctx.save_for_backward(
+            *tensors, unit, merged.lse, class_weight, weight_sum, merged.label_weight
+        )
         ctx.options, ctx.part, ctx.step = options, part, step
         # Not a saved tensor: the backward turns it into the gradient and lets it go.
         ctx.shape, ctx.logits = weight.shape, logits
@@ -200,15 +204,15 @@ class _RowLosses(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         step, part, problem = ctx.step, ctx.part, ctx.step.problem
-        x, weight, label, lambda_, lse, *weights = ctx.saved_tensors
+        x, weight, label, lambda_, unit, lse, *weights = ctx.saved_tensors
         grads = problem.ranks.gather(grad * problem.loss_scale, step.sizes)
         logits, ctx.logits = ctx.logits, None
         if logits is None:  # a second backward
             logits = x.new_empty(0, 0)
         needs_x, needs_weight = ctx.needs_input_grad[:2]
-        dx, dweight = class_part_gradients(grads, lse, logits, x, weight, label, lambda_, None,
-                                           *ctx.options, *weights, None, part.first, part.total,
-                                           needs_x, needs_weight, False)  # fmt: skip
+        dx, dweight = class_part_gradients(grads, lse, logits, unit, x, weight, label, lambda_,
+                                           None, *ctx.options, *weights, None, part.first,
+                                           part.total, needs_x, needs_weight, False)  # fmt: skip
         if needs_x:
             # 16-bit shares are summed in float32 and rounded once.
             wide = dx.to(torch.promote_types(dx.dtype, torch.float32))
@@ -264,15 +268,15 @@ class _Merged:
         self.class_weight, self.weight_sum = class_weight, weight_sum
         self.label_weight: Tensor | None = None
 
-    def take(self, arguments: Sequence[Any], keep_logits: bool) -> Tensor:
-        """Walk over this process's classes, put the rows together, and return the logits."""
+    def take(self, arguments: Sequence[Any], keeps: Sequence[bool]) -> tuple[Tensor, Tensor]:
+        """Walk over this process's classes, put the rows together, and return what is kept."""
         problem, part, ranks = self.problem, self.part, self.problem.ranks
         label, failure = self.step.label, self.step.failure
         try:
             if failure is not None:
                 raise failure
-            rows, logits = class_part_rows(*arguments, self.class_weight, self.weight_sum, None,
-                                           None, part.first, part.total, keep_logits)  # fmt: skip
+            rows, *kept = class_part_rows(*arguments, self.class_weight, self.weight_sum, None,
+                                          None, part.first, part.total, *keeps)  # fmt: skip
         except Exception as error:
             # The others wait for this process's numbers before they can be told.
             if ranks.ranks == 1:
@@ -280,7 +284,7 @@ class _Merged:
             failure = error
             rows = torch.full((len(label), len(COLUMNS)), torch.nan, dtype=torch.float64)
             rows[:, _MAX] = rows[:, _OTHER] = -torch.inf
-            rows, logits = rows.to(label.device), label
+            rows, kept = rows.to(label.device), [label, label]
         here = part.here
         own_max = rows[:, _MAX]
         maxima = ranks.largest(rows[:, [_MAX, _OTHER] if problem.want_stats else [_MAX]].T.clone())
@@ -315,7 +319,7 @@ class _Merged:
             leads = (rows[:, _OTHER] == self._other) & (classes >= 0)
             none = torch.full_like(classes, problem.classes.total)
             self._other_class = ranks.smallest(self._counted_over_all(classes).where(leads, none))
-        return logits
+        return kept[0], kept[1]
 
     def losses(self) -> Tensor:
         """Return the losses of this process's rows; the formula of softmax_rows.h."""

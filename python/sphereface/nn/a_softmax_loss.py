@@ -34,7 +34,7 @@ class ASoftmaxLoss(FusedLoss, MarginInnerProduct):
     learn_scale : bool
         Make the scale a parameter that starts there.
     loss_options : dict, optional
-        ``reduction``, ``label_smoothing``, ``class_weight`` and ``memory`` of
+        ``reduction``, ``label_smoothing``, ``class_weight``, ``memory`` and ``products`` of
         `sphereface.margin_softmax_loss`.
 
     Raises

@@ -28,7 +28,7 @@ class FusedLoss(nn.Module):
 
     Attributes
     ----------
-    reduction, label_smoothing, memory
+    reduction, label_smoothing, memory, products
         Of `sphereface.margin_softmax_loss`.
     class_weight : Tensor of shape (N,) or None
         Buffer, not saved: constant weight of each class.
@@ -56,6 +56,7 @@ class FusedLoss(nn.Module):
         self.reduction: str = found["reduction"]
         self.label_smoothing: float = found["label_smoothing"]
         self.memory: str | int | None = found["memory"]
+        self.products: torch.dtype | str | None = found["products"]
         weights = found["class_weight"]
         if weights is not None:
             weights = weights.detach().clone().to(self.weight.device)
@@ -86,6 +87,7 @@ class FusedLoss(nn.Module):
             self.class_weight,
             self.memory,
             return_stats=True,
+            products=self.products,
         )
         note_rows(self, rows, stats.cosine)
         return loss
@@ -122,6 +124,8 @@ class FusedLoss(nn.Module):
             shown.append("class_weight=...")
         if self.memory is not None:
             shown.append(f"memory={self.memory!r}")
+        if self.products is not None:
+            shown.append(f"products={self.products}")
         return "".join(f", {option}" for option in shown)
 
 

@@ -58,7 +58,7 @@ class MarginLoss(FusedLoss):
     device, dtype
         Of the weight.
     loss_options : dict, optional
-        ``reduction``, ``label_smoothing``, ``class_weight`` and ``memory`` of
+        ``reduction``, ``label_smoothing``, ``class_weight``, ``memory`` and ``products`` of
         `sphereface.margin_softmax_loss`.
 
     Attributes

@@ -23,13 +23,15 @@ NaN where the part does not have it; ``other``, the largest logit but the label'
 """
 
 
-def class_part_rows(*arguments: Any) -> tuple[Tensor, Tensor]:
-    """Return what the part knows of each row, (M, 8) float64, and the logits if they are kept.
+def class_part_rows(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what the part knows of each row, (M, 8) float64, and what is kept for the backward.
+
+    That are the logits and, on CUDA, unit copies of the weight's rows; empty where they are not.
 
     The last column, ``other_class``, is to be viewed as int64.
     """
-    rows, logits = call(torch.ops.sphereface.margin_softmax_rows, *arguments)
-    return rows, logits
+    rows, logits, unit = call(torch.ops.sphereface.margin_softmax_rows, *arguments)
+    return rows, logits, unit
 
 
 def class_part_gradients(*arguments: Any) -> tuple[Tensor, Tensor]:

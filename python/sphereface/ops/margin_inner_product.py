@@ -13,9 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sphereface.loss_options import check_memory, kept_buffers
 from sphereface.margin_type import is_exact, margin_of
 from sphereface.ops._library import call
 from sphereface.ops.labels import class_numbers
+from sphereface.ops.products import product_dtype, rounded_operands
 from sphereface.ops.transforms import refuse_forward_mode
 
 __all__ = ["margin_inner_product", "margin_logits", "normalize_rows_"]
@@ -73,6 +75,8 @@ def margin_inner_product(
     margin: float | str = 4,
     gradient: str = "caffe",
     ignore_index: int | None = None,
+    memory: str | int | None = None,
+    products: torch.dtype | str | None = None,
 ) -> Tensor:
     r"""Return the logits of A-Softmax.
 
@@ -84,7 +88,7 @@ def margin_inner_product(
     x : Tensor of shape (M, K)
         Embeddings: float32, float64, bfloat16 or, on CUDA, float16. The label's column is computed
         in float64, the rest in float32 (float64 for float64). Under autocast the operator runs in
-        float32.
+        float32, unless `products` says otherwise.
     weight : Tensor of shape (N, K)
         One row a class. As ``F.embedding(max_norm=...)`` does, ``gradient="caffe"`` normalises the
         rows **in place**, because the original layer does; ``"exact"`` leaves them as they are, and
@@ -101,17 +105,25 @@ def margin_inner_product(
         gradient of the forward for x and the raw weight, through the normalisation.
     ignore_index : int, optional
         Rows with this label get no margin (a plain product).
+    memory : {"fast", "lean"} or int, optional
+        Whether the unit copies of raw rows of `weight` (N x K, if they are not normalised in place)
+        are kept for the backward, or made again, a piece at a time. A number is how many bytes they
+        may have; None is 1 GiB on CUDA and 0 on the CPU, where pieces that stay in cache are as
+        fast.
+    products : torch.dtype or "autocast", optional
+        Round x and W to this dtype for the products, and so the logits: see
+        `sphereface.margin_softmax_loss`.
 
     Returns
     -------
     Tensor of shape (M, N)
-        Logits, in the dtype of `x`.
+        Logits, in the dtype of `x` or `products`.
 
     Raises
     ------
     SphereFaceError
-        `margin` or `gradient` is unknown; on the CPU, a label is outside [0, N) or `lambda_` is
-        negative or not finite.
+        `margin`, `gradient`, `memory` or `products` is unknown; on the CPU, a label is outside
+        [0, N) or `lambda_` is negative or not finite.
     NonFiniteError
         On the CPU, a row of x or weight is not finite.
     torch.OutOfMemoryError
@@ -139,8 +151,9 @@ def margin_inner_product(
     if in_place:
         normalize_rows_(weight)
     return margin_logits(
-        x, weight, label, lambda_, margin, gradient, ignore_index, unit_rows=in_place
-    )
+        x, weight, label, lambda_, margin, gradient, ignore_index, memory, products,
+        unit_rows=in_place,
+    )  # fmt: skip
 
 
 def margin_logits(
@@ -151,6 +164,8 @@ def margin_logits(
     margin: float | str = 4,
     gradient: str = "caffe",
     ignore_index: int | None = None,
+    memory: str | int | None = None,
+    products: torch.dtype | str | None = None,
     *,
     unit_rows: bool = False,
 ) -> Tensor:
@@ -159,14 +174,22 @@ def margin_logits(
     `unit_rows` says that the rows of `weight` have unit norm already, which saves a pass over them.
     """
     refuse_forward_mode("margin_inner_product", x, weight)
+    check_memory(memory, "margin_inner_product")
+    x, weight, precision = rounded_operands(product_dtype(products, x), x, weight)
     if not isinstance(lambda_, Tensor):
         lambda_ = torch.full(
             (), lambda_, dtype=torch.promote_types(x.dtype, torch.float32), device=x.device
         )
     if weight.dim() == 2:
         label = class_numbers(label, x, weight.shape[0])
-    options = (margin_of(margin), is_exact(gradient), unit_rows, ignore_index)
-    return call(_OPS.margin_inner_product, x, weight, label, lambda_, *options)
+    keep_unit = torch.is_grad_enabled() and x.requires_grad and not unit_rows
+    if keep_unit:
+        budget = 0 if memory is None and x.device.type == "cpu" else memory
+        (keep_unit,) = kept_buffers(budget, weight.numel() * weight.element_size())
+    options = (margin_of(margin), is_exact(gradient), unit_rows, ignore_index, keep_unit)
+    with precision:
+        y, _ = call(_OPS.margin_inner_product, x, weight, label, lambda_, *options)
+    return y
 
 
 def _check(x: Tensor, weight: Tensor, label: Tensor, lambda_: Tensor) -> None:
@@ -195,18 +218,26 @@ def _(
     weight: Tensor,
     label: Tensor,
     lambda_: Tensor,
-    margin: int,
+    margin: float,
     exact: bool,
     unit_rows: bool,
     ignore_index: int | None,
-) -> Tensor:
+    keep_unit: bool,
+) -> tuple[Tensor, Tensor]:
     _check(x, weight, label, lambda_)
-    return x.new_empty(x.shape[0], weight.shape[0])
+    copies = weight.shape[0] if keep_unit and not unit_rows else 0
+    return x.new_empty(x.shape[0], weight.shape[0]), x.new_empty(copies, x.shape[1])
 
 
 @torch.library.register_fake("sphereface::margin_inner_product_input_gradient")
 def _(
-    grad: Tensor, x: Tensor, weight: Tensor, label: Tensor, lambda_: Tensor, *options: Any
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    unit: Tensor,
+    label: Tensor,
+    lambda_: Tensor,
+    *options: Any,
 ) -> Tensor:
     _check(x, weight, label, lambda_)
     return x.new_empty(x.shape)
@@ -225,20 +256,24 @@ def _(weight: Tensor) -> None:
     return None
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, weight, label, lambda_, *options = inputs
-    ctx.save_for_backward(x, weight, label, lambda_)
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, weight, label, lambda_, *options, _ = inputs
+    _, unit = output
+    ctx.save_for_backward(x, weight, unit, label, lambda_)
     ctx.options = options
+    ctx.mark_non_differentiable(unit)
+    ctx.set_materialize_grads(False)
 
 
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    arguments = (grad, *ctx.saved_tensors, *ctx.options)
+def _backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+    x, weight, unit, label, lambda_ = ctx.saved_tensors
+    rest = (label, lambda_, *ctx.options)
     dx = dweight = None
-    if ctx.needs_input_grad[0]:
-        dx = call(_OPS.margin_inner_product_input_gradient, *arguments)
-    if ctx.needs_input_grad[1]:
-        dweight = call(_OPS.margin_inner_product_weight_gradient, *arguments)
-    return (dx, dweight, *[None] * 6)
+    if ctx.needs_input_grad[0] and grad is not None:
+        dx = call(_OPS.margin_inner_product_input_gradient, grad, x, weight, unit, *rest)
+    if ctx.needs_input_grad[1] and grad is not None:
+        dweight = call(_OPS.margin_inner_product_weight_gradient, grad, x, weight, *rest)
+    return (dx, dweight, *[None] * 7)
 
 
 def _no_second_backward(ctx: Any, grad: Tensor) -> tuple[None, ...]:

@@ -15,11 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sphereface.errors import SphereFaceError
-from sphereface.loss_options import check_class_weight, check_loss_options, keeps_logits
+from sphereface.loss_options import check_class_weight, check_loss_options, kept_buffers
 from sphereface.margin_policy import MarginPolicy, SphereFace2, policy_of
 from sphereface.ops._library import call
 from sphereface.ops.labels import class_numbers
 from sphereface.ops.margin_inner_product import margin_logits, normalize_rows_
+from sphereface.ops.products import product_dtype, rounded_operands
 from sphereface.ops.transforms import refuse_forward_mode
 
 __all__ = ["MarginSoftmaxStats", "margin_softmax_loss", "plain_logits", "scaled_rows"]
@@ -54,6 +55,7 @@ def margin_softmax_loss(
     class_weight: Tensor | None = None,
     memory: str | int | None = None,
     return_stats: bool = False,
+    products: torch.dtype | str | None = None,
 ) -> Tensor | tuple[Tensor, MarginSoftmaxStats]:
     """Return the softmax cross entropy of margin logits.
 
@@ -64,7 +66,8 @@ def margin_softmax_loss(
     ----------
     x : Tensor of shape (M, K)
         Embeddings: float32, float64, bfloat16 or, on CUDA, float16. Sums are in float32 or wider,
-        the label's logit is in float64. Under autocast the operator runs in float32.
+        the label's logit is in float64. Under autocast the operator runs in float32, unless
+        `products` says otherwise.
     weight : Tensor of shape (N, K)
         One row a class. A-Softmax, SphereFace-R and SphereFace2 with ``gradient="caffe"`` normalise
         its rows **in place**, as `margin_inner_product` does.
@@ -92,9 +95,15 @@ def margin_softmax_loss(
         Constant weight of each class. Not with SphereFace2.
     memory : {"fast", "lean"} or int, optional
         ``"fast"`` keeps M x N logits between forward and backward (three products), ``"lean"`` a
-        few columns of them (four). A number is how many bytes of logits may be kept; None is 1 GiB.
+        few columns of them (four). A number is how many bytes may be kept; None is 1 GiB. On CUDA
+        the unit copies of raw rows of W are kept as well, if they fit beside the logits.
     return_stats : bool
         Return a `MarginSoftmaxStats` as well, at no extra pass.
+    products : torch.dtype or "autocast", optional
+        Round x and W to this dtype (bfloat16 or, on CUDA, float16) for the matrix products and the
+        logits, as ``F.linear`` under autocast; norms, margin, softmax and sums stay in float32 or
+        wider, and the gradients come in the dtypes of x and W. ``"autocast"`` is autocast's dtype
+        where it is on. W is still normalised in place in its own dtype.
 
     Returns
     -------
@@ -134,6 +143,7 @@ def margin_softmax_loss(
         normalize_rows_(weight)
     if weight.dim() == 2:
         label = class_numbers(label, x, weight.shape[0])
+    x, weight, precision = rounded_operands(product_dtype(products, x), x, weight)
     if not isinstance(lambda_, Tensor):
         value = 0.0 if lambda_ is None else lambda_
         lambda_ = torch.full(
@@ -144,26 +154,16 @@ def margin_softmax_loss(
     grows = torch.is_grad_enabled() and any(
         t is not None and t.requires_grad for t in (x, weight, scale, bias)
     )
-    size = x.shape[0] * weight.shape[0] * x.element_size()
-    keep = grows and keeps_logits(memory, size)
-    loss, lse, target, cosine, prediction, plain, _ = call(
-        _OPS.margin_softmax,
-        x,
-        weight,
-        label,
-        lambda_,
-        scale,
-        *policy.core(),
-        exact,
-        in_place or policy.free_weight,
-        ignore_index,
-        label_smoothing,
-        *weights,
-        bias,
-        0,
-        weight.shape[0],
-        keep,
-    )
+    unit_rows = in_place or policy.free_weight
+    keeps = [False, False]
+    if grows:
+        sizes = (x.shape[0] * weight.shape[0], 0 if unit_rows else weight.numel())
+        keeps = kept_buffers(memory, *(x.element_size() * size for size in sizes))
+    with precision:
+        loss, lse, target, cosine, prediction, plain, *_ = call(
+            _OPS.margin_softmax, x, weight, label, lambda_, scale, *policy.core(), exact,
+            unit_rows, ignore_index, label_smoothing, *weights, bias, 0, 0, *keeps
+        )  # fmt: skip
     reduced = _reduce(loss, label, ignore_index, reduction, weights[2])
     if not return_stats:
         return reduced
@@ -261,12 +261,19 @@ def _padded(columns: Any) -> Any:
     return (columns + 7) // 8 * 8
 
 
+def _kept(x: Tensor, weight: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
+    """Return the logits and the unit rows that are kept; the latter exist on CUDA alone."""
+    _, _, _, _, _, _, unit_rows, *_, keep_logits, keep_unit = options
+    shape = (x.shape[0], _padded(weight.shape[0])) if keep_logits else (0, 0)
+    copies = keep_unit and not unit_rows and x.device.type != "cpu"
+    return x.new_empty(shape), x.new_empty(weight.shape[0] if copies else 0, x.shape[1])
+
+
 @torch.library.register_fake("sphereface::margin_softmax")
 def _(x: Tensor, weight: Tensor, *options: Any) -> tuple[Tensor, ...]:
-    rows, keep = x.shape[0], options[-1]
+    rows = x.shape[0]
     values = x.new_empty(rows, dtype=torch.promote_types(x.dtype, torch.float32))
     index = x.new_empty(rows, dtype=torch.int64)
-    shape = (rows, _padded(weight.shape[0])) if keep else (0, 0)
     return (
         values,
         x.new_empty(rows, dtype=torch.float64),
@@ -274,20 +281,24 @@ def _(x: Tensor, weight: Tensor, *options: Any) -> tuple[Tensor, ...]:
         torch.empty_like(values),
         index,
         torch.empty_like(index),
-        x.new_empty(shape),
+        *_kept(x, weight, *options),
     )
 
 
 @torch.library.register_fake("sphereface::margin_softmax_rows")
-def _(x: Tensor, weight: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
-    rows, keep = x.shape[0], options[-1]
-    shape = (rows, _padded(weight.shape[0])) if keep else (0, 0)
-    return x.new_empty(rows, 8, dtype=torch.float64), x.new_empty(shape)
+def _(x: Tensor, weight: Tensor, *options: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return x.new_empty(x.shape[0], 8, dtype=torch.float64), *_kept(x, weight, *options)
 
 
 @torch.library.register_fake("sphereface::margin_softmax_backward")
 def _(
-    grad: Tensor, lse: Tensor, logits: Tensor, x: Tensor, weight: Tensor, *options: Any
+    grad: Tensor,
+    lse: Tensor,
+    logits: Tensor,
+    unit: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    *options: Any,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     _, _, scale, *_, need_x, need_weight, need_bias = options
     classes = weight.shape[0]
@@ -300,18 +311,18 @@ def _(
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     x, weight, label, lambda_, scale, *options = inputs
-    _, lse, *rest, logits = output
+    _, lse, *rest, logits, unit = output
     before, weights, after = options[:6], options[6:10], options[10:12]
-    ctx.save_for_backward(x, weight, label, lambda_, scale, lse, *weights)
+    ctx.save_for_backward(x, weight, label, lambda_, scale, lse, unit, *weights)
     ctx.options = before, after
     # Not a saved tensor: the backward turns it into the gradient and lets it go.
     ctx.logits = logits
-    ctx.mark_non_differentiable(lse, *rest, logits)
+    ctx.mark_non_differentiable(lse, *rest, logits, unit)
     ctx.set_materialize_grads(False)
 
 
 def _backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
-    nothing = (None,) * 18
+    nothing = (None,) * 19
     if torch.is_grad_enabled():
         raise RuntimeError(
             "margin_softmax_loss cannot be differentiated twice; its backward is not itself "
@@ -319,7 +330,7 @@ def _backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ..
         )
     if grad is None:
         return nothing
-    x, weight, label, lambda_, scale, lse, *weights = ctx.saved_tensors
+    x, weight, label, lambda_, scale, lse, unit, *weights = ctx.saved_tensors
     logits, ctx.logits = ctx.logits, None
     if logits is None:
         logits = x.new_empty(0, 0)
@@ -330,8 +341,9 @@ def _backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ..
     )
     needs = (needs_x or needs_scale, needs_weight, needs_bias)
     dx, dweight, dbias, dscale = call(
-        _OPS.margin_softmax_backward, grad, lse, logits, x, weight, label, lambda_, *options, *needs
-    )
+        _OPS.margin_softmax_backward, grad, lse, logits, unit, x, weight, label, lambda_, *options,
+        *needs
+    )  # fmt: skip
     gradients: list[Tensor | None] = list(nothing)
     gradients[0] = dx if needs_x else None
     gradients[1] = dweight if needs_weight else None
