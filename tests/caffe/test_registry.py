@@ -206,3 +206,21 @@ def test_layers_are_listed_by_pattern():
     assert list_layers("MarginInnerProduct") == ["MarginInnerProduct"]
     assert list_layers("margin*") == []
     assert len(list_layers()) > 70
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("RegionLoss", "forks define darknet's losses"),
+        ("MultiStageMeanfield", "permutohedral lattice"),
+        ("CPMData", "give the net its batches"),
+        ("ROIAlign", "forks of this name compute different things; a layer of your own"),
+    ],
+)
+def test_types_that_are_left_out_say_why(name, why):
+    with pytest.raises(SphereFaceError, match=f'"{name}", left out on purpose: .*{why}'):
+        registry.layer_class(name)
+
+
+def test_no_type_is_left_out_and_there():
+    assert not set(registry.LEFT_OUT) & set(list_layers())

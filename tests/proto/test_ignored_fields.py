@@ -61,3 +61,11 @@ def test_only_these_fields_at_these_places():
         text.read("layer { pooling_param { quantization_param { } } }")
     with pytest.raises(SphereFaceError, match='"pool" is MKLDNN'):
         text.read("layer { pooling_param { pool: MKLDNN } }")
+
+
+def test_a_solver_of_ssd():
+    plain = 'net: "n" base_lr: 0.1'
+    given = f'{plain} eval_type: "detection" ap_version: "11point" show_per_class_result: true'
+    with pytest.warns(UserWarning, match="eval_type.*it says what a test prints"):
+        found = text.parse(given, "SolverParameter").message
+    assert found == text.parse(plain, "SolverParameter").message

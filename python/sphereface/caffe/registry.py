@@ -21,6 +21,7 @@ from sphereface.proto import schema
 
 __all__ = [
     "LAYERS",
+    "LEFT_OUT",
     "LayerTable",
     "LayerType",
     "UnknownLayerError",
@@ -46,6 +47,37 @@ _CATALOGUE = "sphereface.caffe.layers."
 _PACKAGE = "sphereface."
 
 
+_FLOW = "optical flow is nothing that this package is for"
+_CRF = "it filters on a permutohedral lattice"
+_YOLO = "forks define darknet's losses and detections each in a way of its own"
+_FORKS = "forks of this name compute different things"
+_DATA = 'it reads data of its own fork: give the net its batches by a "Python" or "Input" layer'
+LEFT_OUT = {
+    "CustomData": _DATA,
+    "CPMData": _DATA,
+    "BoxData": _DATA,
+    "HeatmapData": _DATA,
+    "DetectNetTransformation": _DATA,
+    "DataAugmentation": _FLOW,
+    "Downsample": _FLOW,
+    "FlowWarp": _FLOW,
+    "Resample": _FLOW,
+    "DenseCRF": _CRF,
+    "MultiStageMeanfield": _CRF,
+    "EvalDetection": _YOLO,
+    "RegionLoss": _YOLO,
+    "YoloDetectionOutput": _YOLO,
+    "Yolov3": _YOLO,
+    "Yolov3DetectionOutput": _YOLO,
+    "AutoCrop": _FORKS,
+    "Maxout": _FORKS,
+    "ROIAlign": _FORKS,
+    "Resize": _FORKS,
+    "TripletLoss": _FORKS,
+}
+"""Types that public nets have and that are left out on purpose, and why."""
+
+
 class UnknownLayerError(SphereFaceError):
     """A layer type that nothing has registered.
 
@@ -58,9 +90,10 @@ class UnknownLayerError(SphereFaceError):
     """
 
     def __init__(self, type_name: str, where: str = "") -> None:
-        self._hint = nearest(type_name, LAYERS)
+        why = LEFT_OUT.get(type_name, "")
+        self._hint = "" if why else nearest(type_name, LAYERS)
         super().__init__(
-            f'unknown layer type "{type_name}"',
+            f'unknown layer type "{type_name}"{why and f", left out on purpose: {why}"}',
             where=where,
             fix=self._fix("sphereface.caffe.register_layer"),
         )
