@@ -6,63 +6,28 @@ import re
 
 import numpy as np
 import pytest
-import torch
 
+from reference.margin_figures import reference
 from reference.tiny_training import write_training
-from sphereface.caffe import load
 from sphereface.solver import IterationRecord, Solver, SolverCallback
-from sphereface.solver.margin_figures import MarginFigures, batch_figures
+from sphereface.solver.margin_figures import MarginFigures
 from sphereface.solver.plot_log import log_figure
 from sphereface.solver.read_log import read_log
 from sphereface.solver.training import LogOptions, TrainOptions, train
 from sphereface.weights import load_weights
 
 NET = """
-layer {{ name: "data" type: "Input" top: "x" top: "label"
-        input_param {{ shape {{ dim: 6 dim: 5 }} shape {{ dim: 6 }} }} }}
-layer {{ name: "fc6" type: "{type}" bottom: "x" bottom: "label" top: "fc6"
-        {field} {{ num_output: 7 type: QUADRUPLE base: 9 gamma: 0.12 lambda_min: 5
-        weight_filler {{ type: "xavier" }} }} }}
-layer {{ name: "loss" type: "SoftmaxWithLoss" bottom: "fc6" bottom: "label" top: "loss"
-        loss_param {{ ignore_label: -1 }} }}
+layer { name: "data" type: "Input" top: "x" top: "label"
+        input_param { shape { dim: 6 dim: 5 } shape { dim: 6 } } }
+layer { name: "fc6" type: "MarginInnerProduct" bottom: "x" bottom: "label" top: "fc6"
+        margin_inner_product_param { num_output: 7 type: QUADRUPLE base: 9 gamma: 0.12
+        lambda_min: 5 weight_filler { type: "xavier" } } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc6" bottom: "label" top: "loss" }
 """
-FIELDS = {
-    "MarginInnerProduct": "margin_inner_product_param",
-    "LargeMarginInnerProduct": "largemargin_inner_product_param",
-}
-
-
-def reference(x, weight, label, unit):
-    """Means over rows with a class of loss, hit, cosine and norm, row by row in float64."""
-    found = []
-    for row, target in zip(x.astype(np.float64), label.astype(int), strict=True):
-        if target < 0:
-            continue
-        norms = np.linalg.norm(weight.astype(np.float64), axis=1)
-        products = weight.astype(np.float64) @ row
-        scores = products / norms if unit else products
-        loss = math.log(sum(math.exp(s - scores[target]) for s in scores))
-        norm = np.linalg.norm(row)
-        cosine = products[target] / norms[target] / norm
-        found.append((loss, scores.argmax() == target, cosine, norm))
-    return np.mean(np.array(found, np.float64), axis=0)
-
-
-@pytest.mark.parametrize("kind", FIELDS)
-def test_figures_of_a_batch(kind):
-    torch.manual_seed(4)
-    net = load(NET.format(type=kind, field=FIELDS[kind]), phase="TRAIN")
-    layer = net.layer("fc6")
-    x, label = torch.randn(6, 5) * 3, torch.tensor([0, 6, -1, 3, 2, 2])
-    before = layer.weight.detach().clone()
-    found = batch_figures(layer, x, label)
-    expected = reference(x.numpy(), before.numpy(), label.numpy(), kind == "MarginInnerProduct")
-    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5)
-    assert torch.equal(layer.weight, before)
 
 
 def test_figures_of_iterations_are_means_over_their_passes(regression, recording):
-    text = NET.format(type="MarginInnerProduct", field=FIELDS["MarginInnerProduct"])
+    text = NET
     solver = regression(
         'base_lr: 0.1 lr_policy: "fixed" display: 2 iter_size: 2',
         text,
@@ -140,3 +105,37 @@ def test_no_note_without_a_margin(tmp_path):
     net.write_text(net.read_text().replace("QUADRUPLE", "SINGLE"))
     train(TrainOptions(str(solver), gpu="none", logs=LogOptions(str(tmp_path))))
     assert "Note:" not in (tmp_path / "solver.log").read_text()
+
+
+def test_the_note_of_a_cosine_margin(tmp_path):
+    """m so large that the loss of a net that knows its classes stays above that of a guess."""
+    solver = write_training(tmp_path, "max_iter: 60 display: 1")
+    net = tmp_path / "net.prototxt"
+    text, head = (
+        net.read_text(),
+        re.compile(r'layer \{ name: "fc6".*?\n\n?(?=layer \{ name: "loss")', re.S),
+    )
+    assert head.search(text)
+    net.write_text(
+        head.sub(
+            """
+layer { name: "norm" type: "Normalize" bottom: "fc5" top: "norm" }
+layer { name: "cosine" type: "InnerProduct" bottom: "norm" top: "cosine"
+  inner_product_param { num_output: 4 bias_term: false normalize: true
+    weight_filler { type: "xavier" } } }
+layer { name: "m" type: "LabelSpecificAdd" bottom: "cosine" bottom: "label" top: "m"
+  label_specific_add_param { bias: -2 } }
+layer { name: "fc6" type: "Scale" bottom: "m" top: "fc6" param { lr_mult: 0 }
+  scale_param { axis: 0 num_axes: 0 filler { value: 4 } } }
+""",
+            text,
+        )
+    )
+    train(TrainOptions(str(solver), gpu="none", logs=LogOptions(str(tmp_path))))
+    log = (tmp_path / "solver.log").read_text()
+    notes = re.findall(r"Note: the loss (\S+) is above .*\(its bias is -2\); .* is (\S+)\. ", log)
+    assert len(notes) == 1
+    loss, plain = map(float, notes[0])
+    assert loss > math.log(4) > plain
+    curves = read_log(tmp_path / "solver.log").train
+    assert curves["cosine/target_cosine"][-1][1] > curves["cosine/target_cosine"][0][1]

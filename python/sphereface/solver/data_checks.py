@@ -13,8 +13,8 @@ import numpy as np
 
 from sphereface.caffe import Layer, Net
 from sphereface.caffe.batch_source import BatchSource
-from sphereface.caffe.layers.margin_inner_product import AnnealedProduct
 from sphereface.data import ImageData, ImageSource, Sources, check_net_labels
+from sphereface.solver.margin_heads import margin_heads
 
 __all__ = ["data_warnings"]
 
@@ -45,7 +45,7 @@ def data_warnings(net: Net, source: BatchSource | None) -> list[str]:
 
 def _unscaled(net: Net, source: Sources) -> Iterator[str]:
     """Warn of pixels that are as large as files hold them, where that is no habit of Caffe's."""
-    margin = any(isinstance(layer, AnnealedProduct) for layer in net.layers)
+    margin = bool(margin_heads(net))
     for name, member in source.members.items():
         layer = net.layer(name)
         if not isinstance(member, ImageSource) or not _read_by_weights(net, layer):
