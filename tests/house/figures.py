@@ -164,3 +164,39 @@ FIGURES += [
         lambda: float(recorded("extraction-epyc")["ratio"]),
     ),
 ]
+
+
+def recipe(
+    method: str, pairs: str, key: str, of: Callable[[list[float]], float]
+) -> Callable[[], float]:
+    def value() -> float:
+        runs = recorded("lfw_recipe-epyc")["runs"]
+        return of([100 * run[pairs][key] for run in runs if run["method"] == method])
+
+    return value
+
+
+MEAN, SPREAD, NUMBER = statistics.mean, statistics.stdev, r"[\d.]+"
+FIGURES += [
+    Figure("README.md", rf"\| {re.escape(row)} \| " + text, recipe(method, pairs, key, of))
+    for row, method in (
+        ("softmax", "softmax"),
+        ("A-Softmax, m=1 (no margin)", "m=1"),
+        ("A-Softmax, m=2", "m=2"),
+        ("A-Softmax, m=4", "m=4"),
+        ("CosFace", "CosFace"),
+        ("ArcFace", "ArcFace"),
+    )
+    for text, pairs, key, of in (
+        (rf"({NUMBER}) \+-", "drawn", "accuracy", MEAN),
+        (rf"{NUMBER} \+- ({NUMBER}) \|", "drawn", "accuracy", SPREAD),
+        (rf"{NUMBER} \+- {NUMBER} \| ({NUMBER}) \|", "drawn", "auc", MEAN),
+        (rf"{NUMBER} \+- {NUMBER} \| {NUMBER} \| ({NUMBER}) \+-", "official", "accuracy", MEAN),
+        (
+            rf"{NUMBER} \+- {NUMBER} \| {NUMBER} \| {NUMBER} \+- ({NUMBER}) \|",
+            "official",
+            "accuracy",
+            SPREAD,
+        ),
+    )
+]

@@ -62,7 +62,7 @@ def seen_by(net, x, label):
     head.unwatch()
     net(x=x, label=label)
     assert len(seen) == 1
-    assert float(watched) == pytest.approx(float(plain), rel=1e-5)
+    assert watched.item() == pytest.approx(plain.item(), rel=1e-5)
     return head, seen[0].numpy()
 
 
@@ -70,12 +70,24 @@ def seen_by(net, x, label):
 def test_a_layer_with_weights_and_margin(kind):
     net = load(INPUT + ANNEALED.format(type=kind, field=FIELDS[kind]) + LOSS, phase="TRAIN")
     x, label = batch()
-    label[2] = -1
     before = net.layer("fc6").weight.detach().clone().numpy()
     head, found = seen_by(net, x, label)
     expected = reference(x.numpy(), before, label.numpy(), kind == "MarginInnerProduct")
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert (head.name, head.classes, head.margin()) == ("fc6", 7, "lambda is 9")
+
+
+def test_rows_without_a_class_are_left_out():
+    text = ANNEALED.format(type="MarginInnerProduct", field=FIELDS["MarginInnerProduct"])
+    net = load(INPUT + text + LOSS, phase="TRAIN")
+    layer, (head,) = net.layer("fc6"), margin_heads(net)
+    x, label = batch()
+    label[2] = -1
+    seen = []
+    head.watch(seen.append)
+    layer.on_rows(x, label.long())
+    expected = reference(x.numpy(), layer.weight.detach().numpy(), label.numpy(), True)
+    np.testing.assert_allclose(seen[0].numpy(), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", MARGINS)
