@@ -201,7 +201,8 @@ def _cosine_head(net: Net, node: Node) -> Iterator[CosineHead]:
         return
     before = maker(made.bottoms[0])
     first = before if before is not None and before.type == "Normalize" else made
-    factors, slot = [], node.tops[0]
+    factors: list[Layer] = []
+    slot = node.tops[0]
     while True:
         readers = [other for other in nodes if other.bottoms and other.bottoms[0] == slot]
         if any(other.type == "SoftmaxWithLoss" for other in readers):
