@@ -66,7 +66,12 @@ def default_archs() -> str:
 
 def torch_extension(cuda: bool) -> CppExtension:
     """Return the torch operators, with the core's kernels compiled in."""
-    sources = ["csrc/torch/module.c", "csrc/torch/library.cpp", "csrc/torch/cpu.cpp"]
+    sources = [
+        "csrc/torch/module.c",
+        "csrc/torch/library.cpp",
+        "csrc/torch/cpu.cpp",
+        "csrc/torch/forward_program.cpp",
+    ]
     sources += CPU_SOURCES
     flags = {"cxx": [*COMPILE, TORCH_TARGET]}
     if cuda:

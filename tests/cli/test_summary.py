@@ -110,3 +110,13 @@ def test_data_that_cannot_be_read(capsys, tmp_path, monkeypatch, type_, options,
     shown = capsys.readouterr()
     assert "1x4x2x2" in shown.out
     assert "note" not in shown.err
+
+
+def test_fused(capsys):
+    assert main(["summary", "sphereface_4_bn_deploy", "--fused"]) == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("conv1_1 + ")
+    assert len(lines) == 5
+    assert last.endswith("layers run as 5 operations")
+    with pytest.raises(SystemExit):
+        main(["summary", "sphereface_4_deploy", "--fused", "--json"])

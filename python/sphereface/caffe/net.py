@@ -109,7 +109,7 @@ class Net(nn.Module):
         self.fuse_losses = True
         self._heads = find_heads(graph, self._order, self._built_shapes)
         self._programs: dict[tuple[str, ...], Program] = {}
-        self._default = self._program(())
+        self._default = self.program(())
         self._known_shapes = {tuple(self._built_shapes[s] for s in graph.inputs.values())}
         self.load_report = LoadReport()
         self.keys: tuple[str, ...] = ()
@@ -144,9 +144,8 @@ class Net(nn.Module):
         SphereFaceError
             Inputs are missing, unknown or of sizes that a layer cannot take.
         """
-        values: list[Any] = [None] * len(self.graph.blob_names)
-        self._place_inputs(values, inputs, named)
-        program = self._program(tuple(blobs)) if blobs else self._default
+        values = self.input_values(*inputs, **named)
+        program = self.program(tuple(blobs)) if blobs else self._default
         return program.run(self._modules.values(), values, fuse=self.fuse_losses)
 
     def loss(self, outputs: Mapping[str, Tensor]) -> Tensor:
@@ -344,7 +343,8 @@ class Net(nn.Module):
                     weighted.append((self.graph.blob_names[slot] or node.name, slot, weight))
         return weighted
 
-    def _program(self, blobs: tuple[str, ...]) -> Program:
+    def program(self, blobs: tuple[str, ...] = ()) -> Program:
+        """Return the steps that `forward` runs for `blobs`, and where the results are."""
         if blobs not in self._programs:
             losses = ((name, slot) for name, slot, _ in self._loss_slots)
             self._programs[blobs] = make_program(self.graph, losses, blobs, self._heads)
@@ -352,9 +352,9 @@ class Net(nn.Module):
 
     # ---- inputs of a pass
 
-    def _place_inputs(
-        self, values: list[Any], inputs: Sequence[Any], named: Mapping[str, Tensor]
-    ) -> None:
+    def input_values(self, *inputs: Any, **named: Tensor) -> list[Any]:
+        """Return what `forward` starts with: inputs in their slots, checked, None in all others."""
+        values: list[Any] = [None] * len(self.graph.blob_names)
         if len(inputs) == 1 and isinstance(inputs[0], Mapping):
             named, inputs = {**inputs[0], **named}, ()
         if len(inputs) > len(self.inputs):
@@ -387,6 +387,7 @@ class Net(nn.Module):
                 if len(self._known_shapes) >= _SHAPES_REMEMBERED:
                     self._known_shapes.clear()
                 self._known_shapes.add(shapes)
+        return values
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -23,6 +23,9 @@ def add_predictor_options(parser: argparse.ArgumentParser) -> None:
     add("--device", default="cpu", help="cpu, cuda, cuda:1 (default: %(default)s)")
     add("--bfloat16", action="store_true", help="faster on processors that have it; 2-3 digits")
     add("--compile", action="store_true", help="torch.compile; pays off for thousands of images")
+    add("--no-fuse", action="store_true",
+        help="run every layer by itself; otherwise normalisation, activations and sums are folded"
+        " into convolutions (summary --fused tells), which changes the last digits")  # fmt: skip
     add("--allow-missing", action="store_true", help="run with layers that the weights lack")
     add("--write-anywhere", action="store_true",
         help="let HDF5Output layers write outside of the working folder")  # fmt: skip
@@ -67,7 +70,13 @@ def predictor_of(args: argparse.Namespace, net: Net) -> Predictor:
     """Return the predictor of a net, in the form that the options say."""
     from sphereface.inference import Predictor
 
-    return Predictor(net, device=args.device, bfloat16=args.bfloat16, compile=args.compile)
+    return Predictor(
+        net,
+        device=args.device,
+        bfloat16=args.bfloat16,
+        compile=args.compile,
+        fuse=not args.no_fuse,
+    )
 
 
 def data_text(net: Net) -> str:

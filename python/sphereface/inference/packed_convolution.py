@@ -18,7 +18,7 @@ from torch import Tensor
 from sphereface.caffe.layers.convolution import Convolution
 from sphereface.caffe.net import Net
 
-__all__ = ["PackedConvolutions"]
+__all__ = ["PackedConvolutions", "PackedKernel", "can_pack"]
 
 
 class PackedConvolutions:
@@ -34,9 +34,9 @@ class PackedConvolutions:
 
     def __init__(self, net: Net) -> None:
         self._packed = [
-            (layer, _Packed())
+            (layer, PackedKernel())
             for layer in net.layers
-            if isinstance(layer, Convolution) and _can_pack(layer)
+            if isinstance(layer, Convolution) and can_pack(layer)
         ]
 
     @contextmanager
@@ -51,7 +51,7 @@ class PackedConvolutions:
                 layer.convolve = F.conv2d
 
 
-class _Packed:
+class PackedKernel:
     """Stands for F.conv2d; packs again when the image size changes, as the best layout does."""
 
     def __init__(self) -> None:
@@ -68,6 +68,7 @@ class _Packed:
         dilation: Sequence[int],
         group: int,
     ) -> Tensor:
+        """Return the convolution."""
         if not x.numel():
             return F.conv2d(x, weight, bias, stride, pad, dilation, group)
         if x.shape != self._shape:
@@ -80,7 +81,8 @@ class _Packed:
         return operator(x, self._kernel, bias, pad, stride, dilation, group, "none", [], None)
 
 
-def _can_pack(layer: Convolution) -> bool:
+def can_pack(layer: Convolution) -> bool:
+    """Tell whether `PackedKernel` can stand for the layer's F.conv2d."""
     operators = torch.ops.mkldnn
     known = hasattr(operators, "_convolution_pointwise") and hasattr(
         torch._C._nn, "mkldnn_reorder_conv2d_weight"

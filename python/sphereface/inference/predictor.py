@@ -1,8 +1,8 @@
 """A net in the form that runs forward fastest without changing its numbers.
 
-What differs from calling the net: no gradients, weights and images in channels-last order (what
-oneDNN's and cuDNN's convolutions want), kernels packed once, results as float32 on the CPU.
-benchmarks/inference.py measures the choices.
+What differs from calling the net: no gradients, layers folded into the convolutions before or after
+them, weights and images in channels-last order (what oneDNN's and cuDNN's convolutions want),
+kernels packed once, results as float32 on the CPU. benchmarks/inference.py measures the choices.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sphereface.caffe.net import Net
 from sphereface.errors import SphereFaceError
+from sphereface.inference.fused import Folded, FusedNet
 from sphereface.inference.packed_convolution import PackedConvolutions
 
 __all__ = ["Predictor", "find_device"]
@@ -41,7 +42,11 @@ class Predictor:
         Compute in bfloat16: about half the time where the processor has it, and some 2 to 3
         correct digits.
     compile : bool
-        Use torch.compile, for which the first batch of a size takes long; it packs nothing.
+        Use torch.compile, for which the first batch of a size takes long; it packs and folds
+        nothing.
+    fuse : bool
+        Run a folded copy of the net (`sphereface.inference.fused`). Results differ from the net's
+        in the last digits of float32. Blobs that a call asks for are computed as in the net.
 
     Examples
     --------
@@ -63,6 +68,7 @@ class Predictor:
         pack: bool = True,
         bfloat16: bool = False,
         compile: bool = False,
+        fuse: bool = True,
     ) -> None:
         self.net = net
         self._device = find_device(device)
@@ -70,8 +76,12 @@ class Predictor:
         self._format = torch.channels_last if channels_last else torch.contiguous_format
         net.eval().to(self._device, self._dtype)
         net.to(memory_format=self._format)  # type: ignore[call-overload] # missing in torch's stub
+        self._fused = FusedNet(net, self._format) if fuse and not compile else None
         self._run: Callable[..., dict[str, Tensor]] = torch.compile(net) if compile else net
-        self._packed = PackedConvolutions(net) if pack and not compile else None
+        if self._fused is not None:
+            self._run = self._fused
+        unpacked = compile or self._fused is not None
+        self._packed = PackedConvolutions(net) if pack and not unpacked else None
 
     def __call__(self, inputs: Mapping[str, Any], blobs: Sequence[str] = ()) -> dict[str, Tensor]:
         """Return the net's outputs and `blobs`.
@@ -95,6 +105,10 @@ class Predictor:
             return {
                 name: value.to("cpu", torch.float32).contiguous() for name, value in outputs.items()
             }
+
+    def folded(self, blobs: Sequence[str] = ()) -> Folded | None:
+        """Return the operations that a call for `blobs` runs, or None if nothing is folded."""
+        return None if self._fused is None else self._fused.form(tuple(blobs)).folded
 
     def _place(self, value: Tensor) -> Tensor:
         if value.dim() == _IMAGE_AXES:

@@ -1,0 +1,165 @@
+#include "forward_program.h"
+
+#if defined(__GNUC__) && !defined(__clang__)
+// Functions with vectors are inlined into those that are compiled for them; none has an ABI.
+#pragma GCC diagnostic ignored "-Wpsabi"
+#endif
+
+#include "forward_tiles.h"
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define SPHEREFACE_X86 1
+#endif
+
+namespace sphereface::cpu {
+
+namespace {
+
+struct Units {
+  void (*run)(const Step&, const StepMemory&, int64_t, int64_t);
+  int64_t rows;  // of a convolution's tile
+};
+
+void units_anywhere(const Step& s, const StepMemory& m, int64_t begin, int64_t end) {
+  units<4, 2>(s, m, begin, end);
+}
+
+#ifdef SPHEREFACE_X86
+// As many sums as the registers hold, with room for a row of the panel: 12 of 16, 14 of 32.
+__attribute__((target("avx2,fma"))) void units_avx2(const Step& s, const StepMemory& m,
+                                                    int64_t begin, int64_t end) {
+  units<8, 6>(s, m, begin, end);
+}
+
+__attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,fma"))) void units_avx512(
+    const Step& s, const StepMemory& m, int64_t begin, int64_t end) {
+  units<16, 14>(s, m, begin, end);
+}
+#endif
+
+Units best_units() {
+#ifdef SPHEREFACE_X86
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw")) {
+    return {units_avx512, 14};
+  }
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return {units_avx2, 6};
+#endif
+  return {units_anywhere, 2};
+}
+
+// a * b * ..., or -1 beyond what an offset may be, or of a negative factor.
+template <typename... Sizes>
+int64_t product(Sizes... sizes) {
+  constexpr int64_t kMost = int64_t{1} << 40;
+  int64_t total = 1;
+  bool bad = false;
+  for (const int64_t size : {static_cast<int64_t>(sizes)...}) {
+    bad = bad || size < 0 || (size > 0 && total > kMost / size);
+    if (!bad) total *= size;
+  }
+  return bad ? -1 : total;
+}
+
+}  // namespace
+
+const char* step_problem(const Step& s, const int64_t* sizes, int64_t buffers, int64_t constants) {
+  const auto fits = [&](int64_t buffer, int64_t offset, int64_t count) {
+    return buffer >= 0 && buffer < buffers && count >= 0 && offset >= 0 &&
+           offset <= sizes[buffer] && count <= sizes[buffer] - offset;
+  };
+  const auto constant = [&](int64_t offset, int64_t count, bool needed) {
+    if (offset < 0) return !needed;
+    return count >= 0 && offset <= constants && count <= constants - offset;
+  };
+  for (const int64_t size :
+       {s.images, s.height, s.width, s.channels, s.out_height, s.out_width, s.out_channels,
+        s.kernel_h, s.kernel_w, s.stride_h, s.stride_w, s.dilation_h, s.dilation_w}) {
+    if (size < 1 || size > (int64_t{1} << 24)) return "a size is not in 1 ... 2^24";
+  }
+  if (s.pad_h < 0 || s.pad_w < 0 || s.pad_h > (1 << 20) || s.pad_w > (1 << 20)) {
+    return "a pad is not in 0 ... 2^20";
+  }
+  if (s.out_height > s.height + 2 * s.pad_h || s.out_width > s.width + 2 * s.pad_w) {
+    return "the output is larger than the padded input";
+  }
+  const int64_t outs = product(s.images, s.out_height, s.out_width, s.out_channels);
+  if (!fits(s.in_buffer, s.in, product(s.images, s.height, s.width, s.channels))) {
+    return "the input does not fit its buffer";
+  }
+  if (!fits(s.out_buffer, s.out, outs)) return "the output does not fit its buffer";
+  if (s.residual_buffer >= 0 && !fits(s.residual_buffer, s.residual, outs)) {
+    return "the residual does not fit its buffer";
+  }
+  if (s.activation != Activation::kNone && s.activation != Activation::kReLU &&
+      s.activation != Activation::kSlopes) {
+    return "there is no such activation";
+  }
+  const int64_t taps = product(s.kernel_h, s.kernel_w);
+  const int64_t padded = padded_channels(s.out_channels);
+  int64_t weights = 0;
+  switch (s.kind) {
+    case StepKind::kConvolution:
+      if (s.channels > kZeros) return "a convolution reads more channels than padding has";
+      weights = product(taps, s.channels, padded);
+      break;
+    case StepKind::kDepthwise:
+      if (s.channels != s.out_channels) return "a depthwise step changes the channels";
+      if (taps < 0 || taps > 121) return "a depthwise kernel has more than 121 taps";
+      weights = product(taps, s.channels);
+      break;
+    case StepKind::kElementwise:
+      if (s.height != s.out_height || s.width != s.out_width || s.channels != s.out_channels) {
+        return "an elementwise step changes the shape";
+      }
+      weights = s.channels;
+      break;
+    case StepKind::kMaxPool:
+    case StepKind::kAveragePool:
+      if (s.channels != s.out_channels) return "a pooling step changes the channels";
+      if (s.pad_h >= s.kernel_h || s.pad_w >= s.kernel_w ||
+          (s.out_height - 1) * s.stride_h - s.pad_h >= s.height ||
+          (s.out_width - 1) * s.stride_w - s.pad_w >= s.width) {
+        return "a pooling window lies outside the input";
+      }
+      break;
+    default:
+      return "there is no such kind of step";
+  }
+  const bool weighted = s.kind == StepKind::kConvolution || s.kind == StepKind::kDepthwise;
+  if (!constant(s.weight, weights, weighted) || !constant(s.bias, padded, false) ||
+      !constant(s.slopes, padded, s.activation == Activation::kSlopes)) {
+    return "a constant does not fit";
+  }
+  return nullptr;
+}
+
+void run_step(const Step& s, float* const* buffers, const float* constants,
+              ParallelFor parallel_for) {
+  static const Units kUnits = best_units();
+  const auto constant = [&](int64_t offset) { return offset < 0 ? nullptr : constants + offset; };
+  StepMemory m;
+  m.in = buffers[s.in_buffer] + s.in;
+  m.out = buffers[s.out_buffer] + s.out;
+  m.residual = s.residual_buffer < 0 ? nullptr : buffers[s.residual_buffer] + s.residual;
+  m.weight = constant(s.weight);
+  m.bias = constant(s.bias);
+  m.slopes = constant(s.slopes);
+  const int64_t pixels = s.images * s.out_height * s.out_width;
+  int64_t count = pixels, work = s.channels;  // of one unit, in multiplications
+  if (s.kind == StepKind::kConvolution) {
+    count = tiles_of(s, kUnits.rows) * (padded_channels(s.out_channels) / kPanel);
+    work = kUnits.rows * kPanel * s.kernel_h * s.kernel_w * s.channels / 8;
+  } else if (s.kind == StepKind::kDepthwise) {
+    count = s.images * s.out_height;
+    work = s.out_width * s.channels * s.kernel_h * s.kernel_w / 4;
+  } else if (s.kind != StepKind::kElementwise) {
+    work = s.channels * s.kernel_h * s.kernel_w;
+  }
+  constexpr int64_t kWorthAThread = 1 << 14;
+  const int64_t grain = kWorthAThread / (work + 1) + 1;
+  for_ranges(parallel_for, count, grain,
+             [&](int64_t begin, int64_t end) { kUnits.run(s, m, begin, end); });
+}
+
+}  // namespace sphereface::cpu

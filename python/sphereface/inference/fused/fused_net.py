@@ -1,0 +1,207 @@
+"""A folded net that runs: programs for what csrc has, torch functions for the rest.
+
+What differs from the net: gradients are not asked, values of blobs that are not wanted are never
+made, and weights are copies, so that later changes of the net's are not seen.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sphereface.caffe.layer import Shape
+from sphereface.caffe.net import Net
+from sphereface.inference.fused.fold import fold
+from sphereface.inference.fused.native import Constants, Segment, can_run, make_segment
+from sphereface.inference.fused.operation import Operation
+from sphereface.inference.fused.torch_steps import torch_step
+from sphereface.ops.forward_program import run_program
+
+__all__ = ["FusedNet"]
+
+_SHAPES_REMEMBERED = 256
+_FORMS_REMEMBERED = 2  # each has the weights once
+
+
+class FusedNet:
+    """Runs a net forward in TEST.
+
+    Parameters
+    ----------
+    net : Net
+        In the TEST phase, on its device and in its dtype.
+    memory_format : torch.memory_format
+        Of images between torch's convolutions.
+    """
+
+    def __init__(self, net: Net, memory_format: torch.memory_format = torch.channels_last) -> None:
+        self._net, self._format = net, memory_format
+        self._forms: OrderedDict[tuple[str, ...], _Form] = OrderedDict()
+
+    def __call__(
+        self, inputs: Mapping[str, Tensor], blobs: Sequence[str] = ()
+    ) -> dict[str, Tensor]:
+        """Return the outputs and `blobs`, as `Net.forward`.
+
+        Parameters
+        ----------
+        inputs : mapping of str to Tensor
+            Every input of the net by name.
+        blobs : sequence of str
+            Blobs wanted besides the outputs; what they need is not folded.
+        """
+        return self.form(tuple(blobs)).run(self._net.input_values(inputs))
+
+    def form(self, blobs: tuple[str, ...] = ()) -> _Form:
+        """Return the folded net that makes the outputs and `blobs`."""
+        form = self._forms.get(blobs)
+        if form is None:
+            form = self._forms[blobs] = _Form(self._net, blobs, self._format)
+            if len(self._forms) > _FORMS_REMEMBERED:
+                self._forms.popitem(last=False)
+        else:
+            self._forms.move_to_end(blobs)
+        return form
+
+
+class _Form:
+    """A net folded for some results; plans by the shapes of the inputs."""
+
+    def __init__(
+        self, net: Net, blobs: tuple[str, ...], memory_format: torch.memory_format
+    ) -> None:
+        self._net, self._format = net, memory_format
+        results = net.program(blobs).results
+        self.folded = fold(net, [slot for _, slot in results])
+        self._results = [(name, self.folded.source[slot]) for name, slot in results]
+        self._slots = list(net.graph.inputs.values())
+        self._like = next((p for p in net.parameters()), torch.empty(0))
+        built = net.infer_shapes({})
+        native = [o for o in self.folded.operations if self._is_native(o, built)]
+        self._constants = Constants(native, built)
+        self._torch_steps: dict[int, Any] = {}
+        self._plans: dict[tuple[Shape, ...], list[_PlanStep]] = {}
+        self._scratch: list[Tensor] = []
+
+    def run(self, values: list[Any]) -> dict[str, Tensor]:
+        """Return the results; `values` has the inputs in their slots."""
+        shapes = tuple([tuple(values[slot].shape) for slot in self._slots])
+        plan = self._plans.get(shapes)
+        if plan is None:
+            plan = self._plan(shapes)
+        for step in plan:
+            step(values)
+        return {name: values[slot] for name, slot in self._results}
+
+    def _is_native(self, operation: Operation, shapes: Sequence[Shape]) -> bool:
+        return (
+            self._like.dtype == torch.float32
+            and self._like.device.type == "cpu"
+            and can_run(operation, shapes)
+        )
+
+    def _plan(self, inputs: tuple[Shape, ...]) -> list[_PlanStep]:
+        shapes = self._net.infer_shapes(dict(zip(self._net.graph.inputs, inputs, strict=True)))
+        if len(self._plans) >= _SHAPES_REMEMBERED:
+            self._plans.clear()
+        plan = self._plans[inputs] = list(self._steps(shapes))
+        return plan
+
+    def _steps(self, shapes: Sequence[Shape]) -> Iterator[_PlanStep]:
+        operations = self.folded.operations
+        last = {slot: i for i, operation in enumerate(operations)
+                for slot in (*operation.tops, *operation.bottoms)}  # fmt: skip
+        last.update((slot, len(operations)) for _, slot in self._results)
+        run: list[Operation] = []
+        for index, operation in enumerate(operations):
+            if self._runs_here(operation, shapes):
+                run.append(operation)
+                continue
+            if run:
+                yield self._segment(run, index, last, shapes)
+                run = []
+            frees = [slot for slot, end in last.items() if end == index]
+            yield _torch_plan_step(self._torch_step(operation), operation, frees)
+        if run:
+            yield self._segment(run, len(operations), last, shapes)
+
+    def _runs_here(self, operation: Operation, shapes: Sequence[Shape]) -> bool:
+        at = self._constants.of(operation)
+        if at is None or not can_run(operation, shapes):
+            return False
+        bottom = shapes[operation.bottoms[0]]
+        # An inner product's weight is in the order of the picture that it was built for.
+        return not operation.is_flattening or tuple(bottom[2:]) in ((), at.kernel)
+
+    def _segment(
+        self, run: list[Operation], behind: int, last: Mapping[int, int], shapes: Sequence[Shape]
+    ) -> _PlanStep:
+        first = behind - len(run)
+        needed = {slot for slot, end in last.items() if end >= behind}
+        segment = make_segment(run, self._constants, shapes, needed)
+        frees = [slot for slot in segment.reads if first <= last[slot] < behind]
+        return _segment_plan_step(segment, self._constants.values, self._scratch, frees)
+
+    def _torch_step(self, operation: Operation) -> Any:
+        step = self._torch_steps.get(id(operation))
+        if step is None:
+            step = torch_step(operation, self._like, self._format)
+            self._torch_steps[id(operation)] = step
+        return step
+
+
+_PlanStep = Callable[[list[Any]], None]
+
+
+def _torch_plan_step(call: Any, operation: Operation, frees: Sequence[int]) -> _PlanStep:
+    def step(values: list[Any]) -> None:
+        try:
+            result = call(*[values[slot] for slot in operation.bottoms])
+        except RuntimeError as error:
+            if operation.layer is None:
+                raise
+            raise operation.layer.explained(error) from None
+        if isinstance(result, Tensor):
+            result = (result,)
+        for slot, value in zip(operation.tops, result, strict=True):
+            values[slot] = value
+        for slot in frees:
+            values[slot] = None
+
+    return step
+
+
+def _segment_plan_step(
+    segment: Segment, constants: Tensor, scratch: list[Tensor], frees: Sequence[int]
+) -> _PlanStep:
+    def step(values: list[Any]) -> None:
+        # Taken while it is used, because several threads may run one net.
+        memory = scratch.pop() if scratch else torch.empty(0)
+        if memory.numel() < segment.scratch:
+            memory = torch.empty(segment.scratch)
+        reads = [_by_pixel(values[slot]) for slot in segment.reads]
+        writes = [_empty(shape) for shape in segment.shapes]
+        run_program([memory, *reads, *writes], constants, segment.program)
+        scratch.append(memory)
+        for slot, value in zip(segment.writes, writes, strict=True):
+            values[slot] = value
+        for slot in frees:
+            values[slot] = None
+
+    return step
+
+
+def _by_pixel(x: Tensor) -> Tensor:
+    if x.dim() == 4:
+        return x.contiguous(memory_format=torch.channels_last)
+    return x.contiguous()
+
+
+def _empty(shape: Shape) -> Tensor:
+    if len(shape) == 4:
+        return torch.empty(shape, memory_format=torch.channels_last)
+    return torch.empty(shape)

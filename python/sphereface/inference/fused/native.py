@@ -1,0 +1,269 @@
+"""Operations of a folded net as steps of csrc/cpu/forward_program.h, which runs them in one call.
+
+Convolutions of one group or depthwise, short inner products, channelwise steps and pooling, in
+float32 on the CPU. Constants are laid out once; a program is made for the shapes of a pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sphereface.caffe.layer import Shape
+from sphereface.caffe.layers.convolution import Convolution
+from sphereface.caffe.layers.pooling import Pooling
+from sphereface.inference.fused.memory import Places
+from sphereface.inference.fused.operation import Operation
+
+__all__ = ["Constants", "Segment", "can_run", "make_segment"]
+
+_PANEL = 16  # kPanel
+_MOST_CHANNELS = 4096  # kZeros
+_MOST_TAPS = 121  # of a depthwise kernel
+# A longer inner product reads its weight once a call, as it is in the net: no copy pays for itself.
+_LONG_WEIGHT = 1 << 20
+_CONVOLUTION, _DEPTHWISE, _ELEMENTWISE, _MAX, _AVERAGE = range(5)
+_NO_ACTIVATION, _RELU, _SLOPES = range(3)
+
+
+def can_run(operation: Operation, shapes: Sequence[Shape]) -> bool:
+    """Tell whether there is a step for `operation`, for slots of these shapes."""
+    if not operation.bottoms or not operation.tops:
+        return False
+    bottom, top = shapes[operation.bottoms[0]], shapes[operation.tops[0]]
+    if len(bottom) not in (2, 4) or 0 in bottom:
+        return False
+    if operation.is_layer:
+        return type(operation.layer) is Pooling and _pools(operation.layer, bottom, top)
+    layer = operation.layer
+    if layer is None:
+        return True
+    if layer.weight.dtype != torch.float32 or layer.weight.device.type != "cpu":
+        return False
+    if not isinstance(layer, Convolution):
+        return layer.weight.numel() <= _LONG_WEIGHT and bottom[1] <= _MOST_CHANNELS
+    if len(bottom) != 4:
+        return False
+    taps = layer.weight[0, 0].numel()
+    if layer.group == 1:
+        return layer.channels <= _MOST_CHANNELS
+    return layer.group == layer.channels == layer.num_output and taps <= _MOST_TAPS
+
+
+def _pools(layer: Pooling, bottom: Shape, top: Shape) -> bool:
+    if layer.method not in ("MAX", "AVE") or layer.top_count != 1 or len(bottom) != 4:
+        return False
+    # A window that begins behind the picture is Caffe's own affair.
+    return all(
+        (out - 1) * stride - pad < size
+        for out, stride, pad, size in zip(top[2:], layer.stride, layer.pad, bottom[2:], strict=True)
+    )
+
+
+@dataclass(frozen=True)
+class _Offsets:
+    """Where an operation's numbers begin in the constants; -1 is none."""
+
+    weight: int = -1
+    bias: int = -1
+    slopes: int = -1
+    kernel: tuple[int, int] = (1, 1)  # of an inner product: the picture that it was built for
+
+
+class Constants:
+    """Weights of all operations, folded and in the order that the steps read them.
+
+    Parameters
+    ----------
+    operations : sequence of Operation
+        Those for which `can_run` is true.
+    shapes : sequence of tuple
+        Of all slots, as the net was built.
+    """
+
+    def __init__(self, operations: Sequence[Operation], shapes: Sequence[Shape]) -> None:
+        self._size = 0
+        self._offsets: dict[int, _Offsets] = {}
+        for operation in operations:
+            self._offsets[id(operation)] = self._planned(operation, shapes)
+        self.values = torch.zeros(self._size)
+        for operation in operations:
+            self._fill(operation, self._offsets[id(operation)])
+
+    def of(self, operation: Operation) -> _Offsets | None:
+        """Return where the numbers of `operation` are, if they are here."""
+        return self._offsets.get(id(operation))
+
+    def _take(self, count: int) -> int:
+        start = self._size
+        self._size += -(-count // _PANEL) * _PANEL
+        return start
+
+    def _planned(self, operation: Operation, shapes: Sequence[Shape]) -> _Offsets:
+        layer, bottom = operation.layer, shapes[operation.bottoms[0]]
+        outputs = shapes[operation.tops[0]][1]
+        padded = -(-outputs // _PANEL) * _PANEL
+        slopes = self._take(padded) if operation.slopes is not None else -1
+        if not operation.product:
+            if operation.after is None:
+                return _Offsets(slopes=slopes)
+            return _Offsets(self._take(outputs), self._take(padded), slopes)
+        kernel = (bottom[2], bottom[3]) if len(bottom) == 4 else (1, 1)
+        assert layer is not None
+        if isinstance(layer, Convolution):
+            kernel = (layer.kernel[0], layer.kernel[1])
+        each = kernel[0] * kernel[1] * (1 if _is_depthwise(layer) else bottom[1])
+        weight = self._take(each * (outputs if _is_depthwise(layer) else padded))
+        has_bias = layer.bias is not None or operation.after or operation.before
+        return _Offsets(weight, self._take(padded) if has_bias else -1, slopes, kernel)
+
+    def _fill(self, operation: Operation, at: _Offsets) -> None:
+        if operation.slopes is not None:
+            self._write(at.slopes, operation.slopes)
+        if operation.product:
+            self._fill_product(operation, at)
+        elif operation.after is not None:
+            self._write(at.weight, operation.after.scale)
+            self._write(at.bias, operation.after.shift)
+
+    def _fill_product(self, operation: Operation, at: _Offsets) -> None:
+        weight, bias = operation.weight(), operation.bias()
+        if bias is not None:
+            self._write(at.bias, bias)
+        if _is_depthwise(operation.layer):
+            self._write(at.weight, weight.flatten(1).t())
+            return
+        outputs, taps = len(weight), at.kernel[0] * at.kernel[1]
+        weight = weight.reshape(outputs, -1, taps)
+        whole, panels = outputs // _PANEL, -(-outputs // _PANEL)
+        count = panels * weight[0].numel() * _PANEL
+        inputs, split = weight.shape[1], whole * _PANEL
+        target = self.values[at.weight : at.weight + count].view(panels, taps, inputs, _PANEL)
+        target[:whole] = weight[:split].view(whole, _PANEL, inputs, taps).permute(0, 3, 2, 1)
+        if split < outputs:
+            target[whole, :, :, : outputs - split] = weight[split:].permute(2, 1, 0)
+
+    def _write(self, start: int, values: Tensor) -> None:
+        self.values[start : start + values.numel()].view(values.shape).copy_(values)
+
+
+def _is_depthwise(layer: object) -> bool:
+    return isinstance(layer, Convolution) and layer.group > 1
+
+
+@dataclass
+class Segment:
+    """A run of steps: a program and what it reads and writes.
+
+    Attributes
+    ----------
+    program : Tensor of shape (steps, fields), int64
+    scratch : int
+        Floats of memory that it needs; its first buffer.
+    reads, writes : list of int
+        Slots of the other buffers, in order.
+    shapes : list of tuple
+        Of `writes`.
+    """
+
+    program: Tensor
+    scratch: int
+    reads: list[int]
+    writes: list[int]
+    shapes: list[Shape]
+
+
+def make_segment(
+    operations: Sequence[Operation],
+    constants: Constants,
+    shapes: Sequence[Shape],
+    needed: Collection[int],
+) -> Segment:
+    """Return the program of consecutive operations.
+
+    Parameters
+    ----------
+    operations : sequence of Operation
+        `constants` has all of them.
+    constants : Constants
+    shapes : sequence of tuple
+        Of all slots in this pass.
+    needed : collection of int
+        Slots that are read behind these operations.
+    """
+    made = {operation.tops[0] for operation in operations}
+    read = dict.fromkeys(slot for operation in operations for slot in operation.bottoms)
+    reads = [slot for slot in read if slot not in made]
+    writes = [slot for slot in made if slot in needed]
+    where: dict[int, tuple[int, int]] = {
+        slot: (buffer + 1, 0) for buffer, slot in enumerate([*reads, *writes])
+    }
+    last = {slot: index for index, o in enumerate(operations) for slot in o.bottoms}
+    places, rows = Places(), []
+    for index, operation in enumerate(operations):
+        top = operation.tops[0]
+        over = [slot for slot in set(operation.bottoms)
+                if where[slot][0] == 0 and last[slot] == index]  # fmt: skip
+        if top not in where:
+            heir = _overwritten(operation, over)
+            if heir is not None:
+                over.remove(heir)
+                where[top] = where[heir]
+            else:
+                size = 1
+                for axis in shapes[top]:
+                    size *= axis
+                where[top] = (0, places.take(size))
+        for slot in over:
+            places.give_back(where[slot][1])
+        rows.append(_row(operation, constants, shapes, where))
+    program = torch.tensor(rows, dtype=torch.int64)
+    return Segment(program, places.size, reads, writes, [shapes[slot] for slot in writes])
+
+
+def _overwritten(operation: Operation, over: Collection[int]) -> int | None:
+    """Return the bottom, of those read for the last time, that the top may overwrite."""
+    *read, added = operation.bottoms
+    # A convolution of what is added reads pixels around the one that it writes.
+    if operation.residual and added in over and added not in read:
+        return added
+    if operation.layer is None and operation.bottoms[0] in over:
+        return operation.bottoms[0]
+    return None
+
+
+def _row(
+    operation: Operation,
+    constants: Constants,
+    shapes: Sequence[Shape],
+    where: Mapping[int, tuple[int, int]],
+) -> list[int]:
+    layer, at = operation.layer, constants.of(operation)
+    assert at is not None
+    bottom, top = _image(shapes[operation.bottoms[0]]), _image(shapes[operation.tops[0]])
+    kind, window = _ELEMENTWISE, (1, 1, 1, 1, 0, 0, 1, 1)
+    if isinstance(layer, Convolution):
+        kind = _DEPTHWISE if _is_depthwise(layer) else _CONVOLUTION
+        window = (*layer.kernel, *layer.stride, *layer.pad, *layer.dilation)  # type: ignore[assignment]
+    elif isinstance(layer, Pooling):
+        kind = _MAX if layer.method == "MAX" else _AVERAGE
+        kernel = layer.kernel or (bottom[2], bottom[3])
+        window = (*kernel, *layer.stride, *layer.pad, 1, 1)
+    elif operation.product:
+        kind, window = _CONVOLUTION, (*at.kernel, 1, 1, 0, 0, 1, 1)
+    activation = _NO_ACTIVATION
+    if operation.slopes is not None:
+        activation = _RELU if operation.is_relu else _SLOPES
+    residual = where[operation.bottoms[-1]] if operation.residual else (-1, 0)
+    return [
+        kind, *where[operation.bottoms[0]], *where[operation.tops[0]], *residual,
+        bottom[0], bottom[2], bottom[3], bottom[1], top[2], top[3], top[1],
+        *window, at.weight, at.bias, at.slopes, activation, int(operation.residual_first),
+    ]  # fmt: skip
+
+
+def _image(shape: Shape) -> Shape:
+    return shape if len(shape) == 4 else (*shape, 1, 1)

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sphereface.ops.forward_program import run_program
+
+# A 1x1 convolution of a 3x2 picture of 4 channels to 5; its fields by name.
+FIELDS = {
+    "kind": 0, "in_buffer": 0, "in": 0, "out_buffer": 1, "out": 0, "residual_buffer": -1,
+    "residual": 0, "images": 1, "height": 3, "width": 2, "channels": 4, "out_height": 3,
+    "out_width": 2, "out_channels": 5, "kernel_h": 1, "kernel_w": 1, "stride_h": 1, "stride_w": 1,
+    "pad_h": 0, "pad_w": 0, "dilation_h": 1, "dilation_w": 1, "weight": 0, "bias": -1,
+    "slopes": -1, "activation": 0, "residual_first": 0,
+}  # fmt: skip
+
+
+def run(constants=64, shape=(1, 4, 3, 2), **changes):
+    row = list((FIELDS | changes).values())
+    picture = torch.ones(shape).contiguous(memory_format=torch.channels_last)
+    out = torch.zeros(1, 5, 3, 2).contiguous(memory_format=torch.channels_last)
+    run_program([picture, out], torch.ones(constants), torch.tensor([row]))
+    return out
+
+
+def test_the_step_of_these_tests_runs():
+    assert torch.equal(run(), torch.full((1, 5, 3, 2), 4.0))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kind": 5}, {"kind": -1}, {"in_buffer": 2}, {"in_buffer": -1}, {"in": 1}, {"in": -4},
+        {"out_buffer": 7}, {"out": 1}, {"out": 2**62}, {"residual_buffer": 5},
+        {"residual_buffer": 0}, {"images": 2}, {"images": 0}, {"height": 4}, {"channels": 5},
+        {"out_channels": 6}, {"out_height": 4}, {"kernel_h": 2}, {"kernel_h": 2**40},
+        {"stride_h": 0}, {"pad_h": -1}, {"dilation_w": 0}, {"weight": 1}, {"weight": -1},
+        {"bias": 60}, {"activation": 3}, {"activation": 2}, {"activation": 2, "slopes": 49},
+        {"kind": 1}, {"kind": 2}, {"kind": 3}, {"kind": 3, "out_channels": 4, "pad_h": 1},
+        {"constants": 63}, {"shape": (1, 4, 3, 1)}, {"images": 2**23, "height": 2**23},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_steps_that_leave_their_memory_are_refused(changes):
+    with pytest.raises(RuntimeError, match="step 0: "):
+        run(**changes)
+
+
+def test_tensors_that_it_cannot_take():
+    row, one = torch.tensor([list(FIELDS.values())]), torch.ones(64)
+    with pytest.raises(RuntimeError, match="float64"):
+        run_program([one.double()], one, row)
+    with pytest.raises(RuntimeError, match="holes"):
+        run_program([one[::2]], one, row)
+    with pytest.raises(RuntimeError, match="expected .steps, 27."):
+        run_program([one], one, row[:, 1:])
