@@ -163,6 +163,19 @@ def test_depthwise(type_, layer_net, rng):
     np.testing.assert_allclose(result.param_diffs["weight"], dw, atol=1e-10)
 
 
+def test_ristretto_is_in_full_precision(layer_net, rng):
+    text = layer("num_output: 6 kernel_size: 3", type_="ConvolutionRistretto")
+    text = text[: text.rindex("}")] + "quantization_param { bw_layer_in: 8 fl_params: 7 } }"
+    with pytest.warns(UserWarning, match="ignored: quantization_param"):
+        net = layer_net(text, x=(2, 4, 5, 6))
+    x, w, b = rng.normal(size=(2, 4, 5, 6)), rng.normal(size=(6, 4, 3, 3)), rng.normal(size=6)
+    y, dx, dw, _, dy = convolution(x, w, b, lambda s: rng.normal(size=s), (1, 1), (0, 0), (1, 1), 1)
+    result = net.set(weight=w, bias=b).run({"x": x}, {"y": dy})
+    np.testing.assert_allclose(result.tops["y"], y, atol=1e-10)
+    np.testing.assert_allclose(result.bottom_diffs["x"], dx, atol=1e-10)
+    np.testing.assert_allclose(result.param_diffs["weight"], dw, atol=1e-10)
+
+
 def test_no_filler_is_zero(layer_net):
     net = layer_net(layer("num_output: 3 kernel_size: 2"), x=(1, 2, 4, 4))
     assert all(not blob.any() for blob in net.layer.blobs)

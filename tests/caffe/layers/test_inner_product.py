@@ -47,6 +47,18 @@ def test_inner_product(axis, rows, transpose, layer_net, rng):
     np.testing.assert_allclose(result.param_diffs["bias"], dy.reshape(-1, 6).sum(0), atol=1e-10)
 
 
+def test_ristretto_is_in_full_precision(layer_net, rng):
+    text = layer("num_output: 6").replace('"InnerProduct"', '"FcRistretto"')
+    text = text[: text.rindex("}")] + "quantization_param { bw_layer_in: 8 fl_params: 7 } }"
+    x, w, b, dy = (rng.normal(size=s) for s in ((4, 3), (6, 3), 6, (4, 6)))
+    with pytest.warns(UserWarning, match="ignored: quantization_param"):
+        net = layer_net(text, x=x.shape)
+    result = net.set(weight=w, bias=b).run({"x": x}, {"y": dy})
+    np.testing.assert_allclose(result.tops["y"], x @ w.T + b, rtol=1e-10)
+    np.testing.assert_allclose(result.bottom_diffs["x"], dy @ w, atol=1e-10)
+    np.testing.assert_allclose(result.param_diffs["weight"], dy.T @ x, atol=1e-10)
+
+
 @pytest.mark.parametrize("transpose", [False, True])
 def test_normalize(transpose, layer_net, rng):
     text = layer(
