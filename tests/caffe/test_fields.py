@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from copy import deepcopy
+from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ import cv2
 import h5py
 import numpy as np
 import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool
 
 import sphereface.python_layer  # noqa: F401 - a net of this test names it
 from reference.layer_examples import example, examples
@@ -59,9 +61,14 @@ def _name(descriptor: Any) -> str:
 
 
 def _fields() -> set[str]:
-    """All fields of LayerParameter and of the messages below it."""
+    """All shipped fields of LayerParameter and of the messages below it."""
     found: set[str] = set()
-    waiting = [schema.message("LayerParameter").DESCRIPTOR]
+    # A pool of its own, for other tests add fields.
+    pool = descriptor_pool.DescriptorPool()
+    shipped = (files("sphereface.proto") / "caffe.desc").read_bytes()
+    for file in descriptor_pb2.FileDescriptorSet.FromString(shipped).file:
+        pool.Add(file)
+    waiting = [pool.FindMessageTypeByName("caffe.LayerParameter")]
     known = {waiting[0].name}
     while waiting:
         descriptor = waiting.pop()

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sphereface.caffe.memory_format import arrange_kernels
 from sphereface.caffe.net import Net
 from sphereface.errors import SphereFaceError
 from sphereface.inference.fused import Folded, FusedNet
@@ -75,7 +76,7 @@ class Predictor:
         self._dtype = torch.bfloat16 if bfloat16 else torch.float32
         self._format = torch.channels_last if channels_last else torch.contiguous_format
         net.eval().to(self._device, self._dtype)
-        net.to(memory_format=self._format)  # type: ignore[call-overload] # missing in torch's stub
+        arrange_kernels(net, self._format)
         self._fused = FusedNet(net, self._format) if fuse and not compile else None
         self._run: Callable[..., dict[str, Tensor]] = torch.compile(net) if compile else net
         if self._fused is not None:

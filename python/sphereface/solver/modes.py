@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sphereface.caffe import Net
 from sphereface.caffe.batch_source import OpenSource
+from sphereface.caffe.memory_format import arrange_kernels
 from sphereface.caffe.open_net import OpenNet
 from sphereface.distributed.sampling import ClassSampler
 from sphereface.errors import SphereFaceError
@@ -109,7 +110,7 @@ class ModePasses(Passes):
         net.fuse_losses = mode.fuse_loss
         if mode.channels_last:
             # Before histories are made, which follow the order in memory.
-            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            arrange_kernels(net, torch.channels_last)
         if mode.compile:
             self.model = torch.compile(net)
         if mode.amp:

@@ -310,7 +310,7 @@ class HardSigmoid(Layer):
 
 def hard_swish(x: Tensor) -> Tensor:
     """Return x times its hard sigmoid."""
-    return x * F.relu6(x + 3) / 6
+    return x * hard_sigmoid(x)
 
 
 @register_layer("HardSwish")

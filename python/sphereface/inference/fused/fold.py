@@ -12,8 +12,6 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from torch import nn
-
 from sphereface.caffe.layer import Layer, Shape
 from sphereface.caffe.layers.convolution import Convolution, DepthwiseConvolution
 from sphereface.caffe.layers.dropout import Dropout
@@ -25,7 +23,7 @@ from sphereface.caffe.layers.silence import Silence
 from sphereface.caffe.layers.split import Split
 from sphereface.caffe.net import Net
 from sphereface.inference.fused.affine import affine_of, slopes_of
-from sphereface.inference.fused.operation import Operation
+from sphereface.inference.fused.operation import Operation, is_hooked
 
 __all__ = ["Folded", "fold"]
 
@@ -73,7 +71,7 @@ class _Folding:
             if node.layer_class.is_input:
                 continue
             bottoms = tuple(source[slot] for slot in node.bottoms)
-            if not _is_hooked(layer) and _does_nothing(layer, [self.shapes[s] for s in bottoms]):
+            if not is_hooked(layer) and _does_nothing(layer, [self.shapes[s] for s in bottoms]):
                 self.result.dropped.append(layer.name)
                 for slot in node.tops:
                     source[slot] = bottoms[0]
@@ -85,7 +83,8 @@ class _Folding:
             self._add(layer, bottoms, tops)
 
     def _add(self, layer: Layer, bottoms: tuple[int, ...], tops: tuple[int, ...]) -> None:
-        if len(tops) == 1 and not _is_hooked(layer) and self._folds(layer, bottoms, tops):
+        one = len(tops) == 1 and len(bottoms) > 0
+        if one and not is_hooked(layer) and self._folds(layer, bottoms, tops):
             return
         self._place(Operation(layer, False, bottoms, tops, [layer.name]))
 
@@ -174,11 +173,6 @@ class _Folding:
         maker.residual, maker.residual_first = True, maker.slopes is None
         self._extend(maker, layer, tops)
         return True
-
-
-def _is_hooked(layer: nn.Module) -> bool:
-    """Tell whether more happens at a layer than its forward."""
-    return bool(layer._forward_hooks or layer._forward_pre_hooks)
 
 
 def _is_product(layer: Layer) -> bool:

@@ -16,7 +16,7 @@ from sphereface.caffe.layer import Shape
 from sphereface.caffe.layers.convolution import Convolution
 from sphereface.caffe.layers.pooling import Pooling
 from sphereface.inference.fused.memory import Places
-from sphereface.inference.fused.operation import Operation
+from sphereface.inference.fused.operation import Operation, is_hooked
 
 __all__ = ["Constants", "Segment", "can_run", "make_segment"]
 
@@ -37,7 +37,10 @@ def can_run(operation: Operation, shapes: Sequence[Shape]) -> bool:
     if len(bottom) not in (2, 4) or 0 in bottom:
         return False
     if operation.is_layer:
-        return type(operation.layer) is Pooling and _pools(operation.layer, bottom, top)
+        pooling = operation.layer
+        if type(pooling) is not Pooling or is_hooked(pooling):
+            return False
+        return _pools(pooling, bottom, top)
     layer = operation.layer
     if layer is None:
         return True

@@ -11,10 +11,15 @@ from sphereface.caffe.layer import Layer
 from sphereface.caffe.layers.convolution import Convolution
 from sphereface.inference.fused.affine import Affine
 
-__all__ = ["Operation"]
+__all__ = ["Operation", "is_hooked"]
 
 
-@dataclass
+def is_hooked(layer: Layer) -> bool:
+    """Tell whether more happens at a layer than its forward."""
+    return bool(layer._forward_hooks or layer._forward_pre_hooks)
+
+
+@dataclass(eq=False)
 class Operation:
     """One step of a folded net.
 
@@ -117,7 +122,7 @@ class Operation:
         channels = self.before.scale.numel()  # type: ignore[union-attr] # asked for with it only
         if isinstance(self.layer, Convolution):
             return weight.view(len(weight), channels // self.layer.group, -1)
-        return weight.reshape(len(weight), channels, -1)
+        return weight.view(len(weight), channels, -1)
 
     def _inputs(self, channels: Tensor) -> Tensor:
         """Return numbers of input channels so that they multiply `_by_input`."""
