@@ -35,30 +35,30 @@ SPHEREFACE_INLINE void store(float* to, typename VectorOf<V>::type value) {
   std::memcpy(to, &value, sizeof(value));
 }
 
-// Residual and activation of V sums of channels from c on; memory.residual + at is theirs.
+// Residual and activation of V sums, of the channels from `channel` on; `residual` is theirs.
 template <int V>
 SPHEREFACE_INLINE typename VectorOf<V>::type finished(typename VectorOf<V>::type sum,
                                                       const Step& step, const float* slopes,
-                                                      const float* residual) {
+                                                      int64_t channel, const float* residual) {
   using Vector = typename VectorOf<V>::type;
   const Vector zero{};
   if (residual != nullptr && step.residual_first) sum += load<V>(residual);
   if (step.activation == Activation::kReLU) {
     sum = sum < zero ? zero : sum;  // NaN stays
   } else if (step.activation == Activation::kSlopes) {
-    sum = sum > zero ? sum : sum * load<V>(slopes);
+    sum = sum > zero ? sum : sum * load<V>(slopes + channel);
   }
   if (residual != nullptr && !step.residual_first) sum += load<V>(residual);
   return sum;
 }
 
 SPHEREFACE_INLINE float finished_one(float sum, const Step& step, const float* slopes,
-                                     const float* residual) {
+                                     int64_t channel, const float* residual) {
   if (residual != nullptr && step.residual_first) sum += *residual;
   if (step.activation == Activation::kReLU) {
     sum = sum < 0 ? 0 : sum;
   } else if (step.activation == Activation::kSlopes) {
-    sum = sum > 0 ? sum : sum * *slopes;
+    sum = sum > 0 ? sum : sum * slopes[channel];
   }
   if (residual != nullptr && !step.residual_first) sum += *residual;
   return sum;
@@ -155,18 +155,17 @@ SPHEREFACE_INLINE void convolution_tile(const Step& s, const StepMemory& m, int6
   for (int r = 0; r < kRows; ++r) {
     const int64_t at = (pixel + r) * s.out_channels + first;
     const float* residual = m.residual == nullptr ? nullptr : m.residual + at;
-    const float* slopes = m.slopes + first;
     if (count == kPanel) {
       for (int v = 0; v < kVectors; ++v) {
-        store<V>(m.out + at + v * V, finished<V>(sum[r][v], s, slopes + v * V,
+        store<V>(m.out + at + v * V, finished<V>(sum[r][v], s, m.slopes, first + v * V,
                                                  residual == nullptr ? nullptr : residual + v * V));
       }
     } else {
       float one[kPanel];
       for (int v = 0; v < kVectors; ++v) store<V>(one + v * V, sum[r][v]);
       for (int64_t c = 0; c < count; ++c) {
-        m.out[at + c] =
-            finished_one(one[c], s, slopes + c, residual == nullptr ? nullptr : residual + c);
+        m.out[at + c] = finished_one(one[c], s, m.slopes, first + c,
+                                     residual == nullptr ? nullptr : residual + c);
       }
     }
   }
@@ -213,14 +212,14 @@ SPHEREFACE_INLINE void depthwise_pixel(const Step& s, const StepMemory& m, const
     if (m.bias != nullptr) sum = load<V>(m.bias + c);
     for (int64_t t = 0; t < taps; ++t)
       sum += load<V>(tap[t] + c) * load<V>(m.weight + weight[t] + c);
-    store<V>(m.out + at + c, finished<V>(sum, s, m.slopes + c,
+    store<V>(m.out + at + c, finished<V>(sum, s, m.slopes, c,
                                          m.residual == nullptr ? nullptr : m.residual + at + c));
   }
   for (; c < s.channels; ++c) {
     float sum = m.bias == nullptr ? 0 : m.bias[c];
     for (int64_t t = 0; t < taps; ++t) sum += tap[t][c] * m.weight[weight[t] + c];
     m.out[at + c] =
-        finished_one(sum, s, m.slopes + c, m.residual == nullptr ? nullptr : m.residual + at + c);
+        finished_one(sum, s, m.slopes, c, m.residual == nullptr ? nullptr : m.residual + at + c);
   }
 }
 
@@ -240,8 +239,8 @@ SPHEREFACE_INLINE void depthwise_run(const Step& s, const StepMemory& m, const f
       Vector sum = bias;
       for (int t = 0; t < 9; ++t) sum += load<V>(x + t / 3 * down + t % 3 * across) * w[t];
       const int64_t to = at + i * s.channels + c;
-      store<V>(m.out + to, finished<V>(sum, s, m.slopes + c,
-                                       m.residual == nullptr ? nullptr : m.residual + to));
+      store<V>(m.out + to,
+               finished<V>(sum, s, m.slopes, c, m.residual == nullptr ? nullptr : m.residual + to));
     }
   }
 }
@@ -296,14 +295,14 @@ SPHEREFACE_INLINE void elementwise_units(const Step& s, const StepMemory& m, int
       if (m.weight != nullptr) value *= load<V>(m.weight + c);
       if (m.bias != nullptr) value += load<V>(m.bias + c);
       store<V>(m.out + at + c,
-               finished<V>(value, s, m.slopes + c, residual == nullptr ? nullptr : residual + c));
+               finished<V>(value, s, m.slopes, c, residual == nullptr ? nullptr : residual + c));
     }
     for (; c < s.channels; ++c) {
       float value = m.in[at + c];
       if (m.weight != nullptr) value *= m.weight[c];
       if (m.bias != nullptr) value += m.bias[c];
       m.out[at + c] =
-          finished_one(value, s, m.slopes + c, residual == nullptr ? nullptr : residual + c);
+          finished_one(value, s, m.slopes, c, residual == nullptr ? nullptr : residual + c);
     }
   }
 }
