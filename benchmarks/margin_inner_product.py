@@ -4,7 +4,7 @@ All sides run in this process, in turn (A B C A B C ...), so that a slow phase o
 all of them; a ratio is taken within a round, and its median and quartiles over the rounds are
 printed. Memory is what a forward + backward holds at its peak beyond its results (y, dx, dweight).
 
-    python benchmarks/margin_inner_product.py [--device cuda] [--json benchmarks/results/NAME.json]
+    python benchmarks/margin_inner_product.py [--device cuda] [--dtype bfloat16] [--json NAME.json]
 """
 
 from __future__ import annotations
@@ -118,7 +118,6 @@ def seconds(step: Step, device: str) -> float:
 
 def peak_bytes(step: Step, device: str) -> int:
     """Peak of torch's allocations during one call beyond what is held before it."""
-    step()
     gc.collect()
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -153,9 +152,8 @@ def graph_of(step: Step) -> Step:
 
 def summary(times: list[float], floor: list[float]) -> dict[str, float]:
     """Return a side's milliseconds and its ratio to the floor of the same round."""
-    low, middle, high = statistics.quantiles(
-        [a / b for a, b in zip(times, floor, strict=True)], n=4
-    )
+    ratios = [a / b for a, b in zip(times, floor, strict=True)]
+    low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else 3 * ratios
     return {
         "ms_median": 1e3 * statistics.median(times),
         "ms_min": 1e3 * min(times),
@@ -235,6 +233,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--shape", action="append", metavar="M,K,N")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="CPU: float32; GPU: both")
     parser.add_argument("--json", type=Path, help="also write the results here")
     args = parser.parse_args()
 
@@ -242,7 +242,11 @@ def main() -> None:
     print(", ".join(f"{key} {value}" for key, value in machine.items()))
     runs = {}
     shapes = CUDA_SHAPES if args.device == "cuda" else SHAPES
+    if args.shape:
+        shapes = [tuple(map(int, shape.split(","))) for shape in args.shape]
     dtypes = [torch.float32, torch.bfloat16] if args.device == "cuda" else [torch.float32]
+    if args.dtype:
+        dtypes = [getattr(torch, args.dtype)]
     modes = [False, True] if args.device == "cuda" else [False]
     for dtype in dtypes:
         for tf32 in [False, True] if args.device == "cuda" and dtype == torch.float32 else [False]:

@@ -6,9 +6,10 @@ what a forward + backward holds at its peak beyond dx and dweight, in parts of M
 
     python benchmarks/margin_softmax.py [--shape 256,512,10572] [--json NAME.json]
 
-``--peers`` measures torch's chunked linear_cross_entropy and the lean loss, both without a margin
-on unit rows, and pytorch-metric-learning's losses. ``--step fast|lean|layers`` takes one step alone
-in this process and prints its peak resident memory.
+``--against torch`` measures torch's chunked linear_cross_entropy, the losses without a margin, and
+the bare products that a loss with kept logits (3) or without (4) cannot do without, on pieces of
+the classes. ``--against metric-learning`` measures pytorch-metric-learning's losses. ``--step
+fast|lean|layers`` takes one step alone in this process and prints its peak resident memory.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import argparse
 import json
 import math
 import resource
+import statistics
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -29,6 +31,7 @@ import sphereface
 from sphereface.margin_policy import ArcFace, CosFace
 
 Step = Callable[[], None]
+PIECE = 1024  # classes whose products stay in cache
 
 
 class Problem:
@@ -96,16 +99,24 @@ class Problem:
             sides[f"{memory}, CosFace"] = partial(self.fused, memory=memory, margin=CosFace())
         return sides
 
-    def peers(self) -> dict[str, Step]:
-        """Return other libraries' losses and ours for the same problem."""
+    def against_torch(self) -> dict[str, Step]:
+        """Return torch's saving form, ours for the same problem and the floors of both of ours."""
+        return {
+            "F.linear": self.linear,
+            "torch chunked": self.chunked,
+            "default, m = 1": partial(self.fused, margin=1),
+            "fast, m = 1": partial(self.fused, memory="fast", margin=1),
+            "lean, m = 1": partial(self.fused, memory="lean", margin=1),
+            "3 bare products": partial(self.products, 1),
+            "4 bare products": partial(self.products, 2),
+        }
+
+    def against_metric_learning(self) -> dict[str, Step]:
+        """Return pytorch-metric-learning's losses and ours."""
         from pytorch_metric_learning import losses
 
         n, k = self.weight.shape
-        sides: dict[str, Step] = {
-            "F.linear": self.linear,
-            "torch chunked": self.chunked,
-            "lean, m = 1": partial(self.fused, memory="lean", margin=1),
-        }
+        sides: dict[str, Step] = {"F.linear": self.linear}
         for name, theirs, ours in (
             ("SphereFace", losses.SphereFaceLoss(n, k, margin=4, scale=1), 4),
             ("CosFace", losses.CosFaceLoss(n, k, margin=0.35, scale=64), CosFace()),
@@ -116,6 +127,19 @@ class Problem:
                 self.fused, memory="fast", margin=ours, gradient="exact"
             )
         return sides
+
+    def products(self, forwards: int) -> None:
+        """Run a step's products alone, piece by piece, the forward's so many times."""
+        x, w = self.x.detach(), self.weight.detach()
+        dx, dweight = torch.zeros_like(x), torch.empty_like(w)
+        logits = x.new_empty(len(x), PIECE)
+        for begin in range(0, len(w), PIECE):
+            rows = w[begin : begin + PIECE]
+            piece = logits[:, : len(rows)]
+            for _ in range(forwards):
+                torch.mm(x, rows.t(), out=piece)
+            torch.mm(piece.t(), x, out=dweight[begin : begin + PIECE])
+            torch.addmm(dx, piece, rows, out=dx)
 
     def chunked(self) -> None:
         """Run torch's cross entropy in pieces of the batch, without a margin."""
@@ -133,19 +157,24 @@ class Problem:
 def measure(problem: Problem, sides: dict[str, Step], rounds: int) -> dict[str, dict[str, float]]:
     """Time every side in turn; return milliseconds, ratios to F.linear and extra memory."""
     times: dict[str, list[float]] = {name: [] for name in sides}
-    for step in sides.values():
-        step()
+    peaks = {name: peak_bytes(step, "cpu") for name, step in sides.items()}  # warms up, too
     for _ in range(rounds):
         for name, step in sides.items():
             problem.restore()
             times[name].append(seconds(step, "cpu"))
     logits = problem.grad.numel() * problem.grad.element_size()
-    results = sum(t.numel() * t.element_size() for t in (problem.x, problem.weight))
-    return {
+    given = sum(t.numel() * t.element_size() for t in (problem.x, problem.weight))
+    results = {
         name: summary(times[name], times["F.linear"])
-        | {"extra_of_logits": (peak_bytes(step, "cpu") - results) / logits}
-        for name, step in sides.items()
+        | {"extra_of_logits": (peaks[name] - given) / logits}
+        for name in sides
     }
+    if "torch chunked" in sides:
+        for name, result in results.items():
+            result["times_faster_than_chunked"] = statistics.median(
+                a / b for a, b in zip(times["torch chunked"], times[name], strict=True)
+            )
+    return results
 
 
 def one_step(problem: Problem, way: str) -> None:
@@ -168,7 +197,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--peers", action="store_true")
+    parser.add_argument("--against", choices=["torch", "metric-learning"])
+    parser.add_argument("--side", action="append", help="only these, by name, and F.linear")
     parser.add_argument("--step", choices=["fast", "lean", "layers"])
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -179,7 +209,13 @@ def main() -> None:
         if args.step:
             one_step(problem, args.step)
             continue
-        sides = problem.peers() if args.peers else problem.sides()
+        sides = {
+            None: problem.sides,
+            "torch": problem.against_torch,
+            "metric-learning": problem.against_metric_learning,
+        }[args.against]()
+        if args.side:
+            sides = {name: sides[name] for name in ("F.linear", *args.side)}
         results = measure(problem, sides, args.rounds)
         report["runs"][shape] = results
         print(f"\n(M, K, N) = ({shape}), {args.dtype}")
@@ -187,6 +223,8 @@ def main() -> None:
         for name, r in results.items():
             ratio = f"{r['ratio']:.3f} [{r['ratio_q1']:.3f}, {r['ratio_q3']:.3f}]"
             extra = f"{100 * r['extra_of_logits']:.1f} %"
+            if "times_faster_than_chunked" in r:
+                extra += f"  {r['times_faster_than_chunked']:.1f}x faster than torch chunked"
             print(f"  {name:26} {r['ms_median']:7.1f}ms  {ratio:26} {extra}", flush=True)
     if args.json:
         args.json.write_text(json.dumps(report, indent=1) + "\n")
