@@ -69,3 +69,12 @@ def test_a_solver_of_ssd():
     with pytest.warns(UserWarning, match="eval_type.*it says what a test prints"):
         found = text.parse(given, "SolverParameter").message
     assert found == text.parse(plain, "SolverParameter").message
+
+
+def test_a_solver_of_temporal_segment_networks():
+    plain = 'net: "n" base_lr: 0.1'
+    with pytest.warns(UserWarning, match="device_id.*--gpu gives more.*richness"):
+        found = text.parse(f"{plain} device_id: [3, 1] richness: 200", "SolverParameter").message
+    assert found == text.parse(f"{plain} device_id: 3", "SolverParameter").message
+    with pytest.raises(SphereFaceError, match='"device_id" is given more than once'):
+        text.parse(f"{plain} device_id: 3 device_id: 1", "SolverParameter")

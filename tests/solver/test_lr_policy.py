@@ -32,6 +32,8 @@ CURVES = {
     "inv": ("gamma: 0.25 power: 0.75", 0.5 / (1 + 0.25 * I) ** 0.75),
     "multistep": ("gamma: 0.25 stepvalue: 2 stepvalue: 7",
                   0.5 * np.array([1, 1, *[0.25] * 5, *[0.0625] * 5])),
+    "multifixed": ("stagelr: [0.1, 0.5, 0.25] stageiter: [2, 6, 9]",
+                   np.float32([*[0.1] * 3, *[0.5] * 4, *[0.25] * 5])),
     "poly": ("power: 1.5 max_iter: 16", 0.5 * (1 - I / 16) ** 1.5),
     "sigmoid": ("gamma: -0.5 stepsize: 5", 0.5 / (1 + np.exp(0.5 * (I - 5)))),
 }  # fmt: skip
@@ -47,6 +49,23 @@ def test_curve(policy):
     np.testing.assert_allclose(
         rates(solver(f'lr_policy: "{policy}" {fields}'), 12), expected, rtol=1e-12
     )
+
+
+def test_intels_warm_up_is_linear_and_nvidias_a_square():
+    steps = 'lr_policy: "multistep" gamma: 0.25 stepvalue: 2 stepvalue: 7'
+    found = rates(solver(f"{steps} warmup_iter: 4 warmup_start_lr: 0.125"), 12)
+    np.testing.assert_allclose(found[:4], 0.125 + 0.375 * I[:4] / 4, rtol=1e-12)
+    # The steps that passed meanwhile are caught up with, one an iteration.
+    np.testing.assert_allclose(found[4:], 0.5 * np.array([*[0.25] * 3, *[0.0625] * 5]))
+    found = rates(solver('lr_policy: "fixed" rampup_interval: 5 rampup_lr: 0.25'), 12)
+    np.testing.assert_allclose(found, 0.25 + 0.25 * np.minimum(I / 5, 1) ** 2, rtol=1e-12)
+
+
+def test_nvidias_least_rate():
+    found = rates(solver('lr_policy: "poly" power: 2 max_iter: 16 min_lr: 0.125'), 12)
+    np.testing.assert_allclose(found, 0.375 * (1 - I / 16) ** 2 + 0.125, rtol=1e-12)
+    found = rates(solver('lr_policy: "exp" gamma: 0.75 min_lr: 0.125'), 12)
+    np.testing.assert_allclose(found, np.maximum(0.5 * 0.75**I, 0.125), rtol=1e-12)
 
 
 def test_multistep_catches_up_one_step_an_iteration():
@@ -79,6 +98,11 @@ def test_poly_ends_at_max_iter():
         ("", "no lr_policy; expected exp, fixed"),
         ('lr_policy: "step" gamma: 0.1', "without stepsize"),
         ('lr_policy: "step" gamma: 0.1 stepsize: 0', "stepsize 0; expected more than 0"),
+        ('lr_policy: "plateau" plateau_winsize: 9', "watches the loss.*multistep with stepvalue"),
+        ('lr_policy: "multifixed"', "0 stagelr and 0 stageiter values; expected as many"),
+        ('lr_policy: "multifixed" stagelr: 1 stagelr: 2 stageiter: 5', "2 stagelr and 1 stageiter"),
+        ('lr_policy: "fixed" warmup_iter: -1', "warmup_iter -1; expected 0 or more"),
+        ('lr_policy: "poly" power: 1 max_iter: 9 min_lr: 1', "min_lr 1 of base_lr 0.5"),
         ('lr_policy: "inv"', "without gamma and power"),
         ('lr_policy: "poly" power: 1', "without max_iter"),
     ],

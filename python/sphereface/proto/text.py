@@ -21,7 +21,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from sphereface.errors import SphereFaceError, nearest, raise_problems
 from sphereface.proto import schema
 from sphereface.proto._text_tree import Block, Entry, Tree, Value, parse_tree
-from sphereface.proto.ignored_fields import ENGINES, why_ignored
+from sphereface.proto.ignored_fields import ENGINES, why_first_only, why_ignored
 from sphereface.proto.mistaken import check_kind
 from sphereface.proto.source import load_text
 
@@ -172,13 +172,17 @@ class _Filler:
             try:
                 if field is None:
                     raise self.unknown_field(entry, message.DESCRIPTOR, inner)
-                if not _is_repeated(field) and (entry.name in seen or len(entry.values) != 1):
+                values = entry.values
+                if len(values) > 1 and (why := why_first_only(message.DESCRIPTOR.name, entry.name)):
+                    self.ignored.setdefault(why, set()).add(entry.name)
+                    values = values[:1]
+                if not _is_repeated(field) and (entry.name in seen or len(values) != 1):
                     raise self.repeated(entry, seen.get(entry.name, entry), inner)
             except SphereFaceError as error:
                 self.found(error)
                 continue
             seen[entry.name] = entry
-            for value in entry.values:
+            for value in values:
                 try:
                     self.set(message, field, value, inner)
                 except SphereFaceError as error:

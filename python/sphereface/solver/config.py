@@ -21,6 +21,7 @@ from sphereface.proto import schema, text
 from sphereface.proto.net_file import NetFile
 from sphereface.proto.source import load_text
 from sphereface.proto.upgrade import upgrade_solver
+from sphereface.solver.fork_options import refuse_fork_options
 from sphereface.solver.lr_policy import check_policy
 from sphereface.solver.update_rules import RULES
 
@@ -120,6 +121,7 @@ def _check(param: Any, source: str) -> None:
     if not param.HasField("base_lr"):
         raise SphereFaceError("no base_lr", where=source, expected="the learning rate")
     check_policy(param, source)
+    refuse_fork_options(param, source)
     RULES[param.type].check(param, source)
     for name, least in (("iter_size", 1), ("average_loss", 1), ("snapshot", 0), ("display", 0),
                         ("test_interval", 0), ("max_iter", 0)):  # fmt: skip
