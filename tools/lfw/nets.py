@@ -26,8 +26,8 @@ layer {{ name: "norm5" type: "Normalize" bottom: "fc5" top: "norm5" }}
 layer {{ name: "cosine" type: "InnerProduct" bottom: "norm5" top: "cosine"
   param {{ lr_mult: 1 decay_mult: 1 }} inner_product_param {{ num_output: {classes}
     bias_term: false normalize: true weight_filler {{ type: "xavier" }} }} }}
-layer {{ name: "margin" type: "{kind}" bottom: "cosine" bottom: "label" top: "margin" {margin} }}
-layer {{ name: "fc6" type: "Scale" bottom: "margin" top: "fc6" param {{ lr_mult: 0 decay_mult: 0 }}
+{margin}
+layer {{ name: "fc6" type: "Scale" bottom: "{scaled}" top: "fc6" param {{ lr_mult: 0 decay_mult: 0 }}
   scale_param {{ axis: 0 num_axes: 0 filler {{ type: "constant" value: 16 }} }} }}
 """
 LINEAR = """
@@ -38,17 +38,19 @@ layer {{ name: "fc6" type: "InnerProduct" bottom: "fc5" top: "fc6"
 LOSS = """
 layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc6" bottom: "label" top: "loss" }
 """
-COSFACE = "label_specific_add_param { bias: -0.2 }"
-ARCFACE = "cosin_add_m_param { m: 0.2 }"
+COSFACE = """layer { name: "margin" type: "LabelSpecificAdd" bottom: "cosine" bottom: "label"
+  top: "margin" label_specific_add_param { bias: -0.2 } }"""
+ARCFACE = """layer { name: "margin" type: "CosinAddm" bottom: "cosine" bottom: "label"
+  top: "margin" cosin_add_m_param { m: 0.2 } }"""
 METHODS: dict[str, tuple[str, dict[str, str]]] = {
     "softmax": (LINEAR, {}),
     "m=1": (ANGULAR, {"kind": "SINGLE"}),
     "m=2": (ANGULAR, {"kind": "DOUBLE"}),
     "m=4": (ANGULAR, {"kind": "QUADRUPLE"}),
-    "CosFace": (COSINES, {"kind": "LabelSpecificAdd", "margin": COSFACE}),
-    "ArcFace": (COSINES, {"kind": "CosinAddm", "margin": ARCFACE}),
+    "NormFace": (COSINES, {"margin": "", "scaled": "cosine"}),
+    "CosFace": (COSINES, {"margin": COSFACE, "scaled": "margin"}),
+    "ArcFace": (COSINES, {"margin": ARCFACE, "scaled": "margin"}),
 }
-PLAIN = "m=1"  # what a margin is compared with
 
 
 @dataclass(frozen=True)
