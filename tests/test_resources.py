@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+import sphereface
 from sphereface.errors import SphereFaceError
-from sphereface.resources import list_nets, prototxt_names, prototxt_path
+from sphereface.resources import find_prototxt, list_nets, prototxt_names, prototxt_path
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,3 +33,18 @@ def test_nets_are_listed_by_pattern() -> None:
     assert "sphereface_20_train" in list_nets()
     assert not [name for name in list_nets() if "solver" in name]
     assert list_nets("nothing") == []
+
+
+def test_a_file_goes_before_a_packaged_net_of_that_name(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_prototxt("det1") == prototxt_path("det1")
+    Path("det1").write_text("")
+    assert find_prototxt("det1") == Path("det1")
+    assert find_prototxt("other/net.prototxt") == Path("other/net.prototxt")
+
+
+def test_nets_load_by_name() -> None:
+    net = sphereface.caffe.load("sphereface_4_deploy.prototxt")
+    assert net.name == sphereface.caffe.load(prototxt_path("sphereface_4_deploy")).name
+    with pytest.raises(SphereFaceError, match=r'sphereface_4_deploi: .*"sphereface_4_deploy"'):
+        sphereface.caffe.load("sphereface_4_deploi")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sphereface.errors import SphereFaceError, nearest
 
-__all__ = ["list_nets", "prototxt_names", "prototxt_path"]
+__all__ = ["find_prototxt", "list_nets", "prototxt_names", "prototxt_path"]
 
 _FOLDER = Path(__file__).parent / "prototxt"
 
@@ -64,3 +64,22 @@ def prototxt_path(name: str) -> Path:
             fix=nearest(stem, names),
         )
     return _FOLDER / f"{stem}.prototxt"
+
+
+def find_prototxt(name: str) -> Path:
+    """Return the path of `name`: a file, or the name of a packaged prototxt.
+
+    Raises
+    ------
+    SphereFaceError
+        It is neither, but is close to the name of a packaged one.
+    """
+    path = Path(name)
+    if path.exists():
+        return path
+    names = prototxt_names()
+    if name.removesuffix(".prototxt") in names:
+        return prototxt_path(name)
+    if name.isidentifier() and (fix := nearest(name, names)):
+        raise SphereFaceError("no such file and no packaged net", where=name, fix=fix)
+    return path

@@ -27,8 +27,9 @@ layer {{ name: "cosine" type: "InnerProduct" bottom: "norm5" top: "cosine"
   param {{ lr_mult: 1 decay_mult: 1 }} inner_product_param {{ num_output: {classes}
     bias_term: false normalize: true weight_filler {{ type: "xavier" }} }} }}
 {margin}
-layer {{ name: "fc6" type: "Scale" bottom: "{scaled}" top: "fc6" param {{ lr_mult: 0 decay_mult: 0 }}
-  scale_param {{ axis: 0 num_axes: 0 filler {{ type: "constant" value: 16 }} }} }}
+layer {{ name: "fc6" type: "Scale" bottom: "{scaled}" top: "fc6"
+  param {{ lr_mult: 0 decay_mult: 0 }} scale_param {{ axis: 0 num_axes: 0
+  filler {{ type: "constant" value: 16 }} }} }}
 """
 LINEAR = """
 layer {{ name: "fc6" type: "InnerProduct" bottom: "fc5" top: "fc6"

@@ -37,9 +37,10 @@ def load(
     Parameters
     ----------
     prototxt : path, str or NetParameter
-        The net: a file, its text, or a message. Old formats are upgraded. A file of weights that
-        holds its net (any caffemodel of Caffe, HDF5 or safetensors of this package) is enough
-        alone: see `sphereface.weights.read_definition`.
+        The net: a file, the name of a packaged one (``"sphereface_20_deploy"``), its text, or a
+        message. Old formats are upgraded. A file of weights that holds its net (any caffemodel of
+        Caffe, HDF5 or safetensors of this package) is enough alone: see
+        `sphereface.weights.read_definition`.
     caffemodel : path, optional
         Trained weights, of any format that `Net.copy_from` reads, matched by layer name;
         `Net.load_report` says what became of each layer. Without it those of `prototxt`, if it is

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from sphereface.cli.net_options import add_net_options, opened_net, prototxt_file
+from sphereface.cli.net_options import add_net_options, opened_net
 from sphereface.cli.output_options import add_output_options, required_output
+from sphereface.resources import find_prototxt
 
 __all__ = ["add_parser", "run"]
 
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
     target = required_output(args, args.prototxt, args.source)
     check_target(target, args.target_format, overwrite=args.overwrite)
-    path = prototxt_file(args.prototxt)
+    path = find_prototxt(args.prototxt)
     net = opened_net(args, fill=False).net
     left = load_net(net, args.source, args.source_format)
     save_net(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 
-from sphereface.cli.net_options import add_layers, prototxt_file
+from sphereface.cli.net_options import add_layers
+from sphereface.resources import find_prototxt
 
 __all__ = ["add_parser", "run"]
 
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     from sphereface.inspection import NetDiff, WeightsDiff, diff_nets, diff_weights
     from sphereface.weights import is_weights
 
-    old, new = prototxt_file(args.old), prototxt_file(args.new)
+    old, new = find_prototxt(args.old), find_prototxt(args.new)
     diff: NetDiff | WeightsDiff
     if is_weights(old) and is_weights(new):
         diff = diff_weights(old, new, args.tolerance)

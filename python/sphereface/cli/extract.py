@@ -14,7 +14,7 @@ from sphereface.cli.image_options import (
     preprocessing_text,
     refuse_image_options,
 )
-from sphereface.cli.net_options import add_net_options, prototxt_file
+from sphereface.cli.net_options import add_net_options
 from sphereface.cli.output_options import add_output_options, given_output, required_output
 from sphereface.cli.predictor_options import (
     add_predictor_options,
@@ -23,6 +23,7 @@ from sphereface.cli.predictor_options import (
     predictor_of,
 )
 from sphereface.errors import SphereFaceError
+from sphereface.resources import find_prototxt
 
 if TYPE_CHECKING:
     from sphereface.caffe import OpenNet
@@ -140,7 +141,7 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
 
     settings = {name: value for name, value in vars(args).items() if name not in _INDIFFERENT}
     for name in ("prototxt", "weights"):
-        path = prototxt_file(settings[name])
+        path = find_prototxt(settings[name])
         settings[name] = file_digest(path) if path.is_file() else ""
     if args.mean and Path(args.mean).is_file():
         settings["mean"] = file_digest(args.mean)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sphereface.errors import SphereFaceError, nearest
-from sphereface.resources import prototxt_names, prototxt_path
+from sphereface.errors import SphereFaceError
+from sphereface.resources import find_prototxt
 
 if TYPE_CHECKING:
     from sphereface.caffe import DataOptions, Net, OpenNet
@@ -23,7 +22,6 @@ __all__ = [
     "input_shapes",
     "net_or_outline",
     "opened_net",
-    "prototxt_file",
     "settle_files",
     "stages",
 ]
@@ -127,25 +125,6 @@ def add_allow_python(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def prototxt_file(name: str) -> Path:
-    """Return the path of `name`, which is a file or the name of a packaged prototxt.
-
-    Raises
-    ------
-    SphereFaceError
-        It is neither, but is close to the name of a packaged one.
-    """
-    path = Path(name)
-    if path.exists():
-        return path
-    names = prototxt_names()
-    if name.removesuffix(".prototxt") in names:
-        return prototxt_path(name)
-    if name.isidentifier() and (fix := nearest(name, names)):
-        raise SphereFaceError("no such file and no packaged net", where=name, fix=fix)
-    return path
-
-
 def input_shapes(given: list[str]) -> dict[str, tuple[int, ...]]:
     """Return the shapes of ``["data=1,3,112,96"]`` by blob name.
 
@@ -193,7 +172,7 @@ def opened_net(
     from sphereface.caffe import open_net
 
     return open_net(
-        prototxt_file(args.prototxt),
+        find_prototxt(args.prototxt),
         phase=args.phase,
         level=args.level,
         stages=stages(args.stage),
@@ -220,7 +199,7 @@ def net_or_outline(args: argparse.Namespace) -> Net | Outline:
     from sphereface.caffe.load import load_graph
     from sphereface.caffe.outline import Outline, likely_input_shapes
 
-    graph = load_graph(prototxt_file(args.prototxt), args.phase, args.level, stages(args.stage))
+    graph = load_graph(find_prototxt(args.prototxt), args.phase, args.level, stages(args.stage))
     given = input_shapes(args.input_shape)
     likely = likely_input_shapes(graph, args.phase)
     for shapes in (given, {**likely, **given}):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from sphereface.cli.net_options import add_net_options, build_net, prototxt_file
+from sphereface.cli.net_options import add_net_options, build_net
 from sphereface.cli.output_options import add_output_options, output_path
+from sphereface.resources import find_prototxt
 
 __all__ = ["add_parser", "run"]
 
@@ -30,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     from sphereface.files import atomic_path
 
     output = output_path(args, args.prototxt)
-    made_from = prototxt_file(args.prototxt).name
+    made_from = find_prototxt(args.prototxt).name
     text = pytorch_source(build_net(args), args.class_name, made_from)
     if output is None:
         print(text, end="")

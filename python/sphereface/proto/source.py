@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 from typing import TypeGuard
 
 from sphereface.errors import SphereFaceError
 from sphereface.file_kinds import file_kind, is_binary
 from sphereface.files import decoded, read_bytes
+from sphereface.resources import find_prototxt
 
 __all__ = ["is_text", "load_text"]
 
@@ -20,13 +20,13 @@ _EXPECTED = "a prototxt, which is UTF-8 text"
 def is_text(prototxt: str | os.PathLike[str]) -> TypeGuard[str]:
     """Tell whether `prototxt` is text: a str with a line end, a brace or a leading ``field:``.
 
-    Any other str is a path.
+    Any other str is a path, or the name of a packaged prototxt.
     """
     return isinstance(prototxt, str) and bool(re.search(r"[\n{]|^\s*\w+\s*:", prototxt))
 
 
 def load_text(prototxt: str | os.PathLike[str], source: str = "") -> tuple[str, str]:
-    """Return the text of a path, or the text itself (see `is_text`), and a name for it.
+    """Return the text of a path or packaged net, or the text itself, and a name for it.
 
     Raises
     ------
@@ -36,7 +36,7 @@ def load_text(prototxt: str | os.PathLike[str], source: str = "") -> tuple[str, 
     """
     if is_text(prototxt):
         return prototxt, source or "prototxt"
-    path = Path(prototxt)
+    path = find_prototxt(os.fspath(prototxt))
     data = read_bytes(path, limit=_MAX_BYTES, what="prototxt")
     if kind := file_kind(data):
         raise SphereFaceError(kind.what, where=str(path), expected=_EXPECTED, fix=kind.fix)
