@@ -1,13 +1,18 @@
-r"""SphereFace-20 forward from prototxt and caffemodel, against a hand-written module and OpenCV.
+r"""Forward of nets from Caffe's files: `Predictor` against engines and torch, in turn.
 
-All sides take turns (A B C A B C ...), so that a slow phase of the machine hits all of them; a
-ratio is taken within a round, and its median and quartiles over the rounds are printed. Every side
-has the same weights; its error is the relative norm of fc5's difference from the net in float64.
+Every side is a process of its own (benchmarks/forward_server.py) with the same weights and as many
+threads. All sides take turns (A B C A B C ...), so that a slow phase of the machine hits all of
+them; ratios are taken within a round, and their quartiles over the rounds are kept. Outputs are
+compared with the net's in float64.
 
-    python -m venv build/opencv-4.14
-    build/opencv-4.14/bin/pip install opencv-python-headless==4.14.0.94
-    python benchmarks/inference.py --opencv-python build/opencv-4.14/bin/python \
-        [--rounds 21] [--compile] [--json benchmarks/results/NAME.json]
+    python -m venv build/engines
+    build/engines/bin/pip install numpy openvino onnxruntime opencv-python-headless==4.14.0.94
+    python benchmarks/inference.py --engines build/engines/bin/python --models build/nets \
+        --json benchmarks/results/NAME.json [--nets det1:12 det1:480 ...] [--batches 1 16]
+
+`--json` keeps what the file has of other nets, batches and sides, so that a long measurement can be
+made in pieces. `--first-call` measures new processes instead: the first result after a load and the
+peak of memory. `--plot` draws cost against depth and batch from the file, without measuring.
 """
 
 from __future__ import annotations
@@ -16,273 +21,276 @@ import argparse
 import datetime as dt
 import json
 import os
-import platform
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from forward_nets import DEPTHS, NETS, prepare
+from forward_server import SIDES
 
-from sphereface.caffe import Net, load
-from sphereface.inference import Predictor
-from sphereface.resources import prototxt_path
-
-PROTOTXT = prototxt_path("sphereface_20_deploy")
-UNITS = {"20": (1, 2, 4, 1), "64": (3, 7, 16, 3)}  # residual units of the four stages
-PASSES = {1: 8, 16: 1}  # passes in a turn, by batch size
-
-Run = Callable[[int], float]  # number of passes -> seconds
+ENGINES = ("openvino", "onnxruntime", "opencv")
+TURN = 0.15  # seconds that a turn should take
+PAUSE = 0.02  # until the threads of the side before sleep
+FIRST = ("predictor", "no-fuse")
 
 
-class Unit(nn.Module):
-    """Two convolutions and PReLUs, added to the input."""
+class Server:
+    """A side in its process."""
 
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.relu1 = nn.PReLU(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.relu2 = nn.PReLU(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x + f(x)."""
-        return x + self.relu2(self.conv2(self.relu1(self.conv1(x))))
-
-
-class HandWritten(nn.Module):
-    """SphereFace-20, or another depth, as one would write it in PyTorch."""
-
-    def __init__(self, units: tuple[int, ...] = UNITS["20"]) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        inputs = 3
-        for outputs, count in zip((64, 128, 256, 512), units, strict=True):
-            layers += [nn.Conv2d(inputs, outputs, 3, 2, 1), nn.PReLU(outputs)]
-            layers += [Unit(outputs) for _ in range(count)]
-            inputs = outputs
-        self.features = nn.Sequential(*layers)
-        self.fc5 = nn.Linear(512 * 7 * 6, 512)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the embedding."""
-        return self.fc5(self.features(x).flatten(1))
-
-
-class Side:
-    """One way to run the net: passes are timed, and the last output is kept."""
-
-    def __init__(self, forward: Callable[[Tensor], Tensor], channels_last: bool = False) -> None:
-        self.forward = forward
-        self.format = torch.channels_last if channels_last else torch.contiguous_format
-        self.images = self.output = torch.empty(0)
-
-    def set(self, images: Tensor) -> None:
-        """Take the images of the next passes."""
-        self.images = images.to(memory_format=self.format)
-
-    def run(self, passes: int) -> float:
-        """Return the seconds of some passes."""
-        begin = time.perf_counter()
-        with torch.inference_mode():
-            for _ in range(passes):
-                self.output = self.forward(self.images)
-        return time.perf_counter() - begin
-
-    def result(self) -> np.ndarray:
-        """Return the last output."""
-        return self.output.float().numpy()
-
-
-class OpenCV:
-    """OpenCV's dnn in a process of its own, since its Python has no torch."""
-
-    def __init__(self, python: Path, caffemodel: Path, threads: int, folder: Path) -> None:
-        server = Path(__file__).with_name("opencv_server.py")
-        command = [str(python), str(server), str(PROTOTXT), str(caffemodel), str(threads)]
-        self.file = folder / "opencv.npy"
+    def __init__(self, side: str, python: str, threads: int) -> None:
+        server = Path(__file__).with_name("forward_server.py")
+        self.side = side
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [python, str(server), side, str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
-        self.version = self._answer()
 
-    def set(self, images: Tensor) -> None:
-        """Take the images of the next passes."""
-        np.save(self.file, images.numpy())
-        self._ask(f"set {self.file}")
+    def ask(self, request: str) -> str:
+        """Send a request; return the answer."""
+        self.process.stdin.write(request + "\n")
+        self.process.stdin.flush()
+        return self.answer()
+
+    def answer(self) -> str:
+        """Return the next line."""
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self.side}'s process ended; see its message above")
+        return line.strip()
 
     def run(self, passes: int) -> float:
-        """Return the seconds of some passes."""
-        return float(self._ask(f"run {passes}"))
-
-    def result(self) -> np.ndarray:
-        """Return the last output."""
-        self._ask(f"save {self.file}")
-        return np.load(self.file)
+        """Return the seconds of a pass."""
+        return float(self.ask(f"run {passes}")) / passes
 
     def close(self) -> None:
         """End the process."""
         self.process.stdin.close()
         self.process.wait()
 
-    def _ask(self, line: str) -> str:
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
-        return self._answer()
 
-    def _answer(self) -> str:
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit("OpenCV's process ended; see its message above")
-        return line.strip()
+def python_of(side: str, args: argparse.Namespace) -> str:
+    """Return the Python that has a side."""
+    return str(args.engines) if side in ENGINES else sys.executable
 
 
-def hand_written(net: Net, channels_last: bool) -> Side:
-    """Return the hand-written module with the weights of `net`."""
-    module = HandWritten().eval()
-    ours = [blob.tensor for blob in net.learnable_blobs()]
-    with torch.no_grad():
-        for theirs, own in zip(module.parameters(), ours, strict=True):
-            theirs.copy_(own)
-    module.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
-    return Side(module, channels_last)
+def images_of(net: Any, size: int, batch: int) -> np.ndarray:
+    """Return random images for a net, square ones of `size` if it is not 0."""
+    _, channels, height, width = net.blob_shapes[net.inputs[0]]
+    shape = (batch, channels, size or height, size or width)
+    return np.random.default_rng(batch).normal(size=shape).astype(np.float32)
 
 
-def from_prototxt(caffemodel: Path, channels_last: bool) -> Side:
-    """Return the net called as a module."""
-    net = load(PROTOTXT, caffemodel)
-    net.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
-    return Side(lambda images: net(images)["fc5"], channels_last)
+def largest_error(exact: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> float:
+    """Return the largest relative norm of a difference; a single output needs no name."""
+    if len(exact) == 1:
+        found = dict(zip(exact, found.values(), strict=True))
+    return max(
+        float(np.linalg.norm(found[name][: len(value)] - value) / np.linalg.norm(value))
+        for name, value in exact.items()
+    )
 
 
-def predictor(caffemodel: Path, **options: bool) -> Side:
-    """Return the net as `sphereface run` runs it, conversions of the images included."""
-    run = Predictor(load(PROTOTXT, caffemodel), **options)
-    return Side(lambda images: run({"data": images})["fc5"])
-
-
-def make_sides(caffemodel: Path, compiled: bool) -> dict[str, Side]:
-    """Return every way to run the model with torch."""
-    net = load(PROTOTXT, caffemodel)
-    sides = {
-        "hand-written": hand_written(net, False),
-        "net": from_prototxt(caffemodel, False),
-        "hand-written, channels_last": hand_written(net, True),
-        "net, channels_last": from_prototxt(caffemodel, True),
-        "sphereface run": predictor(caffemodel),
-        "sphereface run, not packed": predictor(caffemodel, pack=False),
-        "sphereface run, not channels_last": predictor(caffemodel, channels_last=False),
-        "sphereface run --bfloat16": predictor(caffemodel, bfloat16=True),
-    }
-    if compiled:
-        sides["sphereface run --compile"] = predictor(caffemodel, compile=True)
-        sides["sphereface run --compile --bfloat16"] = predictor(
-            caffemodel, compile=True, bfloat16=True
-        )
-    return sides
+def quartiles(values: list[float], digits: int = 4) -> list[float]:
+    """Return lower quartile, median and upper quartile."""
+    if len(values) < 2:
+        return [round(values[0], digits)] * 3
+    return [round(v, digits) for v in statistics.quantiles(values, n=4, method="inclusive")]
 
 
 def measure(
-    sides: dict[str, Side | OpenCV], batch: int, rounds: int, exact: Net
-) -> dict[str, dict[str, object]]:
-    """Return seconds a pass of every side and round, and errors."""
-    torch.manual_seed(batch)
-    images = torch.randn(batch, 3, 112, 96)
-    with torch.inference_mode():
-        expected = exact(images.double())["fc5"].numpy()
-    passes = PASSES[batch]
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for side in sides.values():
-        side.set(images)
-        side.run(2)  # the first pass allocates and compiles
+    servers: list[Server],
+    images: np.ndarray,
+    exact: dict[str, np.ndarray],
+    rounds: int,
+    folder: Path,
+) -> dict[str, dict[str, Any]]:
+    """Return times, ratios and errors of the sides for a batch."""
+    file = folder / "images.npy"
+    np.save(file, images)
+    passes, seconds = {}, {server.side: [] for server in servers}
+    errors = {}
+    for server in servers:
+        server.ask(f"set {file}")
+        server.run(2)  # the first pass allocates and compiles
+        passes[server.side] = int(min(max(TURN / server.run(1), 1), 500))
+        server.ask(f"save {folder / 'output.npz'}")
+        with np.load(folder / "output.npz") as output:
+            errors[server.side] = largest_error(exact, dict(output))
     for _ in range(rounds):
-        for name, side in sides.items():
-            seconds[name].append(side.run(passes) / passes)
-    results = {}
-    for name, side in sides.items():
-        error = np.linalg.norm(side.result() - expected) / np.linalg.norm(expected)
-        results[name] = {"seconds": seconds[name], "error": float(error)}
-    return results
+        for server in servers:
+            time.sleep(PAUSE)
+            if passes[server.side] > 1:
+                server.run(1)
+            seconds[server.side].append(server.run(passes[server.side]))
+    found: dict[str, dict[str, Any]] = {}
+    for side, values in seconds.items():
+        found[side] = {
+            "ms": quartiles([1e3 * value for value in values]),
+            "error": float(f"{errors[side]:.1e}"),
+            "rounds": rounds,
+        }
+        if side != "predictor" and "predictor" in seconds:
+            pairs = zip(seconds["predictor"], values, strict=True)
+            found[side]["predictor_ratio"] = quartiles([ours / its for ours, its in pairs])
+    return found
 
 
-def quartiles(values: list[float]) -> tuple[float, float, float]:
-    """Return lower quartile, median and upper quartile."""
-    if len(values) < 2:
-        return (values[0],) * 3
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
-    return low, middle, high
+def show(title: str, found: dict[str, dict[str, Any]]) -> None:
+    """Print what `measure` returned."""
+    print(f"\n{title:30}{'ms':>10}{'quartiles':>22}{'error':>9}   Predictor's time / its")
+    for side, result in found.items():
+        low, middle, high = result["ms"]
+        line = f"  {side:28}{middle:10.3f}{low:12.3f}{high:10.3f}{result['error']:9.0e}"
+        if "predictor_ratio" in result:
+            low, middle, high = result["predictor_ratio"]
+            line += f"   {middle:.3f} [{low:.3f} .. {high:.3f}]"
+        print(line, flush=True)
 
 
-RATIOS = [
-    ("net", "hand-written"),
-    ("net, channels_last", "hand-written, channels_last"),
-    ("sphereface run", "hand-written"),
-    ("sphereface run", "OpenCV"),
-    ("sphereface run", "sphereface run, not packed"),
-    ("sphereface run", "sphereface run, not channels_last"),
-    ("sphereface run --bfloat16", "sphereface run"),
-    ("sphereface run --compile", "sphereface run"),
-]
+def measure_all(args: argparse.Namespace, results: dict[str, Any], folder: Path) -> None:
+    """Measure every net and batch into `results`."""
+    servers = [Server(side, python_of(side, args), args.threads) for side in args.sides]
+    for server in servers:
+        results["versions"][server.side] = server.answer()
+    for title in args.nets:
+        name, _, size = title.partition(":")
+        net = prepare(name, args.models / name)
+        for server in servers:
+            server.ask(f"load {args.models / name}")
+        for batch in args.batches:
+            images = images_of(net, int(size or 0), batch)
+            with torch.inference_mode():
+                some = torch.from_numpy(images[:2]).double()
+                outputs = net.double()(some).items()
+            exact = {key: value.numpy() for key, value in outputs}
+            found = measure(servers, images, exact, args.rounds, folder)
+            results["nets"].setdefault(title, {}).setdefault(str(batch), {}).update(found)
+            show(f"{title}, batch {batch}", found)
+            save(args, results)
+    for server in servers:
+        server.close()
 
 
-def report(batch: int, results: dict[str, dict[str, object]]) -> list[dict[str, object]]:
-    """Print one batch size; return the ratios."""
-    print(f"\nbatch {batch}{'ms a pass':>43}{'error':>12}")
-    for name, result in results.items():
-        low, middle, high = (1e3 * value for value in quartiles(result["seconds"]))
-        print(f"  {name:38}{middle:8.1f} [{low:.1f} .. {high:.1f}]  {result['error']:.1e}")
-    ratios = []
-    for ours, theirs in RATIOS:
-        if ours in results and theirs in results:
-            pairs = zip(results[ours]["seconds"], results[theirs]["seconds"], strict=True)
-            low, middle, high = quartiles([a / b for a, b in pairs])
-            print(f"  {ours} / {theirs}: {middle:.3f} [{low:.3f} .. {high:.3f}]")
-            ratios.append({"of": ours, "to": theirs, "ratio": middle, "quartiles": [low, high]})
-    return ratios
+def measure_first_calls(args: argparse.Namespace, results: dict[str, Any], folder: Path) -> None:
+    """Measure new processes into `results`."""
+    for title in args.nets:
+        name, _, size = title.partition(":")
+        net = prepare(name, args.models / name)
+        for batch in args.batches:
+            np.save(folder / "images.npy", images_of(net, int(size or 0), batch))
+            seconds: dict[str, list[float]] = {side: [] for side in FIRST}
+            peaks: dict[str, list[float]] = {side: [] for side in FIRST}
+            for _ in range(args.rounds):
+                for side in FIRST:
+                    server = Server(side, python_of(side, args), args.threads)
+                    server.answer()
+                    server.ask(f"load {args.models / name}")
+                    server.ask(f"set {folder / 'images.npy'}")
+                    seconds[side].append(server.run(1))
+                    server.run(2)
+                    peaks[side].append(float(server.ask("peak")))
+                    server.close()
+            ratios = [a / b for a, b in zip(*seconds.values(), strict=True)]
+            found = {
+                "ms": {side: quartiles([1e3 * v for v in seconds[side]]) for side in FIRST},
+                "peak_mib": {side: round(statistics.median(peaks[side]), 1) for side in FIRST},
+                "ratio": quartiles(ratios),
+            }
+            results["first_call"].setdefault(title, {})[str(batch)] = found
+            print(f"{title}, batch {batch}: {json.dumps(found)}", flush=True)
+            save(args, results)
+
+
+def save(args: argparse.Namespace, results: dict[str, Any]) -> None:
+    """Write the results so far."""
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def plot(results: dict[str, Any], path: Path) -> None:
+    """Draw cost against depth, and cost of an image against the batch."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    nets = results["nets"]
+    batches = sorted({int(batch) for net in nets.values() for batch in net})
+    figure, axes = plt.subplots(1, len(batches) + 1, figsize=(4 * len(batches) + 4, 3.6))
+    for axis, batch in zip(axes, batches, strict=False):
+        axis.set(title=f"batch {batch}", xlabel="SphereFace's depth", ylabel="ms an image", ylim=0)
+    axes[-1].set(title="SphereFace-20", xlabel="batch", ylabel="ms an image", xscale="log")
+    for side in SIDES:
+        for axis, batch in zip(axes, batches, strict=False):
+            row = [(depth, nets.get(f"sphereface_{depth}", {}).get(str(batch), {}).get(side))
+                   for depth in DEPTHS]  # fmt: skip
+            points = [(depth, found["ms"][1] / batch) for depth, found in row if found]
+            if points:
+                axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=side)
+        row = [(batch, nets.get("sphereface_20", {}).get(str(batch), {}).get(side))
+               for batch in batches]  # fmt: skip
+        points = [(batch, found["ms"][1] / batch) for batch, found in row if found]
+        if points:
+            axes[-1].plot(*zip(*points, strict=True), marker="o", markersize=3, label=side)
+    for axis in axes:
+        axis.set_ylim(bottom=0)
+    axes[-1].set_xticks(batches, [str(batch) for batch in batches])
+    axes[-1].minorticks_off()
+    axes[0].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
+
+
+def parsed() -> argparse.Namespace:
+    """Return the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--engines", type=Path, help="a Python that has the engines")
+    parser.add_argument("--models", type=Path, help="folder that keeps the nets' files")
+    parser.add_argument(
+        "--nets", nargs="+", metavar="NET", default=["sphereface_20", "mobilefacenet"],
+        help=f"of {', '.join(NETS)}; NET:SIZE runs a net on other images",
+    )  # fmt: skip
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 16])
+    parser.add_argument("--sides", nargs="+", choices=SIDES, help="default: all that can run")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--json", type=Path, help="file of results, which is added to")
+    parser.add_argument("--first-call", action="store_true")
+    parser.add_argument("--plot", type=Path, metavar="PNG")
+    args = parser.parse_args()
+    if args.sides is None:
+        args.sides = [side for side in SIDES if side not in ENGINES or args.engines]
+    if not args.engines and set(args.sides) & set(ENGINES):
+        parser.error("engines need --engines")
+    return args
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--opencv-python", type=Path, help="a Python that has OpenCV 4.14")
-    parser.add_argument("--rounds", type=int, default=21)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--batches", type=int, nargs="+", choices=PASSES, default=list(PASSES))
-    parser.add_argument("--compile", action="store_true", help="measure torch.compile too (slow)")
-    parser.add_argument("--json", type=Path, help="also write the results here")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    facts = {
-        "date": dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
-        "machine": platform.machine(),
-        "threads": args.threads,
-        "torch": torch.__version__,
-    }
+    args = parsed()
+    results: dict[str, Any] = {"versions": {}, "nets": {}, "first_call": {}}
+    if args.json and args.json.is_file():
+        results = json.loads(args.json.read_text())
+    if args.plot:
+        plot(results, args.plot)
+        return
+    results["date"] = dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds")
+    results["threads"] = args.threads
     with tempfile.TemporaryDirectory() as folder:
-        caffemodel = Path(folder) / "sphereface_20.caffemodel"
-        load(PROTOTXT, generator=torch.Generator().manual_seed(0)).save(caffemodel)
-        sides: dict[str, Side | OpenCV] = dict(make_sides(caffemodel, args.compile))
-        opencv = None
-        if args.opencv_python:
-            opencv = OpenCV(args.opencv_python, caffemodel, args.threads, Path(folder))
-            sides["OpenCV"], facts["opencv"] = opencv, opencv.version
-        print(", ".join(f"{name} {value}" for name, value in facts.items()))
-        exact = load(PROTOTXT, caffemodel).double()
-        batches = {}
-        for batch in args.batches:
-            results = measure(sides, batch, args.rounds, exact)
-            batches[batch] = {"sides": results, "ratios": report(batch, results)}
-        if opencv:
-            opencv.close()
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps({**facts, "batches": batches}, indent=1) + "\n")
+        args.models = args.models or Path(folder) / "nets"
+        run = measure_first_calls if args.first_call else measure_all
+        run(args, results, Path(folder))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,133 @@
+r"""Where a folded net's time goes: each operation alone, against the floor of a matrix product.
+
+The floor is what the multiplications would take at the rate of `torch.mm` of 1024 x 1024 matrices
+on the same threads.
+
+    python benchmarks/forward_profile.py --models build/nets [--nets mobilefacenet ...] [--batch 1]
+
+`--models` is the folder that benchmarks/inference.py keeps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from forward_nets import NETS, prepare
+
+from sphereface.caffe.layers.convolution import Convolution
+from sphereface.inference.fused import Operation, fold
+from sphereface.inference.fused.native import Constants, can_run, make_segment
+from sphereface.inference.fused.torch_steps import torch_step
+from sphereface.ops.forward_program import run_program
+
+SECONDS = 0.05  # an operation is repeated for so long
+
+
+def seconds_of(call: Callable[[], Any]) -> float:
+    """Return the median time of a call."""
+    call()
+    times: list[float] = []
+    end = time.perf_counter() + SECONDS
+    while time.perf_counter() < end or len(times) < 3:
+        begin = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times)
+
+
+def gemm_rate() -> float:
+    """Return multiplications a second."""
+    a, b, c = torch.randn(3, 1024, 1024)
+    return 1024**3 / seconds_of(lambda: torch.mm(a, b, out=c))
+
+
+def multiplications(operation: Operation, shapes: list[tuple[int, ...]]) -> int:
+    """Return how many a product has, 0 of other operations."""
+    if not operation.product:
+        return 0
+    weight = operation.layer.weight
+    rows = torch.Size(shapes[operation.tops[0]]).numel() // shapes[operation.tops[0]][1]
+    return rows * weight.numel()
+
+
+def kind_of(operation: Operation) -> str:
+    """Return a word for the table."""
+    layer = operation.layer
+    if isinstance(layer, Convolution):
+        size = "x".join(str(side) for side in layer.kernel)
+        return f"{'depthwise' if layer.group > 1 else 'convolution'} {size}"
+    return layer.type if layer is not None else "channelwise"
+
+
+def empty(shape: tuple[int, ...]) -> torch.Tensor:
+    """Return random images in the order that steps read."""
+    value = torch.randn(shape)
+    return value.contiguous(memory_format=torch.channels_last) if len(shape) == 4 else value
+
+
+def call_of(
+    operation: Operation, constants: Constants, shapes: list[tuple[int, ...]]
+) -> Callable[[], Any]:
+    """Return one operation as the folded net runs it."""
+    if constants.of(operation) is None:
+        step = torch_step(operation, torch.empty(0), torch.channels_last)
+        given = [empty(shapes[slot]) for slot in operation.bottoms]
+        return lambda: step(*given)
+    segment = make_segment([operation], constants, shapes, set(operation.tops))
+    memory = [torch.empty(segment.scratch)]
+    memory += [empty(shapes[slot]) for slot in (*segment.reads, *segment.writes)]
+    return lambda: run_program(memory, constants.values, segment.program)
+
+
+def profile(name: str, models: Path, batch: int, rate: float) -> None:
+    """Print a table of one net."""
+    net = prepare(name, models / name).eval()
+    (given,) = net.inputs
+    shapes = net.infer_shapes({given: (batch, *net.blob_shapes[given][1:])})
+    results = net.program(()).results
+    operations = fold(net, [slot for _, slot in results]).operations
+    constants = Constants([o for o in operations if can_run(o, shapes)], shapes)
+    totals: dict[str, list[float]] = {}
+    print(f"\n{name}, batch {batch}: a product's floor at {2e-9 * rate:.0f} GFLOP/s")
+    with torch.inference_mode():
+        for operation in operations:
+            seconds = seconds_of(call_of(operation, constants, shapes))
+            floor = multiplications(operation, shapes) / rate
+            kind = kind_of(operation)
+            top = "x".join(str(size) for size in shapes[operation.tops[0]])
+            print(f"  {kind:18}{top:>18}{1e3 * seconds:9.3f} ms, floor {1e3 * floor:8.3f} ms"
+                  f"{floor / seconds:7.0%}  {operation.names[0]}")  # fmt: skip
+            total = totals.setdefault(kind, [0, 0, 0])
+            for index, value in enumerate((1, seconds, floor)):
+                total[index] += value
+    for kind, (count, seconds, floor) in totals.items():
+        print(f"{count:4} {kind:18}{1e3 * seconds:9.3f} ms, floor {1e3 * floor:8.3f} ms")
+    seconds, floor = (sum(total[i] for total in totals.values()) for i in (1, 2))
+    print(f"     all               {1e3 * seconds:9.3f} ms, floor {1e3 * floor:8.3f} ms")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", type=Path, required=True)
+    parser.add_argument("--nets", nargs="+", choices=NETS, default=["mobilefacenet"])
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    rate = gemm_rate()
+    for name in args.nets:
+        profile(name, args.models, args.batch, rate)
+
+
+if __name__ == "__main__":
+    main()
