@@ -184,6 +184,7 @@ FIGURES += [
         ("A-Softmax, m=1 (no margin)", "m=1"),
         ("A-Softmax, m=2", "m=2"),
         ("A-Softmax, m=4", "m=4"),
+        ("NormFace (scaled cosines, no margin)", "NormFace"),
         ("CosFace", "CosFace"),
         ("ArcFace", "ArcFace"),
     )
