@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sphereface import numpy_ops as numpy_ops
     from sphereface import ops as ops
     from sphereface import proto as proto
+    from sphereface import pruning as pruning
     from sphereface import pycaffe as pycaffe
     from sphereface import recognition as recognition
     from sphereface import solver as solver
@@ -52,6 +53,7 @@ __all__ = [
     "numpy_ops",
     "ops",
     "proto",
+    "pruning",
     "pycaffe",
     "recognition",
     "solver",

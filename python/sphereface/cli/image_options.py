@@ -22,8 +22,11 @@ __all__ = [
 ]
 
 
-def add_image_options(parser: argparse.ArgumentParser) -> None:
-    """Add Caffe's preprocessing and what nets of other origin need."""
+def add_image_options(parser: argparse.ArgumentParser, *, root: bool = True) -> None:
+    """Add Caffe's preprocessing and what nets of other origin need.
+
+    Without `root`, no --root, for a command that asks for the folder of its images otherwise.
+    """
     add = parser.add_argument_group("images").add_argument
     add("--mean", metavar="M[,M,M]|FILE", help="mean of the pixels: .binaryproto, .npy or numbers")
     add("--scale", type=float, help="factor after the mean (default: 1)")
@@ -35,7 +38,8 @@ def add_image_options(parser: argparse.ArgumentParser) -> None:
         help="run images and mirrors, and join their values")  # fmt: skip
     add("--preset", help="mean, scale, color and mirror of sphereface, mobilefacenet or arcface;"
         " other options win")  # fmt: skip
-    add("--root", default="", help="folder that the paths in lists are relative to")
+    if root:
+        add("--root", default="", help="folder that the paths in lists are relative to")
     add_exif_option(parser)
 
 

@@ -33,6 +33,7 @@ COMMANDS = (
     "convert_imageset",
     "compute_mean",
     "port",
+    "prune",
     "summary",
     "draw",
     "diff",

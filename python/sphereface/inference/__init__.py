@@ -9,6 +9,7 @@ from sphereface.inference.forward import (
     run_batches,
     run_records,
 )
+from sphereface.inference.pair_images import PairImages, judge_pairs, read_pair_images
 from sphereface.inference.predictor import Predictor
 from sphereface.inference.records import (
     ArrayRecords,
@@ -30,13 +31,16 @@ __all__ = [
     "DeviceScorer",
     "Extracted",
     "ImageRecords",
+    "PairImages",
     "Predictor",
     "Records",
     "detection_blob",
     "extract",
     "image_input",
+    "judge_pairs",
     "read_arrays",
     "read_labels",
+    "read_pair_images",
     "run_arrays",
     "run_batches",
     "run_records",

@@ -17,9 +17,10 @@ import numpy as np
 from sphereface.caffe.open_net import DataOptions
 from sphereface.data import ImageData, Sources
 from sphereface.errors import SphereFaceError
-from sphereface.evaluation import Features, PairList, area, read_pairs, ten_fold, verification_pairs
+from sphereface.evaluation import Features, PairList, area, ten_fold, verification_pairs
 from sphereface.evaluation.features import person
 from sphereface.images import list_images
+from sphereface.inference import read_pair_images
 from sphereface.solver.embedding_net import EmbeddingNet
 from sphereface.solver.records import IterationRecord, Score, SolverCallback, TestRecord
 
@@ -145,23 +146,8 @@ def _read_people(options: VerifyOptions) -> tuple[list[str], PairList]:
     """Return the images that are needed, and the pairs of their names."""
     if Path(options.people).is_dir():
         return _drawn(options.people)
-    pairs = read_pairs(options.people)
-    if len(np.unique(pairs.fold)) == 1:  # DevTest: a threshold needs other pairs
-        pairs = PairList(pairs.left, pairs.right, pairs.same, 1 + np.arange(len(pairs.same)) % 10)
-    files = list_images([options.root or os.curdir])
-    known = Features([f.name for f in files], np.zeros((len(files), 1), "f4"), options.root)
-    names = list(dict.fromkeys([*pairs.left, *pairs.right]))
-    rows = known.rows(names)
-    if (rows < 0).any():
-        lacking = [name for name, row in zip(names, rows, strict=True) if row < 0]
-        raise SphereFaceError(
-            f'no image for "{lacking[0]}"'
-            + (f" and {len(lacking) - 1} more names" if lacking[1:] else ""),
-            where=options.people,
-            expected=f"all of them in {options.root or 'the current folder'}",
-            fix="give the folder of the aligned crops with --verify-root",
-        )
-    return [files[row].path for row in np.unique(rows)], pairs
+    images = read_pair_images(options.people, options.root or os.curdir)
+    return [file.path for file in images.files], images.pairs
 
 
 def _drawn(folder: str) -> tuple[list[str], PairList]:
