@@ -7,8 +7,9 @@ import torch
 
 from sphereface.caffe import load
 from sphereface.errors import SphereFaceError
+from sphereface.inference import Predictor
 from sphereface.inspection import timing
-from sphereface.inspection.timing import random_batch, time_net
+from sphereface.inspection.timing import random_batch, time_net, time_predictor
 
 NET = """
 name: "timed"
@@ -81,13 +82,49 @@ def test_reading_is_the_forward_of_the_data_layer(clock):
 
 def test_table():
     lines = str(time_net(load(NET, phase="TRAIN"), iterations=2)).splitlines()
-    assert lines[0].split() == ["layer", "type", "forward", "ms", "backward", "ms", "share"]
-    assert lines[3].split()[:2] == ["conv", "Convolution"]
+    assert lines[0] == "phase TRAIN, each layer by itself"
+    assert lines[1].split() == ["layer", "type", "forward", "ms", "backward", "ms", "share"]
+    assert lines[4].split()[:2] == ["conv", "Convolution"]
     assert [line.split(":")[0] for line in lines[-4:]] == [
         "Average Forward pass", "Average Backward pass", "Average Forward-Backward", "Total Time",
     ]  # fmt: skip
-    shares = [float(line.split()[-1].rstrip("%")) for line in lines[1:-4]]
+    shares = [float(line.split()[-1].rstrip("%")) for line in lines[2:-4]]
     assert sum(shares) == pytest.approx(100, abs=0.5)
+
+
+FOLDED = """
+input: "data" input_shape { dim: 2 dim: 3 dim: 6 dim: 6 }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+        convolution_param { num_output: 4 kernel_size: 3 weight_filler { type: "xavier" } } }
+layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }
+layer { name: "norm" type: "LRN" bottom: "conv" top: "norm" }
+layer { name: "pool" type: "Pooling" bottom: "norm" top: "pool"
+        pooling_param { global_pooling: true } }
+"""
+
+
+def test_operations_and_passes_of_a_predictor(clock):
+    """Rows are of operations one by one, the totals of whole passes."""
+    predictor = Predictor(load(FOLDED))
+    predictor.net.layer("norm").register_forward_pre_hook(lambda *_: clock.pass_(0.02))
+    result = time_predictor(predictor, iterations=2)
+    assert [(layer.name, layer.type) for layer in result.layers] == [
+        ("conv + relu", "Convolution + ReLU"), ("norm", "LRN"), ("pool", "Pooling"),
+    ]  # fmt: skip
+    assert [layer.forward for layer in result.layers] == pytest.approx([1, 21, 1])
+    assert (result.forward, result.backward) == (pytest.approx(21), 0)
+
+
+def test_operations_one_by_one_are_the_pass(rng):
+    predictor = Predictor(load(FOLDED))
+    batch = {"data": torch.from_numpy(rng.normal(size=(2, 3, 6, 6)).astype("f"))}
+    seen = []
+    for names, run in predictor.operations(batch):
+        run()
+        seen.append(list(names))
+    assert seen == [["conv", "relu"], ["norm"], ["pool"]]
+    with pytest.raises(SphereFaceError, match="folds nothing"):
+        next(Predictor(load(FOLDED), fuse=False).operations(batch))
 
 
 def test_the_weights_stay_as_they_are():
@@ -101,3 +138,5 @@ def test_the_weights_stay_as_they_are():
 def test_no_iterations():
     with pytest.raises(SphereFaceError, match="0 iterations; expected 1 or more"):
         time_net(load(NET), iterations=0)
+    with pytest.raises(SphereFaceError, match="0 iterations; expected 1 or more"):
+        time_predictor(Predictor(load(FOLDED)), iterations=0)

@@ -28,11 +28,12 @@ __all__ = [
 
 
 def add_net_options(
-    parser: argparse.ArgumentParser, *, files: bool = False, phase: str = "TEST"
+    parser: argparse.ArgumentParser, *, files: bool = False, phase: str = ""
 ) -> None:
     """Add the prototxt, --phase, --level, --stage, --input-shape, --layers and --allow-python.
 
     With `files` the prototxt and the weights are taken as Caffe's tools take them; see `add_files`.
+    `phase` tells the default phase of a command that finds it itself, of a None; else it is TEST.
     """
     if files:
         add_files(parser)
@@ -46,8 +47,8 @@ def add_net_options(
         "--phase",
         type=str.upper,
         choices=("TRAIN", "TEST"),
-        default=phase,
-        help="which layers are kept (default: %(default)s)",
+        default=None if phase else "TEST",
+        help=f"which layers are kept (default: {phase or 'TEST'})",
     )
     parser.add_argument(
         "--level", type=int, default=0, help="level of the net state (default: %(default)s)"

@@ -7,7 +7,7 @@ kernels packed once, results as float32 on the CPU. benchmarks/inference.py meas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -49,6 +49,11 @@ class Predictor:
         Run a folded copy of the net (`sphereface.inference.fused`). Results differ from the net's
         in the last digits of float32. Blobs that a call asks for are computed as in the net.
 
+    Attributes
+    ----------
+    net : Net
+    device : torch.device
+
     Examples
     --------
     >>> from sphereface.caffe import load
@@ -72,10 +77,10 @@ class Predictor:
         fuse: bool = True,
     ) -> None:
         self.net = net
-        self._device = find_device(device)
+        self.device = find_device(device)
         self._dtype = torch.bfloat16 if bfloat16 else torch.float32
         self._format = torch.channels_last if channels_last else torch.contiguous_format
-        net.eval().to(self._device, self._dtype)
+        net.eval().to(self.device, self._dtype)
         arrange_kernels(net, self._format)
         self._fused = FusedNet(net, self._format) if fuse and not compile else None
         self._run: Callable[..., dict[str, Tensor]] = torch.compile(net) if compile else net
@@ -101,8 +106,7 @@ class Predictor:
         """
         packed = self._packed.applied() if self._packed else nullcontext()
         with torch.inference_mode(), packed:
-            placed = {name: self._place(torch.as_tensor(value)) for name, value in inputs.items()}
-            outputs = self._run(placed, blobs=tuple(blobs))
+            outputs = self._run(self._placed(inputs), blobs=tuple(blobs))
             return {
                 name: value.to("cpu", torch.float32).contiguous() for name, value in outputs.items()
             }
@@ -111,11 +115,31 @@ class Predictor:
         """Return the operations that a call for `blobs` runs, or None if nothing is folded."""
         return None if self._fused is None else self._fused.form(tuple(blobs)).folded
 
+    def operations(
+        self, inputs: Mapping[str, Any]
+    ) -> Iterator[tuple[Sequence[str], Callable[[], None]]]:
+        """Yield the operations of a pass in order: names of layers, and what runs them.
+
+        Each must be run before the next is asked for.
+
+        Raises
+        ------
+        SphereFaceError
+            Nothing is folded.
+        """
+        if self._fused is None:
+            raise SphereFaceError("a predictor that folds nothing", expected="one with fuse=True")
+        with torch.inference_mode():
+            yield from self._fused.operations(self._placed(inputs))
+
+    def _placed(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+        return {name: self._place(torch.as_tensor(value)) for name, value in inputs.items()}
+
     def _place(self, value: Tensor) -> Tensor:
         if value.dim() == _IMAGE_AXES:
-            return value.to(self._device, self._dtype, memory_format=self._format)
+            return value.to(self.device, self._dtype, memory_format=self._format)
         # Labels and the like keep their precision.
-        return value.to(self._device)
+        return value.to(self.device)
 
 
 def find_device(name: str) -> torch.device:

@@ -1,8 +1,9 @@
-"""How long each layer takes, forward and backward.
+"""How long each layer takes, forward and backward, or each operation that a predictor runs.
 
 Source: time() of Caffe's tools/caffe.cpp. What differs: one pass warms up before the clock starts;
 a GPU is waited for after each layer, as there; data layers are timed only if they are given a
-source (Caffe always reads).
+source (Caffe always reads). A predictor's passes are measured once more as a whole, since their
+operations are faster together than one by one.
 """
 
 from __future__ import annotations
@@ -18,15 +19,16 @@ from torch import Tensor
 
 from sphereface.caffe import Layer, Net
 from sphereface.errors import SphereFaceError
+from sphereface.inference import Predictor
 
-__all__ = ["LayerTime", "NetTime", "random_batch", "time_net"]
+__all__ = ["LayerTime", "NetTime", "random_batch", "time_net", "time_predictor"]
 
 Batch = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class LayerTime:
-    """One layer; milliseconds, means over the iterations."""
+    """One layer, or layers folded into one; milliseconds, means over the iterations."""
 
     name: str
     type: str
@@ -40,6 +42,8 @@ class NetTime:
 
     Attributes
     ----------
+    form : str
+        What was run.
     layers : tuple of LayerTime
         In file order.
     forward, backward : float
@@ -49,6 +53,7 @@ class NetTime:
     iterations : int
     """
 
+    form: str
     layers: tuple[LayerTime, ...]
     forward: float
     backward: float
@@ -62,9 +67,11 @@ class NetTime:
         width = max(len("layer"), *(len(layer.name) for layer in self.layers))
         kind = max(len("type"), *(len(layer.type) for layer in self.layers))
         total = self.forward + self.backward
+        rows = sum(layer.forward + layer.backward for layer in self.layers)
+        yield self.form
         yield f"{'layer':{width}}  {'type':{kind}}  forward ms  backward ms  share"
         for layer in self.layers:
-            share = 100 * (layer.forward + layer.backward) / total if total else 0
+            share = 100 * (layer.forward + layer.backward) / rows if rows else 0
             yield (
                 f"{layer.name:{width}}  {layer.type:{kind}}  {layer.forward:10.3f}"
                 f"  {layer.backward:11.3f}  {share:4.1f}%"
@@ -112,8 +119,7 @@ def time_net(
     -------
     NetTime
     """
-    if iterations < 1:
-        raise SphereFaceError(f"{iterations} iterations", expected="1 or more")
+    _check(iterations)
     clock = _Clock(net.to(device), torch.device(device))
     fixed = random_batch(net) if next_batch is None else None
     rounds = []
@@ -131,6 +137,7 @@ def time_net(
     )
     totals = [sum(forward) + sum(backward) for forward, backward in rounds]
     return NetTime(
+        f"phase {net.phase}, each layer by itself",
         layers,
         statistics.fmean(sum(forward) for forward, _ in rounds),
         statistics.fmean(sum(backward) for _, backward in rounds),
@@ -139,11 +146,91 @@ def time_net(
     )
 
 
+def time_predictor(
+    predictor: Predictor,
+    next_batch: Callable[[], Batch] | None = None,
+    *,
+    iterations: int = 50,
+) -> NetTime:
+    """Measure the passes of a predictor, and the operations of its folded net one by one.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        With a folded net.
+    next_batch : callable, optional
+        As for `time_net`.
+    iterations : int
+        Passes that count.
+
+    Returns
+    -------
+    NetTime
+        `forward` and `spread` are of whole passes, reading included.
+    """
+    _check(iterations)
+    net, watch = predictor.net, _Stopwatch(predictor.device)
+    reader = next((layer for layer in net.layers if layer.is_input), None)
+    types = {layer.name: layer.type for layer in net.layers}
+    batch: Batch = random_batch(net)
+    rounds, passes = [], []
+    labels: list[tuple[str, str]] = []
+    for _ in range(iterations + 1):
+        row, labels = [], []
+        if next_batch is not None:
+            batch, reading = watch.timed(next_batch)
+            row.append(reading)
+            labels.append((reader.name, reader.type) if reader else ("", ""))
+        for names, run in predictor.operations(batch):
+            row.append(watch.timed(run)[1])
+            labels.append((" + ".join(names), " + ".join(types[name] for name in names)))
+        _, whole = watch.timed(lambda: predictor(batch))  # noqa: B023
+        rounds.append(row)
+        passes.append(whole + (row[0] if next_batch is not None else 0.0))
+    rounds, passes = rounds[1:], passes[1:]  # the first one warms up
+    return NetTime(
+        f"phase TEST, folded into {len(rounds[0])} operations as `sphereface run` runs it"
+        " (--no-fuse: each layer by itself)",
+        tuple(
+            LayerTime(name, kind, statistics.fmean(row[index] for row in rounds), 0.0)
+            for index, (name, kind) in enumerate(labels)
+        ),
+        statistics.fmean(passes),
+        0.0,
+        statistics.stdev(passes) if iterations > 1 else 0.0,
+        iterations,
+    )
+
+
+def _check(iterations: int) -> None:
+    if iterations < 1:
+        raise SphereFaceError(f"{iterations} iterations", expected="1 or more")
+
+
+class _Stopwatch:
+    """Measures work on a device, which is waited for."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def timed(self, work: Callable[[], Any]) -> tuple[Any, float]:
+        """Return what `work` returns and its milliseconds."""
+        self._wait()
+        start = time.perf_counter()
+        result = work()
+        self._wait()
+        return result, 1000 * (time.perf_counter() - start)
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
 class _Clock:
     """Runs the layers one by one, each with bottoms cut from what made them."""
 
     def __init__(self, net: Net, device: torch.device) -> None:
-        self._net, self._device = net, device
+        self._net, self._watch = net, _Stopwatch(device)
 
     def round(
         self, next_batch: Callable[[], Batch] | None, fixed: Batch | None, backward: bool
@@ -153,12 +240,12 @@ class _Clock:
         forward_ms, backward_ms = [0.0] * count, [0.0] * count
         batch = fixed or {}
         if next_batch is not None:
-            batch, reading = self._timed(next_batch)
+            batch, reading = self._watch.timed(next_batch)
             first = next((n for n, layer in enumerate(net.layers) if layer.is_input), 0)
             forward_ms[first] = reading
         values: list[Any] = [None] * len(net.graph.blob_names)
         for name, slot in net.graph.inputs.items():
-            values[slot] = torch.as_tensor(batch[name]).to(self._device)
+            values[slot] = torch.as_tensor(batch[name]).to(self._watch.device)
         made: list[tuple[int, Layer, list[Tensor], list[Tensor]]] = []
         for index, (layer, node) in enumerate(zip(net.layers, net.graph.nodes, strict=True)):
             if layer.is_input:
@@ -168,7 +255,7 @@ class _Clock:
                 for slot in node.bottoms
             ]
             with torch.set_grad_enabled(backward):
-                result, forward_ms[index] = self._timed(lambda: layer(*bottoms))  # noqa: B023
+                result, forward_ms[index] = self._watch.timed(lambda: layer(*bottoms))  # noqa: B023
             tops = [result] if isinstance(result, Tensor) else list(result)
             for slot, top in zip(node.tops, tops, strict=True):
                 values[slot] = top
@@ -184,18 +271,7 @@ class _Clock:
         if not heads or not wanted:
             return 0.0
         diffs = [torch.ones_like(head) for head in heads]
-        _, milliseconds = self._timed(
+        _, milliseconds = self._watch.timed(
             lambda: torch.autograd.grad(heads, wanted, diffs, allow_unused=True)
         )
         return milliseconds
-
-    def _timed(self, work: Callable[[], Any]) -> tuple[Any, float]:
-        self._wait()
-        start = time.perf_counter()
-        result = work()
-        self._wait()
-        return result, 1000 * (time.perf_counter() - start)
-
-    def _wait(self) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)

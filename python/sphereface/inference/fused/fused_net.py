@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -56,6 +57,13 @@ class FusedNet:
         """
         return self.form(tuple(blobs)).run(self._net.input_values(inputs))
 
+    def operations(self, inputs: Mapping[str, Tensor]) -> Iterator[_Part]:
+        """Yield the operations of a pass for the outputs: names of layers, and what runs them.
+
+        Each must be run before the next is asked for.
+        """
+        return self.form().parts(self._net.input_values(inputs))
+
     def form(self, blobs: tuple[str, ...] = ()) -> _Form:
         """Return the folded net that makes the outputs and `blobs`."""
         form = self._forms.get(blobs)
@@ -89,13 +97,14 @@ class _Form:
 
     def run(self, values: list[Any]) -> dict[str, Tensor]:
         """Return the results; `values` has the inputs in their slots."""
-        shapes = tuple([tuple(values[slot].shape) for slot in self._slots])
-        plan = self._plans.get(shapes)
-        if plan is None:
-            plan = self._plan(shapes)
-        for step in plan:
+        for step in self._plan_for(values):
             step(values)
         return {name: values[slot] for name, slot in self._results}
+
+    def parts(self, values: list[Any]) -> Iterator[_Part]:
+        """Yield the operations of a pass, each to be run before the next."""
+        for step in self._plan_for(values):
+            yield from step.parts(values)
 
     def _is_native(self, operation: Operation, shapes: Sequence[Shape]) -> bool:
         return (
@@ -103,6 +112,11 @@ class _Form:
             and self._like.device.type == "cpu"
             and can_run(operation, shapes)
         )
+
+    def _plan_for(self, values: list[Any]) -> list[_PlanStep]:
+        shapes = tuple([tuple(values[slot].shape) for slot in self._slots])
+        plan = self._plans.get(shapes)
+        return self._plan(shapes) if plan is None else plan
 
     def _plan(self, inputs: tuple[Shape, ...]) -> list[_PlanStep]:
         shapes = self._net.infer_shapes(dict(zip(self._net.graph.inputs, inputs, strict=True)))
@@ -125,7 +139,7 @@ class _Form:
                 yield self._segment(run, index, last, shapes)
                 run = []
             frees = [slot for slot, end in last.items() if end == index]
-            yield _torch_plan_step(self._torch_step(operation), operation, frees)
+            yield _TorchPlanStep(self._torch_step(operation), operation, frees)
         if run:
             yield self._segment(run, len(operations), last, shapes)
 
@@ -144,7 +158,7 @@ class _Form:
         needed = {slot for slot, end in last.items() if end >= behind}
         segment = make_segment(run, self._constants, shapes, needed)
         frees = [slot for slot in segment.reads if first <= last[slot] < behind]
-        return _segment_plan_step(segment, self._constants.values, self._scratch, frees)
+        return _SegmentPlanStep(segment, run, self._constants.values, self._scratch, frees)
 
     def _torch_step(self, operation: Operation) -> Any:
         step = self._torch_steps.get(id(operation))
@@ -154,13 +168,16 @@ class _Form:
         return step
 
 
-_PlanStep = Callable[[list[Any]], None]
+class _TorchPlanStep:
+    """One operation as a torch function."""
 
+    def __init__(self, call: Any, operation: Operation, frees: Sequence[int]) -> None:
+        self._call, self._operation, self._frees = call, operation, frees
 
-def _torch_plan_step(call: Any, operation: Operation, frees: Sequence[int]) -> _PlanStep:
-    def step(values: list[Any]) -> None:
+    def __call__(self, values: list[Any]) -> None:
+        operation = self._operation
         try:
-            result = call(*[values[slot] for slot in operation.bottoms])
+            result = self._call(*[values[slot] for slot in operation.bottoms])
         except RuntimeError as error:
             if operation.layer is None:
                 raise
@@ -169,30 +186,59 @@ def _torch_plan_step(call: Any, operation: Operation, frees: Sequence[int]) -> _
             result = (result,)
         for slot, value in zip(operation.tops, result, strict=True):
             values[slot] = value
-        for slot in frees:
+        for slot in self._frees:
             values[slot] = None
 
-    return step
+    def parts(self, values: list[Any]) -> Iterator[_Part]:
+        """Yield what is run, by operations."""
+        yield self._operation.names, lambda: self(values)
 
 
-def _segment_plan_step(
-    segment: Segment, constants: Tensor, scratch: list[Tensor], frees: Sequence[int]
-) -> _PlanStep:
-    def step(values: list[Any]) -> None:
+class _SegmentPlanStep:
+    """Operations as one program."""
+
+    def __init__(
+        self,
+        segment: Segment,
+        operations: Sequence[Operation],
+        constants: Tensor,
+        scratch: list[Tensor],
+        frees: Sequence[int],
+    ) -> None:
+        self._segment, self._operations, self._frees = segment, operations, frees
+        self._constants, self._scratch = constants, scratch
+
+    def __call__(self, values: list[Any]) -> None:
+        segment = self._segment
         # Taken while it is used, because several threads may run one net.
-        memory = scratch.pop() if scratch else torch.empty(0)
+        memory = self._scratch.pop() if self._scratch else torch.empty(0)
         if memory.numel() < segment.scratch:
             memory = torch.empty(segment.scratch)
         reads = [_by_pixel(values[slot]) for slot in segment.reads]
         writes = [_empty(shape) for shape in segment.shapes]
-        run_program([memory, *reads, *writes], constants, segment.program)
-        scratch.append(memory)
+        run_program([memory, *reads, *writes], self._constants, segment.program)
+        self._scratch.append(memory)
         for slot, value in zip(segment.writes, writes, strict=True):
             values[slot] = value
-        for slot in frees:
+        for slot in self._frees:
             values[slot] = None
 
-    return step
+    def parts(self, values: list[Any]) -> Iterator[_Part]:
+        """Yield what is run, by operations."""
+        segment = self._segment
+        reads = [_by_pixel(values[slot]) for slot in segment.reads]
+        writes = [_empty(shape) for shape in segment.shapes]
+        buffers = [torch.empty(segment.scratch), *reads, *writes]
+        for operation, step in zip(self._operations, segment.program.split(1), strict=True):
+            yield operation.names, partial(run_program, buffers, self._constants, step)
+        for slot, value in zip(segment.writes, writes, strict=True):
+            values[slot] = value
+        for slot in self._frees:
+            values[slot] = None
+
+
+_PlanStep = _TorchPlanStep | _SegmentPlanStep
+_Part = tuple[Sequence[str], Callable[[], None]]
 
 
 def _by_pixel(x: Tensor) -> Tensor:
