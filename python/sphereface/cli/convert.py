@@ -12,7 +12,8 @@ __all__ = ["add_parser", "run"]
 
 _SOURCES = ("caffemodel", "pt", "safetensors", "clcarwin")
 # As in sphereface.convert.formats, which imports torch.
-_TARGETS = ("pt", "safetensors", "onnx", "pt2", "caffemodel", "caffemodel.h5", "clcarwin")
+_TARGETS = ("pt", "safetensors", "onnx", "pt2", "aoti", "caffemodel", "caffemodel.h5",
+            "clcarwin")  # fmt: skip
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -36,12 +37,16 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         help="clcarwin: a sphere20a checkpoint of exactly 512 classes; all else is told by content",
     )
     parser.add_argument(
-        "--to", dest="target_format", default="", choices=_TARGETS, help="format of TARGET"
+        "--to",
+        dest="target_format",
+        default="",
+        choices=_TARGETS,
+        help="format of TARGET; aoti: a .pt2 of machine code, which C++ loads (AOTInductor)",
     )
     parser.add_argument(
         "--free-image-size",
         action="store_true",
-        help="let ONNX and TorchExport take images of any size, not only of any number",
+        help="let the written net take images of any size, not only of any number",
     )
     return parser
 

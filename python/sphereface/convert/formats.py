@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from sphereface.caffe import Net
@@ -12,6 +13,7 @@ from sphereface.checkpoints import (
     write_safetensors,
     write_state_dict,
 )
+from sphereface.convert.aot_inductor import write_aot_inductor
 from sphereface.convert.onnx import write_onnx
 from sphereface.convert.state_dict import load_state_dict, net_state
 from sphereface.convert.torch_export import write_torch_export
@@ -21,7 +23,14 @@ from sphereface.weights import weight_format
 
 __all__ = ["TARGETS", "check_target", "load_net", "save_net"]
 
-TARGETS = ("pt", "safetensors", "onnx", "pt2", "caffemodel", "caffemodel.h5", "clcarwin")
+TARGETS = ("pt", "safetensors", "onnx", "pt2", "aoti", "caffemodel", "caffemodel.h5",
+           "clcarwin")  # fmt: skip
+
+_WRITERS: dict[str, Callable[..., None]] = {
+    "onnx": write_onnx,
+    "pt2": write_torch_export,
+    "aoti": write_aot_inductor,
+}
 
 _SUFFIXES = {
     ".pt": "pt",
@@ -106,7 +115,7 @@ def save_net(
     Parameters
     ----------
     net : Net
-        In phase TEST for ONNX and TorchExport.
+        In phase TEST for ONNX, TorchExport and AOTInductor.
     path : path-like
         File to write; it is whole or untouched, whatever happens.
     name : str
@@ -114,7 +123,7 @@ def save_net(
     prototxt : str
         Text of the net, for the metadata of safetensors.
     images : bool
-        Let image sizes be free in ONNX and TorchExport.
+        Let image sizes be free in them.
     overwrite : bool
         Replace an existing file.
 
@@ -124,15 +133,14 @@ def save_net(
         The file exists, or the net has no form in that format.
     """
     name = check_target(path, name, overwrite=overwrite)
-    if name in ("onnx", "pt2"):
+    if name in _WRITERS:
         if net.phase != "TEST":
             raise SphereFaceError(
                 f'net "{net.name}" is in phase {net.phase}',
                 where=os.fspath(path),
                 expected="phase TEST, and a deploy prototxt",
             )
-        write = write_onnx if name == "onnx" else write_torch_export
-        write(net, path, images=images)
+        _WRITERS[name](net, path, images=images)
     elif name == "pt":
         write_state_dict(net_state(net), path)
     elif name == "safetensors":

@@ -18,18 +18,18 @@ from sphereface.convert.dynamic import dynamic_shapes
 from sphereface.errors import SphereFaceError
 from sphereface.files import atomic_path
 
-__all__ = ["write_torch_export"]
+__all__ = ["exported", "write_torch_export"]
 
 
-def write_torch_export(net: Net, path: str | os.PathLike[str], *, images: bool = False) -> None:
-    """Write `net` as a `.pt2` file; ``torch.export.load(path).module()(x)`` runs it.
+def exported(net: Net, where: str, *, images: bool = False) -> torch.export.ExportedProgram:
+    """Return `net` as a program whose batch size, and with `images` image sizes, are free.
 
     Parameters
     ----------
     net : Net
-        With its weights.
-    path : path-like
-        File to write; only a finished program replaces it.
+        In the TEST phase.
+    where : str
+        The file that it is for, for errors.
     images : bool
         Accept other image sizes than those of the prototxt.
 
@@ -47,11 +47,30 @@ def write_torch_export(net: Net, path: str | os.PathLike[str], *, images: bool =
     try:
         # Without it the program refuses sizes at which any blob's axis is 1, batch 1 among them.
         with fx_config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
-            program = torch.export.export(net, tuple(examples), dynamic_shapes=(tuple(free),))
+            return torch.export.export(net, tuple(examples), dynamic_shapes=(tuple(free),))
     except RuntimeError as error:
         raise SphereFaceError(
-            f'torch.export cannot take net "{net.name}": {str(error).strip()}',
-            where=os.fspath(path),
+            f'torch.export cannot take net "{net.name}": {str(error).strip()}', where=where
         ) from error
+
+
+def write_torch_export(net: Net, path: str | os.PathLike[str], *, images: bool = False) -> None:
+    """Write `net` as a `.pt2` file; ``torch.export.load(path).module()(x)`` runs it.
+
+    Parameters
+    ----------
+    net : Net
+        With its weights.
+    path : path-like
+        File to write; only a finished program replaces it.
+    images : bool
+        Accept other image sizes than those of the prototxt.
+
+    Raises
+    ------
+    SphereFaceError
+        As `exported`.
+    """
+    program = exported(net, os.fspath(path), images=images)
     with atomic_path(path) as temporary:
         torch.export.save(program, temporary)
