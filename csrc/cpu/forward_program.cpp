@@ -5,6 +5,8 @@
 #pragma GCC diagnostic ignored "-Wpsabi"
 #endif
 
+#include "forward_channels.h"
+#include "forward_depthwise.h"
 #include "forward_tiles.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -14,6 +16,26 @@
 namespace sphereface::cpu {
 
 namespace {
+
+template <int V, int kRows>
+SPHEREFACE_INLINE void units(const Step& s, const StepMemory& m, int64_t begin, int64_t end) {
+  switch (s.kind) {
+    case StepKind::kConvolution:
+      return convolution_units<V, kRows>(s, m, begin, end);
+    case StepKind::kDepthwise:
+      return depthwise_units<V>(s, m, begin, end);
+    case StepKind::kElementwise:
+      return elementwise_units<V>(s, m, begin, end);
+    case StepKind::kMaxPool:
+      return pool_units<V, true>(s, m, begin, end);
+    case StepKind::kAveragePool:
+      return pool_units<V, false>(s, m, begin, end);
+    case StepKind::kSoftmax:
+      return softmax_units(s, m, begin, end);
+    case StepKind::kInterleave:
+      return interleave_units(s, m, begin, end);
+  }
+}
 
 struct Units {
   void (*run)(const Step&, const StepMemory&, int64_t, int64_t);
@@ -109,6 +131,8 @@ const char* step_problem(const Step& s, const int64_t* sizes, int64_t buffers, i
       weights = product(taps, s.channels);
       break;
     case StepKind::kElementwise:
+    case StepKind::kSoftmax:
+    case StepKind::kInterleave:
       if (s.height != s.out_height || s.width != s.out_width || s.channels != s.out_channels) {
         return "an elementwise step changes the shape";
       }
@@ -153,6 +177,11 @@ void run_step(const Step& s, float* const* buffers, const float* constants,
   } else if (s.kind == StepKind::kDepthwise) {
     count = s.images * s.out_height;
     work = s.out_width * s.channels * s.kernel_h * s.kernel_w / 4;
+  } else if (s.kind == StepKind::kInterleave) {
+    count = s.images * s.height;
+    work = s.width * s.channels;
+  } else if (s.kind == StepKind::kSoftmax) {
+    work = 16 * s.channels;
   } else if (s.kind != StepKind::kElementwise) {
     work = s.channels * s.kernel_h * s.kernel_w;
   }

@@ -12,7 +12,16 @@
 
 namespace sphereface::cpu {
 
-enum class StepKind : int64_t { kConvolution, kDepthwise, kElementwise, kMaxPool, kAveragePool };
+// kSoftmax is over the channels of a pixel; kInterleave reads NCHW order.
+enum class StepKind : int64_t {
+  kConvolution,
+  kDepthwise,
+  kElementwise,
+  kMaxPool,
+  kAveragePool,
+  kSoftmax,
+  kInterleave
+};
 enum class Activation : int64_t { kNone, kReLU, kSlopes };
 
 // One step; programs are arrays of these, as int64 rows in the order of the members.

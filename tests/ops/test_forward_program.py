@@ -30,7 +30,8 @@ def test_the_step_of_these_tests_runs():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"kind": 5}, {"kind": -1}, {"in_buffer": 2}, {"in_buffer": -1}, {"in": 1}, {"in": -4},
+        {"kind": 5}, {"kind": 6}, {"kind": 7}, {"kind": -1},
+        {"in_buffer": 2}, {"in_buffer": -1}, {"in": 1}, {"in": -4},
         {"out_buffer": 7}, {"out": 1}, {"out": 2**62}, {"residual_buffer": 5},
         {"residual_buffer": 0}, {"images": 2}, {"images": 0}, {"height": 4}, {"channels": 5},
         {"out_channels": 6}, {"out_height": 4}, {"kernel_h": 2}, {"kernel_h": 2**40},

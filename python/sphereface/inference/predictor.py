@@ -107,9 +107,7 @@ class Predictor:
         packed = self._packed.applied() if self._packed else nullcontext()
         with torch.inference_mode(), packed:
             outputs = self._run(self._placed(inputs), blobs=tuple(blobs))
-            return {
-                name: value.to("cpu", torch.float32).contiguous() for name, value in outputs.items()
-            }
+            return {name: _result(value) for name, value in outputs.items()}
 
     def folded(self, blobs: Sequence[str] = ()) -> Folded | None:
         """Return the operations that a call for `blobs` runs, or None if nothing is folded."""
@@ -137,9 +135,17 @@ class Predictor:
 
     def _place(self, value: Tensor) -> Tensor:
         if value.dim() == _IMAGE_AXES:
+            if self._fused is not None:  # which arranges them itself
+                return value.to(self.device, self._dtype)
             return value.to(self.device, self._dtype, memory_format=self._format)
         # Labels and the like keep their precision.
         return value.to(self.device)
+
+
+def _result(value: Tensor) -> Tensor:
+    if value.dtype != torch.float32 or not value.is_cpu:
+        value = value.to("cpu", torch.float32)
+    return value.contiguous()
 
 
 def find_device(name: str) -> torch.device:

@@ -76,6 +76,26 @@ def test_sizes_beside_the_width_of_a_vector(outputs, inputs):
     assert folded(make(layers, (2, inputs, 9, 40))) == ["d+r"]
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [(1, 1), (3, 6), (4, 7), (6, 11)])
+def test_depthwise_kernels(stride, size):
+    deep = conv("d", "x", "d", 8, 3, 1, f"group: 8 stride: {stride}")
+    assert folded(make(deep + layer("r", "PReLU", "d", "d"), (2, 8, *size))) == ["d+r"]
+    deep = conv("d", "x", "d", 8, 3, 2, f"group: 8 stride: {stride} dilation: 2")
+    assert folded(make(deep, (1, 8, *size))) == ["d"]
+    both = conv("a", "x", "a", 8) + conv("d", "a", "d", 8, 3, 1, "group: 8")
+    assert folded(make(both + layer("e", "Eltwise", "a d", "e"), (1, 8, *size))) == ["a", "d+e"]
+
+
+def test_softmax_over_channels():
+    after = layer("p", "Softmax", "c", "p")
+    assert folded(make(conv("c", "x", "c", 3) + after)) == ["c", "p"]
+    product = layer("c", "InnerProduct", "x", "c", "inner_product_param { num_output: 30 }")
+    assert folded(make(product + after)) == ["c", "p"]
+    across = layer("p", "Softmax", "c", "p", "softmax_param { axis: 2 }")
+    assert folded(make(conv("c", "x", "c", 3) + across)) == ["c", "p"]
+
+
 def test_normalisation_before_a_product():
     before = layer("b", "BatchNorm", "x", "b") + layer("s", "Scale", "b", "b", SCALE)
     for group in ("", "group: 4"):
@@ -89,6 +109,34 @@ def test_normalisation_before_a_product():
         layers = before + layer("f", "InnerProduct", "b", "f", product % more)
         layers += layer("p", "Power", "f", "f", "power_param { scale: -2 shift: 3 }")
         assert folded(make(layers)) == ["b+s+f+p"]
+
+
+@pytest.mark.parametrize("kind", ["Flatten", "Reshape"])
+def test_an_inner_product_flattens_itself(kind):
+    before = layer("b", "BatchNorm", "x", "b") + layer("s", "Scale", "b", "b", SCALE)
+    option = "reshape_param { shape { dim: 0 dim: -1 } }" if kind == "Reshape" else ""
+    layers = before + layer("k", kind, "b", "k", option)
+    product = "inner_product_param { num_output: 5 }"
+    net = make(layers + layer("f", "InnerProduct", "k", "f", product))
+    assert folded(net) == ["b+s+f"]
+    assert folded(net.float(), "k") == ["b+s", "k", "f"]
+    both = layer("f", "InnerProduct", "k", "f", product) + layer("t", "TanH", "k", "t")
+    assert folded(make(layers + both)) == ["b+s", "k", "f", "t"]
+
+
+@pytest.mark.parametrize("options", ["global_pooling: true", "kernel_size: 3 stride: 2"])
+def test_normalisation_passes_an_average(options):
+    before = layer("b", "BatchNorm", "x", "b")
+    pool = "pooling_param {{ pool: AVE {} {} }}"
+    layers = before + layer("p", "Pooling", "b", "p", pool.format(options, ""))
+    net = make(layers + layer("s", "Scale", "p", "p", SCALE))
+    assert folded(net) == ["p", "b+s"]
+    assert folded(net.float(), "b") == ["b", "p", "s"]
+    product = layer("f", "InnerProduct", "p", "f", "inner_product_param { num_output: 5 }")
+    assert folded(make(layers + product)) == ["p", "b+f"]
+    if "kernel" in options:  # zeros of the padding are in the average
+        padded = before + layer("p", "Pooling", "b", "p", pool.format(options, "pad: 1"))
+        assert folded(make(padded + product)) == ["b", "p", "f"]
 
 
 def test_a_long_inner_product():

@@ -96,6 +96,26 @@ def test_other_sizes_and_batches():
         assert torch.allclose(predictor({"x": x})["p"], expected, atol=1e-6)
 
 
+def test_images_in_any_order_of_memory():
+    predictor, x = Predictor(net()), torch.randn(2, 4, 6, 6)
+    expected = predictor({"x": x})["p"]
+    strange = torch.zeros(2, 8, 6, 7)[:, ::2, :, :6].copy_(x)
+    for form in (x.contiguous(memory_format=torch.channels_last), strange):
+        assert torch.equal(predictor({"x": form})["p"], expected)
+
+
+def test_what_is_given_to_torch_and_to_steps():
+    # The input's first reader has groups, which there is no step for; the second is a step.
+    text = """input: "x" input_shape { dim: 2 dim: 4 dim: 6 dim: 6 }
+    layer { name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param {
+      num_output: 4 kernel_size: 3 pad: 1 group: 2 weight_filler { type: "xavier" } } }
+    layer { name: "b" type: "Convolution" bottom: "x" top: "b" convolution_param {
+      num_output: 4 kernel_size: 3 pad: 1 weight_filler { type: "xavier" } } }
+    layer { name: "e" type: "Eltwise" bottom: "a" bottom: "b" top: "e" }"""
+    net = load(text, generator=torch.Generator().manual_seed(2))
+    assert difference(net, random_inputs(net)) < 1e-5
+
+
 def test_an_empty_batch():
     assert Predictor(net())({"x": torch.empty(0, 4, 6, 6)})["p"].shape == (0, 3)
 

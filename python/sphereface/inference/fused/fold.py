@@ -18,6 +18,7 @@ from sphereface.caffe.layers.dropout import Dropout
 from sphereface.caffe.layers.eltwise import Eltwise
 from sphereface.caffe.layers.flatten import Flatten
 from sphereface.caffe.layers.inner_product import InnerProduct
+from sphereface.caffe.layers.pooling import Pooling
 from sphereface.caffe.layers.reshape import Reshape
 from sphereface.caffe.layers.silence import Silence
 from sphereface.caffe.layers.split import Split
@@ -40,11 +41,14 @@ class Folded:
         For each slot of the net's graph, the slot whose value it has.
     dropped : list of str
         Names of layers that do nothing in TEST.
+    added : list of int
+        Slots behind those of the net's graph; each has the shape of the slot named here.
     """
 
     operations: list[Operation] = field(default_factory=list)
     source: list[int] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
+    added: list[int] = field(default_factory=list)
 
 
 def fold(net: Net, wanted: Collection[int]) -> Folded:
@@ -62,16 +66,20 @@ def fold(net: Net, wanted: Collection[int]) -> Folded:
 
 class _Folding:
     def __init__(self, net: Net, wanted: Collection[int]) -> None:
-        self.shapes = net.infer_shapes({})
+        self.shapes = list(net.infer_shapes({}))
         self.result = Folded(source=list(range(len(self.shapes))))
         self._made: dict[int, Operation] = {}  # what makes a slot
         source = self.result.source
+        flattened = self._flattened(net, wanted)
         pairs = []
         for node, layer in zip(net.graph.nodes, net.layers, strict=True):
             if node.layer_class.is_input:
                 continue
             bottoms = tuple(source[slot] for slot in node.bottoms)
-            if not is_hooked(layer) and _does_nothing(layer, [self.shapes[s] for s in bottoms]):
+            nothing = layer.name in flattened or _does_nothing(
+                layer, [self.shapes[s] for s in bottoms]
+            )
+            if nothing and not is_hooked(layer):
                 self.result.dropped.append(layer.name)
                 for slot in node.tops:
                     source[slot] = bottoms[0]
@@ -81,6 +89,21 @@ class _Folding:
         self._readers = Counter(slot for _, bottoms, _ in pairs for slot in bottoms)
         for layer, bottoms, tops in pairs:
             self._add(layer, bottoms, tops)
+
+    def _flattened(self, net: Net, wanted: Collection[int]) -> set[str]:
+        """Return the names of layers that flatten for inner products, which do so themselves."""
+        found, readers = set(), Counter(slot for node in net.graph.nodes for slot in node.bottoms)
+        products = Counter(
+            node.bottoms[0]
+            for node, layer in zip(net.graph.nodes, net.layers, strict=True)
+            if isinstance(layer, InnerProduct) and _is_product(layer) and not is_hooked(layer)
+        )
+        for node, layer in zip(net.graph.nodes, net.layers, strict=True):
+            if isinstance(layer, (Flatten, Reshape)) and _flattens(layer):
+                (top,) = node.tops
+                if top not in wanted and readers[top] == products[top]:
+                    found.add(layer.name)
+        return found
 
     def _add(self, layer: Layer, bottoms: tuple[int, ...], tops: tuple[int, ...]) -> None:
         one = len(tops) == 1 and len(bottoms) > 0
@@ -95,6 +118,7 @@ class _Folding:
             self._affine(layer, bottoms[0], tops)
             or self._rectifier(layer, bottoms[0], tops)
             or self._product(layer, bottoms[0], tops)
+            or self._average(layer, bottoms[0], tops)
         )
 
     def _place(self, operation: Operation) -> None:
@@ -153,6 +177,23 @@ class _Folding:
         self._place(operation)
         return True
 
+    def _average(self, layer: Layer, bottom: int, tops: tuple[int, ...]) -> bool:
+        """Let an affine step before an average come after it, where it may be folded further."""
+        if type(layer) is not Pooling or layer.method != "AVE" or any(layer.pad):
+            return False
+        maker = self._maker(bottom)
+        if maker is None or maker.product or not maker.is_open:
+            return False
+        between = len(self.shapes)
+        self.shapes.append(self.shapes[tops[0]])
+        self.result.added.append(tops[0])
+        self._readers[between] = 1
+        self.result.operations.remove(maker)
+        self._place(Operation(layer, False, maker.bottoms, (between,), [layer.name]))
+        maker.bottoms, maker.tops = (between,), tops
+        self._place(maker)
+        return True
+
     def _sum(self, layer: Layer, bottoms: tuple[int, ...], tops: tuple[int, ...]) -> bool:
         if type(layer) is not Eltwise or layer.operation != "SUM" or layer.coeff:
             return False
@@ -181,6 +222,13 @@ def _is_product(layer: Layer) -> bool:
     if not isinstance(layer, InnerProduct) or type(layer) is not InnerProduct:
         return False
     return layer.weight is not None and layer.axis == 1 and not layer.normalize
+
+
+def _flattens(layer: Flatten | Reshape) -> bool:
+    """Tell whether all axes but the first become one."""
+    if isinstance(layer, Flatten):
+        return layer.axis == 1 and layer.end_axis == -1
+    return list(layer.dims) == [0, -1] and layer.axis == 0 and layer.num_axes == -1
 
 
 def _does_nothing(layer: Layer, shapes: list[Shape]) -> bool:

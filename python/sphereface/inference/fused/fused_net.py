@@ -55,14 +55,14 @@ class FusedNet:
         blobs : sequence of str
             Blobs wanted besides the outputs; what they need is not folded.
         """
-        return self.form(tuple(blobs)).run(self._net.input_values(inputs))
+        return self.form(tuple(blobs)).run(inputs)
 
     def operations(self, inputs: Mapping[str, Tensor]) -> Iterator[_Part]:
         """Yield the operations of a pass for the outputs: names of layers, and what runs them.
 
         Each must be run before the next is asked for.
         """
-        return self.form().parts(self._net.input_values(inputs))
+        return self.form().parts(inputs)
 
     def form(self, blobs: tuple[str, ...] = ()) -> _Form:
         """Return the folded net that makes the outputs and `blobs`."""
@@ -86,25 +86,50 @@ class _Form:
         results = net.program(blobs).results
         self.folded = fold(net, [slot for _, slot in results])
         self._results = [(name, self.folded.source[slot]) for name, slot in results]
-        self._slots = list(net.graph.inputs.values())
+        self._names, self._slots = list(net.graph.inputs), list(net.graph.inputs.values())
+        self._expected = net.graph.inputs.keys()
+        self._count = len(net.graph.blob_names) + len(self.folded.added)
+        # Python layers write into them, so the net has copies made.
+        self._copies = any(layer.writes_bottoms for layer in net.layers)
         self._like = next((p for p in net.parameters()), torch.empty(0))
-        built = net.infer_shapes({})
+        built = self._shapes({})
         native = [o for o in self.folded.operations if self._is_native(o, built)]
         self._constants = Constants(native, built)
         self._torch_steps: dict[int, Any] = {}
         self._plans: dict[tuple[Shape, ...], list[_PlanStep]] = {}
         self._scratch: list[Tensor] = []
 
-    def run(self, values: list[Any]) -> dict[str, Tensor]:
-        """Return the results; `values` has the inputs in their slots."""
-        for step in self._plan_for(values):
+    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the results."""
+        plan, values = self._start(inputs)
+        for step in plan:
             step(values)
         return {name: values[slot] for name, slot in self._results}
 
-    def parts(self, values: list[Any]) -> Iterator[_Part]:
+    def parts(self, inputs: Mapping[str, Tensor]) -> Iterator[_Part]:
         """Yield the operations of a pass, each to be run before the next."""
-        for step in self._plan_for(values):
+        plan, values = self._start(inputs)
+        for step in plan:
             yield from step.parts(values)
+
+    def _start(self, inputs: Mapping[str, Tensor]) -> tuple[list[_PlanStep], list[Any]]:
+        """Return the plan of a pass, and the inputs in their slots."""
+        if inputs.keys() == self._expected and not self._copies:
+            plan = self._plans.get(tuple([inputs[name].shape for name in self._names]))
+            if plan is not None:
+                values: list[Any] = [None] * self._count
+                for name, slot in zip(self._names, self._slots, strict=True):
+                    values[slot] = inputs[name]
+                return plan, values
+        values = self._net.input_values(inputs)  # which tells what is wrong with them
+        values += [None] * len(self.folded.added)
+        shapes = tuple([tuple(values[slot].shape) for slot in self._slots])
+        plan = self._plans.get(shapes)
+        return self._plan(shapes) if plan is None else plan, values
+
+    def _shapes(self, given: dict[str, Shape]) -> list[Shape]:
+        shapes = list(self._net.infer_shapes(given))
+        return shapes + [shapes[slot] for slot in self.folded.added]
 
     def _is_native(self, operation: Operation, shapes: Sequence[Shape]) -> bool:
         return (
@@ -113,13 +138,8 @@ class _Form:
             and can_run(operation, shapes)
         )
 
-    def _plan_for(self, values: list[Any]) -> list[_PlanStep]:
-        shapes = tuple([tuple(values[slot].shape) for slot in self._slots])
-        plan = self._plans.get(shapes)
-        return self._plan(shapes) if plan is None else plan
-
     def _plan(self, inputs: tuple[Shape, ...]) -> list[_PlanStep]:
-        shapes = self._net.infer_shapes(dict(zip(self._net.graph.inputs, inputs, strict=True)))
+        shapes = self._shapes(dict(zip(self._names, inputs, strict=True)))
         if len(self._plans) >= _SHAPES_REMEMBERED:
             self._plans.clear()
         plan = self._plans[inputs] = list(self._steps(shapes))
@@ -139,7 +159,9 @@ class _Form:
                 yield self._segment(run, index, last, shapes)
                 run = []
             frees = [slot for slot, end in last.items() if end == index]
-            yield _TorchPlanStep(self._torch_step(operation), operation, frees)
+            given = [slot for slot in operation.bottoms
+                     if slot in self._slots and len(shapes[slot]) == 4]  # fmt: skip
+            yield _TorchPlanStep(self._torch_step(operation), operation, frees, given, self._format)
         if run:
             yield self._segment(run, len(operations), last, shapes)
 
@@ -156,9 +178,11 @@ class _Form:
     ) -> _PlanStep:
         first = behind - len(run)
         needed = {slot for slot, end in last.items() if end >= behind}
-        segment = make_segment(run, self._constants, shapes, needed)
+        segment = make_segment(run, self._constants, shapes, needed, self._slots)
         frees = [slot for slot in segment.reads if first <= last[slot] < behind]
-        return _SegmentPlanStep(segment, run, self._constants.values, self._scratch, frees)
+        forms = [torch.contiguous_format if slot in self._slots or len(shapes[slot]) != 4
+                 else torch.channels_last for slot in segment.reads]  # fmt: skip
+        return _SegmentPlanStep(segment, run, self._constants.values, self._scratch, frees, forms)
 
     def _torch_step(self, operation: Operation) -> Any:
         step = self._torch_steps.get(id(operation))
@@ -171,11 +195,21 @@ class _Form:
 class _TorchPlanStep:
     """One operation as a torch function."""
 
-    def __init__(self, call: Any, operation: Operation, frees: Sequence[int]) -> None:
+    def __init__(
+        self,
+        call: Any,
+        operation: Operation,
+        frees: Sequence[int],
+        given: Sequence[int],
+        memory_format: torch.memory_format,
+    ) -> None:
         self._call, self._operation, self._frees = call, operation, frees
+        self._given, self._format = given, memory_format
 
     def __call__(self, values: list[Any]) -> None:
         operation = self._operation
+        for slot in self._given:  # images as they came
+            values[slot] = values[slot].contiguous(memory_format=self._format)
         try:
             result = self._call(*[values[slot] for slot in operation.bottoms])
         except RuntimeError as error:
@@ -204,9 +238,15 @@ class _SegmentPlanStep:
         constants: Tensor,
         scratch: list[Tensor],
         frees: Sequence[int],
+        forms: Sequence[torch.memory_format],
     ) -> None:
         self._segment, self._operations, self._frees = segment, operations, frees
         self._constants, self._scratch = constants, scratch
+        self._reads = list(zip(segment.reads, forms, strict=True))
+        # The two orders are one of pictures of a pixel; the plain one is made faster.
+        orders = [torch.channels_last if len(shape) == 4 and shape[2] * shape[3] > 1 else None
+                  for shape in segment.shapes]  # fmt: skip
+        self._writes = list(zip(segment.writes, segment.shapes, orders, strict=True))
 
     def __call__(self, values: list[Any]) -> None:
         segment = self._segment
@@ -214,40 +254,35 @@ class _SegmentPlanStep:
         memory = self._scratch.pop() if self._scratch else torch.empty(0)
         if memory.numel() < segment.scratch:
             memory = torch.empty(segment.scratch)
-        reads = [_by_pixel(values[slot]) for slot in segment.reads]
-        writes = [_empty(shape) for shape in segment.shapes]
-        run_program([memory, *reads, *writes], self._constants, segment.program)
+        run_program(self._buffers(memory, values), self._constants, segment.program)
         self._scratch.append(memory)
-        for slot, value in zip(segment.writes, writes, strict=True):
-            values[slot] = value
         for slot in self._frees:
             values[slot] = None
 
     def parts(self, values: list[Any]) -> Iterator[_Part]:
         """Yield what is run, by operations."""
         segment = self._segment
-        reads = [_by_pixel(values[slot]) for slot in segment.reads]
-        writes = [_empty(shape) for shape in segment.shapes]
-        buffers = [torch.empty(segment.scratch), *reads, *writes]
-        for operation, step in zip(self._operations, segment.program.split(1), strict=True):
+        buffers = self._buffers(torch.empty(segment.scratch), values)
+        # What brings images into order stands before the first operation.
+        program = segment.program
+        first = len(program) - len(self._operations) + 1
+        steps = [program[:first], *(program[i : i + 1] for i in range(first, len(program)))]
+        for operation, step in zip(self._operations, steps, strict=True):
             yield operation.names, partial(run_program, buffers, self._constants, step)
-        for slot, value in zip(segment.writes, writes, strict=True):
-            values[slot] = value
         for slot in self._frees:
             values[slot] = None
+
+    def _buffers(self, memory: Tensor, values: list[Any]) -> list[Tensor]:
+        """Return what a program reads and writes; the latter are in `values` then."""
+        buffers = [memory]
+        for slot, form in self._reads:
+            buffers.append(values[slot].contiguous(memory_format=form))
+        for slot, shape, order in self._writes:
+            made = torch.empty(shape, memory_format=order) if order else torch.empty(shape)
+            values[slot] = made
+            buffers.append(made)
+        return buffers
 
 
 _PlanStep = _TorchPlanStep | _SegmentPlanStep
 _Part = tuple[Sequence[str], Callable[[], None]]
-
-
-def _by_pixel(x: Tensor) -> Tensor:
-    if x.dim() == 4:
-        return x.contiguous(memory_format=torch.channels_last)
-    return x.contiguous()
-
-
-def _empty(shape: Shape) -> Tensor:
-    if len(shape) == 4:
-        return torch.empty(shape, memory_format=torch.channels_last)
-    return torch.empty(shape)

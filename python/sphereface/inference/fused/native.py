@@ -1,7 +1,8 @@
 """Operations of a folded net as steps of csrc/cpu/forward_program.h, which runs them in one call.
 
-Convolutions of one group or depthwise, short inner products, channelwise steps and pooling, in
-float32 on the CPU. Constants are laid out once; a program is made for the shapes of a pass.
+Convolutions of one group or depthwise, short inner products, channelwise steps, pooling and softmax
+over channels, in float32 on the CPU. Constants are laid out once; a program is made for the shapes
+of a pass.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sphereface.caffe.layer import Shape
+from sphereface.caffe.layer import Layer, Shape
 from sphereface.caffe.layers.convolution import Convolution
 from sphereface.caffe.layers.pooling import Pooling
+from sphereface.caffe.layers.softmax import Softmax
 from sphereface.inference.fused.memory import Places
 from sphereface.inference.fused.operation import Operation, is_hooked
 
@@ -25,7 +27,8 @@ _MOST_CHANNELS = 4096  # kZeros
 _MOST_TAPS = 121  # of a depthwise kernel
 # A longer inner product reads its weight once a call, as it is in the net: no copy pays for itself.
 _LONG_WEIGHT = 1 << 20
-_CONVOLUTION, _DEPTHWISE, _ELEMENTWISE, _MAX, _AVERAGE = range(5)
+_CONVOLUTION, _DEPTHWISE, _ELEMENTWISE, _MAX, _AVERAGE, _SOFTMAX, _INTERLEAVE = range(7)
+_NO_WINDOW = (1, 1, 1, 1, 0, 0, 1, 1)
 _NO_ACTIVATION, _RELU, _SLOPES = range(3)
 
 
@@ -36,14 +39,11 @@ def can_run(operation: Operation, shapes: Sequence[Shape]) -> bool:
     bottom, top = shapes[operation.bottoms[0]], shapes[operation.tops[0]]
     if len(bottom) not in (2, 4) or 0 in bottom:
         return False
-    if operation.is_layer:
-        pooling = operation.layer
-        if type(pooling) is not Pooling or is_hooked(pooling):
-            return False
-        return _pools(pooling, bottom, top)
     layer = operation.layer
     if layer is None:
         return True
+    if operation.is_layer:
+        return not is_hooked(layer) and _is_step(layer, bottom, top)
     if layer.weight.dtype != torch.float32 or layer.weight.device.type != "cpu":
         return False
     if not isinstance(layer, Convolution):
@@ -56,7 +56,11 @@ def can_run(operation: Operation, shapes: Sequence[Shape]) -> bool:
     return layer.group == layer.channels == layer.num_output and taps <= _MOST_TAPS
 
 
-def _pools(layer: Pooling, bottom: Shape, top: Shape) -> bool:
+def _is_step(layer: Layer, bottom: Shape, top: Shape) -> bool:
+    if type(layer) is Softmax:
+        return layer.axis % len(bottom) == 1
+    if type(layer) is not Pooling:
+        return False
     if layer.method not in ("MAX", "AVE") or layer.top_count != 1 or len(bottom) != 4:
         return False
     # A window that begins behind the picture is Caffe's own affair.
@@ -184,6 +188,7 @@ def make_segment(
     constants: Constants,
     shapes: Sequence[Shape],
     needed: Collection[int],
+    planes: Collection[int] = (),
 ) -> Segment:
     """Return the program of consecutive operations.
 
@@ -196,6 +201,8 @@ def make_segment(
         Of all slots in this pass.
     needed : collection of int
         Slots that are read behind these operations.
+    planes : collection of int
+        Slots whose values come in NCHW order, not by pixel.
     """
     made = {operation.tops[0] for operation in operations}
     read = dict.fromkeys(slot for operation in operations for slot in operation.bottoms)
@@ -206,6 +213,10 @@ def make_segment(
     }
     last = {slot: index for index, o in enumerate(operations) for slot in o.bottoms}
     places, rows = Places(), []
+    for slot in reads:
+        if slot in planes and len(shapes[slot]) == 4:
+            given, where[slot] = where[slot], (0, places.take(_count(shapes[slot])))
+            rows.append(_interleaving(given, where[slot], shapes[slot]))
     for index, operation in enumerate(operations):
         top = operation.tops[0]
         over = [slot for slot in set(operation.bottoms)
@@ -216,10 +227,7 @@ def make_segment(
                 over.remove(heir)
                 where[top] = where[heir]
             else:
-                size = 1
-                for axis in shapes[top]:
-                    size *= axis
-                where[top] = (0, places.take(size))
+                where[top] = (0, places.take(_count(shapes[top])))
         for slot in over:
             places.give_back(where[slot][1])
         rows.append(_row(operation, constants, shapes, where))
@@ -247,7 +255,7 @@ def _row(
     layer, at = operation.layer, constants.of(operation)
     assert at is not None
     bottom, top = _image(shapes[operation.bottoms[0]]), _image(shapes[operation.tops[0]])
-    kind, window = _ELEMENTWISE, (1, 1, 1, 1, 0, 0, 1, 1)
+    kind, window = _ELEMENTWISE, _NO_WINDOW
     if isinstance(layer, Convolution):
         kind = _DEPTHWISE if _is_depthwise(layer) else _CONVOLUTION
         window = (*layer.kernel, *layer.stride, *layer.pad, *layer.dilation)  # type: ignore[assignment]
@@ -255,6 +263,8 @@ def _row(
         kind = _MAX if layer.method == "MAX" else _AVERAGE
         kernel = layer.kernel or (bottom[2], bottom[3])
         window = (*kernel, *layer.stride, *layer.pad, 1, 1)
+    elif isinstance(layer, Softmax):
+        kind = _SOFTMAX
     elif operation.product:
         kind, window = _CONVOLUTION, (*at.kernel, 1, 1, 0, 0, 1, 1)
     activation = _NO_ACTIVATION
@@ -266,6 +276,19 @@ def _row(
         bottom[0], bottom[2], bottom[3], bottom[1], top[2], top[3], top[1],
         *window, at.weight, at.bias, at.slopes, activation, int(operation.residual_first),
     ]  # fmt: skip
+
+
+def _interleaving(given: tuple[int, int], to: tuple[int, int], shape: Shape) -> list[int]:
+    images, channels, height, width = shape
+    return [
+        _INTERLEAVE, *given, *to, -1, 0,
+        images, height, width, channels, height, width, channels,
+        *_NO_WINDOW, -1, -1, -1, _NO_ACTIVATION, 0,
+    ]  # fmt: skip
+
+
+def _count(shape: Shape) -> int:
+    return torch.Size(shape).numel()
 
 
 def _image(shape: Shape) -> Shape:

@@ -1,0 +1,109 @@
+// Steps of forward_program.cpp that read no kernel: channelwise ones, pooling, softmax.
+#pragma once
+
+#include <cmath>
+
+#include "forward_tiles.h"
+
+namespace sphereface::cpu {
+
+// A unit is a pixel.
+template <int V>
+SPHEREFACE_INLINE void elementwise_units(const Step& s, const StepMemory& m, int64_t begin,
+                                         int64_t end) {
+  using Vector = typename VectorOf<V>::type;
+  for (int64_t at = begin * s.channels; at < end * s.channels; at += s.channels) {
+    const float* residual = m.residual == nullptr ? nullptr : m.residual + at;
+    int64_t c = 0;
+    for (; c + V <= s.channels; c += V) {
+      Vector value = load<V>(m.in + at + c);
+      if (m.weight != nullptr) value *= load<V>(m.weight + c);
+      if (m.bias != nullptr) value += load<V>(m.bias + c);
+      store<V>(m.out + at + c,
+               finished<V>(value, s, m.slopes, c, residual == nullptr ? nullptr : residual + c));
+    }
+    for (; c < s.channels; ++c) {
+      float value = m.in[at + c];
+      if (m.weight != nullptr) value *= m.weight[c];
+      if (m.bias != nullptr) value += m.bias[c];
+      m.out[at + c] =
+          finished_one(value, s, m.slopes, c, residual == nullptr ? nullptr : residual + c);
+    }
+  }
+}
+
+// A unit is an output pixel. Windows are clipped to the image; averages divide by the part of the
+// window that is inside the padding.
+template <int V, bool kMax>
+SPHEREFACE_INLINE void pool_units(const Step& s, const StepMemory& m, int64_t begin, int64_t end) {
+  using Vector = typename VectorOf<V>::type;
+  const int64_t area = s.out_height * s.out_width;
+  for (int64_t unit = begin; unit < end; ++unit) {
+    const float* image = m.in + unit / area * s.height * s.width * s.channels;
+    const int64_t y = unit % area / s.out_width, x = unit % s.out_width;
+    const int64_t top = y * s.stride_h - s.pad_h, left = x * s.stride_w - s.pad_w;
+    const int64_t bottom = std::min(top + s.kernel_h, s.height + s.pad_h);
+    const int64_t right = std::min(left + s.kernel_w, s.width + s.pad_w);
+    const int64_t y0 = std::max<int64_t>(top, 0), y1 = std::min(bottom, s.height);
+    const int64_t x0 = std::max<int64_t>(left, 0), x1 = std::min(right, s.width);
+    const float size = static_cast<float>((bottom - top) * (right - left));
+    const auto window = [&](auto start, auto combine) SPHEREFACE_LAMBDA_INLINE {
+      auto value = start;
+      for (int64_t row = y0; row < y1; ++row) {
+        const float* pixel = image + (row * s.width + x0) * s.channels;
+        for (int64_t i = x0; i < x1; ++i, pixel += s.channels) combine(value, pixel);
+      }
+      return value;
+    };
+    float* out = m.out + unit * s.channels;
+    int64_t c = 0;
+    for (; c + V <= s.channels; c += V) {
+      const Vector start = kMax ? load<V>(image + (y0 * s.width + x0) * s.channels + c) : Vector{};
+      const Vector value =
+          window(start, [&](Vector& best, const float* p) SPHEREFACE_LAMBDA_INLINE {
+            const Vector next = load<V>(p + c);
+            // As torch: a NaN in the window is its maximum.
+            if (kMax) best = (next > best) | (next != next) ? next : best;
+            if (!kMax) best += next;
+          });
+      store<V>(out + c, kMax ? value : value / size);
+    }
+    for (; c < s.channels; ++c) {
+      const float start = kMax ? image[(y0 * s.width + x0) * s.channels + c] : 0;
+      const float value = window(start, [&](float& best, const float* p) SPHEREFACE_LAMBDA_INLINE {
+        if (kMax) best = p[c] > best || p[c] != p[c] ? p[c] : best;
+        if (!kMax) best += p[c];
+      });
+      out[c] = kMax ? value : value / size;
+    }
+  }
+}
+
+// A unit is a row of images whose channels are planes; they become pixels.
+inline void interleave_units(const Step& s, const StepMemory& m, int64_t begin, int64_t end) {
+  const int64_t area = s.height * s.width;
+  for (int64_t unit = begin; unit < end; ++unit) {
+    const int64_t image = unit / s.height, y = unit % s.height;
+    const float* in = m.in + image * s.channels * area + y * s.width;
+    float* out = m.out + unit * s.width * s.channels;
+    for (int64_t c = 0; c < s.channels; ++c) {
+      for (int64_t x = 0; x < s.width; ++x) out[x * s.channels + c] = in[c * area + x];
+    }
+  }
+}
+
+// A unit is a pixel, whose channels become probabilities.
+inline void softmax_units(const Step& s, const StepMemory& m, int64_t begin, int64_t end) {
+  for (int64_t unit = begin; unit < end; ++unit) {
+    const float* in = m.in + unit * s.channels;
+    float* out = m.out + unit * s.channels;
+    float largest = in[0], sum = 0;
+    for (int64_t c = 1; c < s.channels; ++c) {
+      if (in[c] > largest || in[c] != in[c]) largest = in[c];
+    }
+    for (int64_t c = 0; c < s.channels; ++c) sum += out[c] = std::exp(in[c] - largest);
+    for (int64_t c = 0; c < s.channels; ++c) out[c] /= sum;
+  }
+}
+
+}  // namespace sphereface::cpu
