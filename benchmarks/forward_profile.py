@@ -86,16 +86,21 @@ def call_of(
     return lambda: run_program(memory, constants.values, segment.program)
 
 
-def profile(name: str, models: Path, batch: int, rate: float) -> None:
+def profile(title: str, models: Path, batch: int, rate: float) -> None:
     """Print a table of one net."""
+    name, _, given_size = title.partition(":")
+    size = int(given_size or 0)
     net = prepare(name, models / name).eval()
     (given,) = net.inputs
-    shapes = net.infer_shapes({given: (batch, *net.blob_shapes[given][1:])})
+    _, channels, height, width = net.blob_shapes[given]
+    shapes = net.infer_shapes({given: (batch, channels, size or height, size or width)})
     results = net.program(()).results
-    operations = fold(net, [slot for _, slot in results]).operations
+    folded = fold(net, [slot for _, slot in results])
+    operations = folded.operations
+    shapes = [*shapes, *(shapes[slot] for slot in folded.added)]
     constants = Constants([o for o in operations if can_run(o, shapes)], shapes)
     totals: dict[str, list[float]] = {}
-    print(f"\n{name}, batch {batch}: a product's floor at {2e-9 * rate:.0f} GFLOP/s")
+    print(f"\n{title}, batch {batch}: a product's floor at {2e-9 * rate:.0f} GFLOP/s")
     with torch.inference_mode():
         for operation in operations:
             seconds = seconds_of(call_of(operation, constants, shapes))
@@ -119,7 +124,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--models", type=Path, required=True)
-    parser.add_argument("--nets", nargs="+", choices=NETS, default=["mobilefacenet"])
+    parser.add_argument(
+        "--nets", nargs="+", metavar="NET", default=["mobilefacenet"],
+        help=f"of {', '.join(NETS)}; NET:SIZE runs a net on other images",
+    )  # fmt: skip
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     args = parser.parse_args()

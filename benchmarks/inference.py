@@ -35,7 +35,7 @@ from forward_nets import DEPTHS, NETS, prepare
 from forward_server import SIDES
 
 ENGINES = ("openvino", "onnxruntime", "opencv")
-TURN = 0.15  # seconds that a turn should take
+TURN = 0.1  # seconds that a turn should take
 PAUSE = 0.02  # until the threads of the side before sleep
 FIRST = ("predictor", "no-fuse")
 

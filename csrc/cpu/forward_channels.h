@@ -38,9 +38,18 @@ template <int V, bool kMax>
 SPHEREFACE_INLINE void pool_units(const Step& s, const StepMemory& m, int64_t begin, int64_t end) {
   using Vector = typename VectorOf<V>::type;
   const int64_t area = s.out_height * s.out_width;
+  // The last vector overlaps the one before.
+  const int64_t whole = s.channels >= V ? s.channels : 0;
+  int64_t number = begin / area, y = begin % area / s.out_width, x = begin % s.out_width - 1;
   for (int64_t unit = begin; unit < end; ++unit) {
-    const float* image = m.in + unit / area * s.height * s.width * s.channels;
-    const int64_t y = unit % area / s.out_width, x = unit % s.out_width;
+    if (++x == s.out_width) {
+      x = 0;
+      if (++y == s.out_height) {
+        y = 0;
+        ++number;
+      }
+    }
+    const float* image = m.in + number * s.height * s.width * s.channels;
     const int64_t top = y * s.stride_h - s.pad_h, left = x * s.stride_w - s.pad_w;
     const int64_t bottom = std::min(top + s.kernel_h, s.height + s.pad_h);
     const int64_t right = std::min(left + s.kernel_w, s.width + s.pad_w);
@@ -56,8 +65,8 @@ SPHEREFACE_INLINE void pool_units(const Step& s, const StepMemory& m, int64_t be
       return value;
     };
     float* out = m.out + unit * s.channels;
-    int64_t c = 0;
-    for (; c + V <= s.channels; c += V) {
+    for (int64_t from = 0; from < whole; from += V) {
+      const int64_t c = std::min(from, s.channels - V);
       const Vector start = kMax ? load<V>(image + (y0 * s.width + x0) * s.channels + c) : Vector{};
       const Vector value =
           window(start, [&](Vector& best, const float* p) SPHEREFACE_LAMBDA_INLINE {
@@ -68,7 +77,7 @@ SPHEREFACE_INLINE void pool_units(const Step& s, const StepMemory& m, int64_t be
           });
       store<V>(out + c, kMax ? value : value / size);
     }
-    for (; c < s.channels; ++c) {
+    for (int64_t c = whole; c < s.channels; ++c) {
       const float start = kMax ? image[(y0 * s.width + x0) * s.channels + c] : 0;
       const float value = window(start, [&](float& best, const float* p) SPHEREFACE_LAMBDA_INLINE {
         if (kMax) best = p[c] > best || p[c] != p[c] ? p[c] : best;
@@ -101,7 +110,10 @@ inline void softmax_units(const Step& s, const StepMemory& m, int64_t begin, int
     for (int64_t c = 1; c < s.channels; ++c) {
       if (in[c] > largest || in[c] != in[c]) largest = in[c];
     }
-    for (int64_t c = 0; c < s.channels; ++c) sum += out[c] = std::exp(in[c] - largest);
+    for (int64_t c = 0; c < s.channels; ++c) {
+      const float below = in[c] - largest;
+      sum += out[c] = below == 0 ? 1 : std::exp(below);
+    }
     for (int64_t c = 0; c < s.channels; ++c) out[c] /= sum;
   }
 }

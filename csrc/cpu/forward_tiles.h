@@ -21,6 +21,7 @@ struct StepMemory {
   float* out;
   const float* residual;
   const float *weight, *bias, *slopes;
+  int64_t gathered = 0;  // pixel whose values `in` begins with, when it holds those of a tile
 };
 
 template <int V>
@@ -85,16 +86,48 @@ SPHEREFACE_INLINE bool reads_in_order(const Step& s) {
          s.pad_w == 0;
 }
 
-// Finishes and stores the sums of a whole panel, the first at `at`: each question is asked once.
+// The first `count` of at most V floats, in pieces whose sizes the compiler knows.
+template <int V>
+SPHEREFACE_INLINE void copy_some(float* to, const float* from, int64_t count) {
+  if constexpr (V > 1) {
+    if (count >= V / 2) {
+      std::memcpy(to, from, sizeof(float) * (V / 2));
+      to += V / 2, from += V / 2, count -= V / 2;
+    }
+    copy_some<V / 2>(to, from, count);
+  }
+}
+
+template <int V>
+SPHEREFACE_INLINE typename VectorOf<V>::type load_some(const float* from, int64_t count) {
+  if (count >= V) return load<V>(from);
+  float some[V] = {};
+  copy_some<V>(some, from, count);
+  return load<V>(some);
+}
+
+template <int V>
+SPHEREFACE_INLINE void store_some(float* to, typename VectorOf<V>::type value, int64_t count) {
+  if (count >= V) return store<V>(to, value);
+  float some[V];
+  store<V>(some, value);
+  copy_some<V>(to, some, count);
+}
+
+// Finishes the sums of a panel's first `count` channels and stores them, the first at `at`. Each
+// question is asked once, not for every sum.
 template <int V, int kRows, typename Vector>
 SPHEREFACE_INLINE void finish_tile(const Step& s, const StepMemory& m,
-                                   Vector (&sum)[kRows][kPanel / V], int64_t at, int64_t first) {
+                                   Vector (&sum)[kRows][kPanel / V], int64_t at, int64_t first,
+                                   int64_t count) {
   constexpr int kVectors = kPanel / V;
   const Vector zero{};
   const auto add_residual = [&]() SPHEREFACE_LAMBDA_INLINE {
     for (int r = 0; r < kRows; ++r) {
       const float* residual = m.residual + at + r * s.out_channels;
-      for (int v = 0; v < kVectors; ++v) sum[r][v] += load<V>(residual + v * V);
+      for (int v = 0; v < kVectors; ++v) {
+        if (v * V < count) sum[r][v] += load_some<V>(residual + v * V, count - v * V);
+      }
     }
   };
   if (m.residual != nullptr && s.residual_first) add_residual();
@@ -113,7 +146,10 @@ SPHEREFACE_INLINE void finish_tile(const Step& s, const StepMemory& m,
   }
   if (m.residual != nullptr && !s.residual_first) add_residual();
   for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) store<V>(m.out + at + r * s.out_channels + v * V, sum[r][v]);
+    float* to = m.out + at + r * s.out_channels;
+    for (int v = 0; v < kVectors; ++v) {
+      if (v * V < count) store_some<V>(to + v * V, sum[r][v], count - v * V);
+    }
   }
 }
 
@@ -132,7 +168,26 @@ SPHEREFACE_INLINE void convolution_tile(const Step& s, const StepMemory& m, int6
     for (int r = 0; r < kRows; ++r) sum[r][v] = start;
   }
   const auto add = [&](const float* const* a, int64_t count) SPHEREFACE_LAMBDA_INLINE {
-    for (int64_t c = 0; c < count; ++c, b += kPanel) {
+    int64_t c = 0;
+    if constexpr (kRows <= 2) {
+      // Few sums wait for themselves; several of each do not.
+      constexpr int kApart = 4 / kRows;
+      Vector apart[kApart][kRows][kVectors] = {};
+      for (; c + kApart <= count; c += kApart, b += kApart * kPanel) {
+        for (int p = 0; p < kApart; ++p) {
+          for (int v = 0; v < kVectors; ++v) {
+            const Vector w = load<V>(b + p * kPanel + v * V);
+            for (int r = 0; r < kRows; ++r) apart[p][r][v] += a[r][c + p] * w;
+          }
+        }
+      }
+      for (int p = 0; p < kApart; ++p) {
+        for (int r = 0; r < kRows; ++r) {
+          for (int v = 0; v < kVectors; ++v) sum[r][v] += apart[p][r][v];
+        }
+      }
+    }
+    for (; c < count; ++c, b += kPanel) {
       Vector w[kVectors];
       for (int v = 0; v < kVectors; ++v) w[v] = load<V>(b + v * V);
       for (int r = 0; r < kRows; ++r) {
@@ -142,7 +197,7 @@ SPHEREFACE_INLINE void convolution_tile(const Step& s, const StepMemory& m, int6
   };
   const float* a[kRows];
   if (reads_in_order(s)) {
-    for (int r = 0; r < kRows; ++r) a[r] = m.in + (pixel + r) * s.channels;
+    for (int r = 0; r < kRows; ++r) a[r] = m.in + (pixel - m.gathered + r) * s.channels;
     add(a, s.channels);
   } else {
     const float* image[kRows];
@@ -186,18 +241,9 @@ SPHEREFACE_INLINE void convolution_tile(const Step& s, const StepMemory& m, int6
   const int64_t count = std::min(s.out_channels - first, kPanel);
   const int64_t at = pixel * s.out_channels + first;
   if (count == kPanel) {
-    finish_tile<V, kRows>(s, m, sum, at, first);
-    return;
-  }
-  for (int r = 0; r < kRows; ++r) {
-    const int64_t row = at + r * s.out_channels;
-    const float* residual = m.residual == nullptr ? nullptr : m.residual + row;
-    float one[kPanel];
-    for (int v = 0; v < kVectors; ++v) store<V>(one + v * V, sum[r][v]);
-    for (int64_t c = 0; c < count; ++c) {
-      m.out[row + c] = finished_one(one[c], s, m.slopes, first + c,
-                                    residual == nullptr ? nullptr : residual + c);
-    }
+    finish_tile<V, kRows>(s, m, sum, at, first, kPanel);
+  } else {
+    finish_tile<V, kRows>(s, m, sum, at, first, count);
   }
 }
 
@@ -207,6 +253,75 @@ SPHEREFACE_INLINE void convolution_rows(const Step& s, const StepMemory& m, int6
                                         int64_t panel, int64_t rows) {
   if (rows == kRows) return convolution_tile<V, kRows>(s, m, pixel, panel);
   if constexpr (kRows > 1) convolution_rows<V, kRows - 1>(s, m, pixel, panel, rows);
+}
+
+constexpr int64_t kGathered = 160;  // values that a pixel of few channels reads at most
+
+// Pieces of memory as short as the rows of a kernel of few channels are found once for all panels.
+inline bool is_gathered(const Step& s) {
+  return s.channels < kPanel && s.out_channels > 2 * kPanel && !reads_in_order(s) &&
+         s.kernel_h * s.kernel_w * s.channels <= kGathered;
+}
+
+// What `rows` output pixels from `pixel` on read, a row of `patch` for each.
+SPHEREFACE_INLINE void gather(const Step& s, const float* in, int64_t pixel, int64_t rows,
+                              float* patch) {
+  const int64_t area = s.out_height * s.out_width, piece = s.kernel_w * s.channels;
+  int64_t number = pixel / area, y = pixel % area / s.out_width, x = pixel % s.out_width;
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* image = in + number * s.height * s.width * s.channels;
+    const int64_t left = x * s.stride_w - s.pad_w;
+    const bool inside = s.dilation_w == 1 && left >= 0 && left + s.kernel_w <= s.width;
+    for (int64_t tap_y = 0; tap_y < s.kernel_h; ++tap_y, patch += piece) {
+      const int64_t row = y * s.stride_h - s.pad_h + tap_y * s.dilation_h;
+      if (inside && row >= 0 && row < s.height) {
+        const float* from = image + (row * s.width + left) * s.channels;
+        int64_t i = 0;
+        for (; i + 8 <= piece; i += 8) std::memcpy(patch + i, from + i, 8 * sizeof(float));
+        copy_some<8>(patch + i, from + i, piece - i);
+        continue;
+      }
+      for (int64_t i = 0; i < s.kernel_w; ++i) {
+        const float* from = tapped(s, image, y, x, tap_y, i);
+        for (int64_t c = 0; c < s.channels; ++c) {
+          patch[i * s.channels + c] = from == nullptr ? 0 : from[c];
+        }
+      }
+    }
+    if (++x == s.out_width) {
+      x = 0;
+      if (++y == s.out_height) {
+        y = 0;
+        ++number;
+      }
+    }
+  }
+}
+
+// A unit is a tile and a panel, in each tile all panels.
+template <int V, int kRows>
+SPHEREFACE_INLINE void gathered_units(const Step& s, const StepMemory& m, int64_t begin,
+                                      int64_t end) {
+  const int64_t pixels = s.images * s.out_height * s.out_width;
+  const int64_t tiles = (pixels + kRows - 1) / kRows;
+  const int64_t panels = padded_channels(s.out_channels) / kPanel;
+  const int64_t rows = pixels / tiles, taller = pixels % tiles;
+  float patch[kRows * kGathered];
+  Step dense = s;
+  dense.channels = s.kernel_h * s.kernel_w * s.channels;
+  dense.kernel_h = dense.kernel_w = dense.stride_h = dense.stride_w = 1;
+  dense.pad_h = dense.pad_w = 0;
+  StepMemory from = m;
+  from.in = patch;
+  int64_t tile = begin / panels, panel = begin % panels;
+  for (int64_t unit = begin; unit < end; ++tile, panel = 0) {
+    from.gathered = tile * rows + std::min(tile, taller);
+    const int64_t count = rows + (tile < taller);
+    gather(s, m.in, from.gathered, count, patch);
+    for (; panel < panels && unit < end; ++panel, ++unit) {
+      convolution_rows<V, kRows>(dense, from, from.gathered, panel, count);
+    }
+  }
 }
 
 constexpr int64_t kBlockTiles = 16;  // whose input stays in cache while all panels pass by
@@ -219,6 +334,7 @@ inline int64_t tiles_of(const Step& s, int64_t rows) {
 template <int V, int kRows>
 SPHEREFACE_INLINE void convolution_units(const Step& s, const StepMemory& m, int64_t begin,
                                          int64_t end) {
+  if (is_gathered(s)) return gathered_units<V, kRows>(s, m, begin, end);
   const int64_t pixels = s.images * s.out_height * s.out_width;
   const int64_t tiles = tiles_of(s, kRows), panels = padded_channels(s.out_channels) / kPanel;
   // Tiles of nearly equal height: seven rows and six waste less than seven, seven and one.
