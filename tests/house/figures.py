@@ -49,10 +49,13 @@ def margin(shape: str, side: str) -> Callable[[], float]:
     return value
 
 
-def inference(of: str, to: str, batch: int = 1) -> Callable[[], float]:
+ENGINES = ("openvino", "onnxruntime", "opencv")
+
+
+def inference(net: str, batch: str, side: str, quartile: int = 1) -> Callable[[], float]:
     def value() -> float:
-        rows = recorded("inference-epyc")["batches"][str(batch)]["ratios"]
-        return float(next(row["ratio"] for row in rows if (row["of"], row["to"]) == (of, to)))
+        nets = recorded("inference-epyc")["nets"]
+        return float(nets[net][batch][side]["predictor_ratio"][quartile])
 
     return value
 
@@ -99,8 +102,8 @@ FIGURES = [
     for column, side in enumerate(SIDES)
 ]
 FIGURES += [
-    Figure("README.md", r"takes ([\d.]+) times a hand-written", inference("net", "hand-written")),
-    Figure("README.md", r"run` ([\d.]+) times OpenCV", inference("sphereface run", "OpenCV")),
+    Figure("README.md", r"([\d.]+) times OpenVINO", inference("sphereface_20", "1", "openvino")),
+    Figure("README.md", r"([\d.]+) times on MobileF", inference("mobilefacenet", "1", "openvino")),
     Figure(
         "README.md",
         r"agree\s+to ([\de-]+)",
@@ -163,6 +166,35 @@ FIGURES += [
         r"take ([\d.]+) times the bare net's",
         lambda: float(recorded("extraction-epyc")["ratio"]),
     ),
+]
+
+
+def only(group: int) -> str:
+    """Return a cell of ratio and quartiles, of which one is the figure."""
+    numbers = [r"([\d.]+)" if i == group else r"[\d.]+" for i in range(3)]
+    return r" {} \({} \.\. {}\) \|".format(*numbers)
+
+
+FIGURES += [
+    Figure(
+        "docs/inference.md",
+        rf"\| {net} \| {batch} \|" + r"[^|]+\|" * column + only(quartile),
+        inference(net, batch, side, (1, 0, 2)[quartile]),
+    )
+    for net, batches in recorded("inference-epyc")["nets"].items()
+    for batch, sides in batches.items()
+    if net not in ("sphereface_4", "sphereface_10", "sphereface_36") and set(ENGINES) <= set(sides)
+    for column, side in enumerate(ENGINES)
+    for quartile in range(3)
+]
+FIGURES += [
+    Figure("docs/inference.md", text, inference(net, "1", side))
+    for text, net, side in (
+        (r"it takes ([\d.]+) times the time on", "sphereface_20", "torch"),
+        (r"and ([\d.]+) times on MobileFaceNet, batch 1", "mobilefacenet", "torch"),
+        (r"against `--no-fuse` ([\d.]+) and", "sphereface_20", "no-fuse"),
+        (r"against `--no-fuse` [\d.]+ and ([\d.]+) times", "mobilefacenet", "no-fuse"),
+    )
 ]
 
 
