@@ -123,6 +123,26 @@ def ported_compiled(folder: Path, threads: int) -> Take:
     return ported(folder, threads, compiled=True)
 
 
+def aoti(folder: Path, threads: int) -> Take:
+    """Return the package that `sphereface convert --to aoti` writes, loaded by torch alone."""
+    import torch
+
+    torch.set_num_threads(threads)
+    path = folder / "aoti.pt2"
+    if not path.exists():
+        from sphereface.caffe import load
+        from sphereface.convert import save_net
+
+        save_net(load(folder / "net.prototxt", folder / "net.caffemodel"), path, "aoti")
+    package = torch._inductor.aoti_load_package(str(path))
+
+    def take(images: np.ndarray) -> tuple[Run, Named]:
+        given = torch.from_numpy(images)
+        return torch.inference_mode()(lambda: package(given)), _torch_named
+
+    return take
+
+
 def net(folder: Path, threads: int) -> Take:
     """Return the module that `sphereface.caffe.load` returns, called."""
     import torch
@@ -177,6 +197,7 @@ SIDES: dict[str, tuple[Callable[[Path, int], Take], Callable[[], str]]] = {
     "no-fuse": (unfused, _version("sphereface")),
     "net": (net, _version("sphereface")),
     "torch": (ported, _version("torch")),
+    "aoti": (aoti, _version("torch")),
     "torch-compiled": (ported_compiled, _version("torch")),
     "openvino": (openvino, _version("openvino")),
     "onnxruntime": (onnxruntime, _version("onnxruntime")),

@@ -45,10 +45,13 @@ def main() -> None:
                 x.contiguous(memory_format=torch.channels_last)
             )
         }
-        for name, low in (("sphereface run", False), ("sphereface run --bfloat16", True)):
+        forms = [("", {}), (" --bfloat16", {"bfloat16": True})]
+        if args.device != "cpu":
+            forms.append((" --cuda-graphs", {"cuda_graphs": True}))
+        for option, form in forms:
             net = load(prototxt_path("sphereface_20_deploy"), generator=torch.Generator())
-            run = Predictor(net, device=args.device, bfloat16=low)
-            ways[name] = lambda x, run=run: run({"data": x})["fc5"]
+            run = Predictor(net, device=args.device, **form)
+            ways[f"sphereface run{option}"] = lambda x, run=run: run({"data": x})["fc5"]
         for name, forward in ways.items():
             figure(f"batch {size}, {name}", rate(forward, images, rounds), "images/s")
 

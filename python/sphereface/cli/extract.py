@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["add_parser", "run"]
 
 # Settings that the values in the result do not depend on.
-_INDIFFERENT = ("batch", "command", "device", "output_flag", "overwrite", "parser", "run",
-                "workers")  # fmt: skip
+_INDIFFERENT = ("batch", "command", "cuda_graphs", "device", "output_flag", "overwrite", "parser",
+                "run", "workers")  # fmt: skip
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:

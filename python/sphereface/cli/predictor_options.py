@@ -23,6 +23,8 @@ def add_predictor_options(parser: argparse.ArgumentParser) -> None:
     add("--device", default="cpu", help="cpu, cuda, cuda:1 (default: %(default)s)")
     add("--bfloat16", action="store_true", help="faster on processors that have it; 2-3 digits")
     add("--compile", action="store_true", help="torch.compile; pays off for thousands of images")
+    add("--cuda-graphs", action="store_true",
+        help="on a GPU, record the passes of a batch size and replay them")  # fmt: skip
     add("--no-fuse", action="store_true",
         help="run every layer by itself; otherwise normalisation, activations and sums are folded"
         " into convolutions (summary --fused tells), which changes the last digits")  # fmt: skip
@@ -76,6 +78,7 @@ def predictor_of(args: argparse.Namespace, net: Net) -> Predictor:
         bfloat16=args.bfloat16,
         compile=args.compile,
         fuse=not args.no_fuse,
+        cuda_graphs=args.cuda_graphs,
     )
 
 

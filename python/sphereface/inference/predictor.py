@@ -17,6 +17,7 @@ from torch import Tensor
 from sphereface.caffe.memory_format import arrange_kernels
 from sphereface.caffe.net import Net
 from sphereface.errors import SphereFaceError
+from sphereface.inference.cuda_graphs import Recorded, record
 from sphereface.inference.fused import Folded, FusedNet
 from sphereface.inference.packed_convolution import PackedConvolutions
 
@@ -48,6 +49,8 @@ class Predictor:
     fuse : bool
         Run a folded copy of the net (`sphereface.inference.fused`). Results differ from the net's
         in the last digits of float32. Blobs that a call asks for are computed as in the net.
+    cuda_graphs : bool
+        On a CUDA device, record the pass of a batch's shapes and replay it (`cuda_graphs`).
 
     Attributes
     ----------
@@ -75,6 +78,7 @@ class Predictor:
         bfloat16: bool = False,
         compile: bool = False,
         fuse: bool = True,
+        cuda_graphs: bool = False,
     ) -> None:
         self.net = net
         self.device = find_device(device)
@@ -86,6 +90,10 @@ class Predictor:
         self._run: Callable[..., dict[str, Tensor]] = torch.compile(net) if compile else net
         if self._fused is not None:
             self._run = self._fused
+        if cuda_graphs:
+            if self.device.type != "cuda":
+                raise SphereFaceError(f"CUDA graphs on {device}", expected="a CUDA device")
+            self._run = Recorded(self._run, record)
         unpacked = compile or self._fused is not None
         self._packed = PackedConvolutions(net) if pack and not unpacked else None
 
