@@ -114,10 +114,10 @@ def predictor(net: Net, bfloat16: bool = False) -> Run:
 
 
 def pictures(archive: Path) -> dict[str, bytes]:
-    """Return the files of the archive by their names without folders."""
+    """Return the files of the archive by their names without folders and suffix."""
     with tarfile.open(archive) as files:
         return {
-            PurePosixPath(member.name).name: files.extractfile(member).read()
+            PurePosixPath(member.name).stem: files.extractfile(member).read()
             for member in files
             if member.isfile()
         }
@@ -139,15 +139,15 @@ def main() -> None:
     args = parser.parse_args()
 
     files, pairs = pictures(args.lfw / "lfw-112x112.tar"), read_pairs(args.lfw / "pairs.txt")
-    names = [np.array([Path(n).name for n in side]) for side in (pairs.left, pairs.right)]
+    names = [np.array([Path(n).stem for n in side]) for side in (pairs.left, pairs.right)]
     chosen = np.zeros(len(pairs.same), bool)
     for number in np.unique(pairs.fold):
         for same in (False, True):
             of_both = np.flatnonzero((pairs.fold == number) & (pairs.same == same))
             chosen[of_both[: args.per_fold // 2]] = True
     needed = sorted({*names[0][chosen], *names[1][chosen]})
-    paired = {name[:-9] for side in names for name in side}  # PERSON_0001.jpg
-    others = sorted(name for name in files if name[:-9] not in paired)
+    paired = {name[:-5] for side in names for name in side}  # PERSON_0001
+    others = sorted(name for name in files if name[:-5] not in paired)
     calibration = blob([files[name] for name in others[: BATCH * CALIBRATED]])
 
     model = args.lfw / "mobilefacenet.caffemodel"

@@ -104,6 +104,28 @@ FIGURES = [
 FIGURES += [
     Figure("README.md", r"([\d.]+) times OpenVINO", inference("sphereface_20", "1", "openvino")),
     Figure("README.md", r"([\d.]+) times on MobileF", inference("mobilefacenet", "1", "openvino")),
+    Figure("README.md", r"takes ([\d.]+) times the plain", inference("sphereface_20", "1", "net")),
+    Figure("README.md", r"([\d.]+) times on a Mobile", inference("mobilefacenet", "1", "net")),
+    Figure(
+        "docs/inference.md",
+        r"takes ([\d.]+) times the plain",
+        inference("sphereface_20", "1", "net"),
+    ),
+    Figure(
+        "docs/inference.md",
+        r"([\d.]+) times on MobileFaceNet at batch 1,",
+        inference("mobilefacenet", "1", "net"),
+    ),
+    Figure(
+        "docs/inference.md",
+        r"([\d.]+) and [\d.]+ times at batch 16",
+        inference("sphereface_20", "16", "net"),
+    ),
+    Figure(
+        "docs/inference.md",
+        r"and ([\d.]+) times at batch 16",
+        inference("mobilefacenet", "16", "net"),
+    ),
     Figure(
         "README.md",
         r"agree\s+to ([\de-]+)",
