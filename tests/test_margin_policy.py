@@ -9,6 +9,7 @@ from sphereface.margin_policy import (
     ASoftmax,
     CombinedMargin,
     CosFace,
+    CosineMargin,
     L2Softmax,
     LSoftmax,
     NormFace,
@@ -41,6 +42,7 @@ def test_members_are_combined_margins():
         (CosFace(0.2), (2, [1.0, 0.0, 0.2])),
         (CombinedMargin(1.1, 0.2, 0.3, easy=True), (3, [1.1, 0.2, 0.3])),
         (LSoftmax(2), (4, [2.0])),
+        (CosineMargin(20, "angle", m2=0.5), (6, [20.0, 1.0, 1.0, 0.5, 0.0])),
         (SphereFace2(0.3, 40, 2, 0.6), (5, [0.3, 2.0, 0.6, 40.0])),
     ],
 )

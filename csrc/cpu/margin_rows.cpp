@@ -92,6 +92,9 @@ SPHEREFACE_INSTANTIATE(bfloat16, SphereFace2)
 SPHEREFACE_INSTANTIATE(float, CombinedMargin)
 SPHEREFACE_INSTANTIATE(double, CombinedMargin)
 SPHEREFACE_INSTANTIATE(bfloat16, CombinedMargin)
+SPHEREFACE_INSTANTIATE(float, CosineMargin)
+SPHEREFACE_INSTANTIATE(double, CosineMargin)
+SPHEREFACE_INSTANTIATE(bfloat16, CosineMargin)
 #undef SPHEREFACE_INSTANTIATE
 
 }  // namespace sphereface::cpu

@@ -67,7 +67,7 @@ LabelGeometry label_geometry(const MarginProblem<T, Margin>& p, int64_t i) {
     row.dot *= *p.scale / row.x_norm;
     row.x_norm = *p.scale;
   }
-  return row;
+  return seen_by(p.margin, row);
 }
 
 }  // namespace sphereface::cpu

@@ -56,6 +56,10 @@ SPHEREFACE_INSTANTIATE(float, CombinedMargin)
 SPHEREFACE_INSTANTIATE(double, CombinedMargin)
 SPHEREFACE_INSTANTIATE(__half, CombinedMargin)
 SPHEREFACE_INSTANTIATE(__nv_bfloat16, CombinedMargin)
+SPHEREFACE_INSTANTIATE(float, CosineMargin)
+SPHEREFACE_INSTANTIATE(double, CosineMargin)
+SPHEREFACE_INSTANTIATE(__half, CosineMargin)
+SPHEREFACE_INSTANTIATE(__nv_bfloat16, CosineMargin)
 #undef SPHEREFACE_INSTANTIATE
 
 }  // namespace sphereface::cuda

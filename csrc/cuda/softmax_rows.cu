@@ -80,6 +80,7 @@ void round(Matrix<const MathOf<T>> sum, Matrix<T> dx, cudaStream_t stream) {
   SPHEREFACE_INSTANTIATE(T, LSoftmax)                                        \
   SPHEREFACE_INSTANTIATE(T, SphereFace2)                                     \
   SPHEREFACE_INSTANTIATE(T, CombinedMargin)                                  \
+  SPHEREFACE_INSTANTIATE(T, CosineMargin)                                    \
   template void add(Matrix<const T>, Matrix<MathOf<T>>, bool, cudaStream_t); \
   template void round(Matrix<const MathOf<T>>, Matrix<T>, cudaStream_t);
 SPHEREFACE_INSTANTIATE_ALL(float)

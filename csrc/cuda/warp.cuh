@@ -60,7 +60,7 @@ __device__ LabelGeometry label_geometry(const MarginProblem<T, Margin>& p, int64
     ww += b * b;
     xw += a * b;
   }
-  return {row_norm<T>(warp_sum(xx)), row_norm<T>(warp_sum(ww)), warp_sum(xw)};
+  return seen_by(p.margin, {row_norm<T>(warp_sum(xx)), row_norm<T>(warp_sum(ww)), warp_sum(xw)});
 }
 
 }  // namespace sphereface::cuda

@@ -14,6 +14,7 @@ gets its gradient; None leaves x as it is.
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -29,6 +30,7 @@ __all__ = [
     "ArcFace",
     "CombinedMargin",
     "CosFace",
+    "CosineMargin",
     "L2Softmax",
     "LSoftmax",
     "MarginPolicy",
@@ -37,6 +39,9 @@ __all__ = [
     "SphereFaceR",
     "policy_of",
 ]
+
+_FINITE = sys.float_info.max
+_FORMS = ("add", "angle", "combined")
 
 
 class MarginPolicy:
@@ -202,6 +207,56 @@ class CombinedMargin(MarginPolicy):
     def core(self) -> tuple[int, list[float]]:
         """Return family 2, or 3 if easy, and m1, m2 and m3."""
         return 2 + int(self.easy), [float(self.m1), float(self.m2), float(self.m3)]
+
+
+@dataclass(frozen=True)
+class CosineMargin(MarginPolicy):
+    """s h(x.w / s) for the label and x.w for the others: a margin on cosines that are ready.
+
+    Neither x nor W is normalised, and the gradients are those of this formula. It is what Caffe's
+    layers do behind others that have normalised (by roots with a small constant below them), x
+    having been multiplied by s.
+
+    Parameters
+    ----------
+    length : float
+        s, finite and not 0.
+    form : {"add", "angle", "combined"}
+        h(c): ``"add"``, c - m3 (LabelSpecificAdd); ``"angle"``, cos(theta + m2), and c - m2 sin m2
+        from theta = pi - m2 on (CosinAddm); ``"combined"``, cos(m1 theta + m2) - m3, which rises
+        again beyond pi (CombinedMargin).
+    m1, m2, m3 : float
+        Finite.
+
+    Raises
+    ------
+    SphereFaceError
+        A value is out of its range.
+    """
+
+    length: float = 1.0
+    form: str = "add"
+    m1: float = 1.0
+    m2: float = 0.0
+    m3: float = 0.0
+
+    scale: ClassVar[None] = None
+    free_weight: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        for name in ("length", "m1", "m2", "m3"):
+            self._check(name, -_FINITE)
+        if self.length == 0 or self.form not in _FORMS:
+            raise SphereFaceError(
+                f"length is {self.length!r}, form {self.form!r}",
+                where="CosineMargin",
+                expected=f"a length other than 0, and a form of {', '.join(_FORMS)}",
+            )
+
+    def core(self) -> tuple[int, list[float]]:
+        """Return family 6 and s, the form, m1, m2 and m3."""
+        numbers = (self.length, _FORMS.index(self.form), self.m1, self.m2, self.m3)
+        return 6, [float(value) for value in numbers]
 
 
 @dataclass(frozen=True)

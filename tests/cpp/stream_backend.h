@@ -135,7 +135,7 @@ struct StreamBackend {
     for (int64_t k = 0; k < p.x.cols; ++k) {
       dot += double{S::load(p.x.at(i, k))} * S::load(w.at(0, k));
     }
-    return {length(p.x, i), length(w, 0), dot};
+    return seen_by(p.margin, {length(p.x, i), length(w, 0), dot});
   }
 };
 

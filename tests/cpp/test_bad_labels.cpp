@@ -81,6 +81,7 @@ int main() {
     check_all(LSoftmax(2));
     check_all(CombinedMargin{1, 0.5, 0.1, false});
     check_all(SphereFace2{});
+    check_all(CosineMargin{9, CosineMargin::Form::kAdd, 1, 0, 0.1});
   }
   return summary();
 }

@@ -187,10 +187,12 @@ void check_margin(Case<T, Margin>&& c, std::mt19937& random) {
   dw_expected.copy(dw);
   launch(kBlocks, cuda::kRowThreads,
          [&] { cuda::margin_weight_gradient_kernel(c.p, grad, dw.matrix()); });
-  cuda::with_packs<T>(c.cols, c.aligned, [&](auto packs) {
-    launch(kBlocks, cuda::kRowThreads,
-           [&] { cuda::project_rows_kernel<T, packs>(c.p.weight, dw.matrix()); });
-  });
+  if constexpr (!Margin::kFreeWeight) {
+    cuda::with_packs<T>(c.cols, c.aligned, [&](auto packs) {
+      launch(kBlocks, cuda::kRowThreads,
+             [&] { cuda::project_rows_kernel<T, packs>(c.p.weight, dw.matrix()); });
+    });
+  }
   cpu::margin_weight_gradient(c.p, grad, dw_expected.matrix(), openmp_parallel_for);
   CHECK_NEAR(difference(dw, dw_expected), 0.0, kTolerance<T>);
 }
@@ -305,6 +307,8 @@ void check_type(std::mt19937& random) {
         // 40 rows: labels repeat over more than a warp.
         check_margin(Case<T, ASoftmax>(40, cols, 9, aligned, 4, gradient, random), random);
         if (gradient == Gradient::kCaffe) continue;
+        const CosineMargin ready{9, CosineMargin::Form::kAngle, 1, 0.5, 0};
+        check_margin(Case<T, CosineMargin>(7, cols, 12, aligned, ready, gradient, random), random);
         check_margin(Case<T, CombinedMargin>(7, cols, 12, aligned, {1, 0.5, 0, false},
                                              Gradient::kExact, random),
                      random);

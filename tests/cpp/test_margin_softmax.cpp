@@ -346,6 +346,13 @@ int main() {
           check_setting(s, ASoftmax(1.7), random);
           check_setting(s, ASoftmax(1.5, true), random);
           if (unit_rows) check_setting(s, LSoftmax(3), random);
+          using Form = CosineMargin::Form;
+          const CosineMargin ready[] = {{30, Form::kAdd, 1, 0, 0.2},
+                                        {3, Form::kAngle, 1, 0.5, 0},
+                                        {-9, Form::kCombined, 1.1, 0.3, 0.1}};
+          for (const CosineMargin& m : ready) {
+            if (unit_rows) check_setting(s, m, random);
+          }
           const Setting scaled{gradient, unit_rows, smoothing, weighted, 12};
           check_setting(scaled, ASoftmax(4), random);
           if (unit_rows) check_setting(scaled, LSoftmax(3), random);

@@ -25,6 +25,13 @@ struct LabelGeometry {
   SPHEREFACE_HD double cosine() const { return dot / w_norm / x_norm; }
 };
 
+// The geometry as the policy takes it: ready cosines know no lengths but s.
+template <typename Margin>
+SPHEREFACE_HD LabelGeometry seen_by(const Margin& margin, const LabelGeometry& row) {
+  if constexpr (Margin::kReady) return {margin.s, 1, row.dot};
+  return row;
+}
+
 // The entry without a margin.
 template <typename Margin>
 SPHEREFACE_HD double plain_logit(const Margin&, const LabelGeometry& row) {
@@ -52,8 +59,9 @@ SPHEREFACE_HD LabelGradient label_gradient(Gradient gradient, const Margin& marg
   if (!row.has_angle()) return {1, 0};
   const double c = row.cosine();
   const Bend h = margin(c);
-  double weight = h.slope;                              // of |x| h on w/|w|
-  double input = (h.value - c * h.slope) / row.x_norm;  // and on x
+  double weight = h.slope;  // of |x| h on w/|w|
+  // and on x, of which a ready cosine is a linear function
+  double input = Margin::kReady ? 0 : (h.value - c * h.slope) / row.x_norm;
   if (gradient == Gradient::kCaffe && margin.normalizes_direction()) {
     // The original divides by sqrt(c_w^2 + c_x^2); both are scaled by |x| first so that a tiny |x|
     // does not overflow.
