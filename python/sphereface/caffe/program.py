@@ -87,7 +87,7 @@ def make_program(
     blobs : iterable of str
         Blobs wanted besides; of a name written in place, the last version.
     heads : iterable of FusedHead
-        Of the net; those whose logits are a result are left out.
+        Of the net; those with a result between their layers are left out.
 
     Raises
     ------
@@ -115,8 +115,8 @@ def make_program(
     place = {node.index: step for step, (node, _) in enumerate(running)}
     kept = set(results.values())
     fused = [
-        head._replace(head=place[head.head], loss=place[head.loss])
+        head._replace(places=tuple(place[index] for index in head.places))
         for head in heads
-        if head.logits not in kept
+        if kept.isdisjoint(head.slots)
     ]
     return Program(steps, list(results.items()), fused)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from torch import Tensor
 from sphereface.caffe.graph import exactly
 from sphereface.caffe.indices import class_labels
 from sphereface.caffe.layer import Layer, Shape
+from sphereface.caffe.pending_logits import PendingProduct
 from sphereface.caffe.registry import register_layer
 
 __all__ = [
@@ -95,19 +97,35 @@ class _CosineMargin(Layer):
             )
         return [shape]
 
-    def labels(self, x: Tensor, label: Tensor) -> Tensor:
+    def labels(self, label: Tensor, classes: int) -> Tensor:
         """Return the labels as integers, those that are not below 0 checked."""
         label = label.reshape(-1)
-        checked = class_labels(self, label.clamp(min=0), prod(x.shape[1:]))
+        checked = class_labels(self, label.clamp(min=0), classes)
         return torch.where(label < 0, -1, checked)
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         """Return the cosines, with the label's changed."""
-        return self.compute(x, self.labels(x, label))
+        return self.compute(x, self.labels(label, prod(x.shape[1:])))
+
+
+class _FixedMargin(_CosineMargin):
+    """A margin that can be left to the loss (`sphereface.caffe.fused_loss`)."""
+
+    takes_pending = True
+
+    @property
+    def pending_margin(self) -> dict[str, Any]:
+        """The margin as `sphereface.margin_policy.CosineMargin` has it."""
+        raise NotImplementedError
+
+    def of_pending(self, logits: PendingProduct, label: Tensor) -> PendingProduct:
+        """Return logits whose layer left them to their loss."""
+        self.labels(label, logits.classes)
+        return logits._replace(margin=self.pending_margin)
 
 
 @register_layer("CosinAddm", param="cosin_add_m_param")
-class CosinAddm(_CosineMargin):
+class CosinAddm(_FixedMargin):
     """ArcFace: the label's cosine becomes cos(theta + ``m``), beyond pi - m cos theta - m sin m."""
 
     function = staticmethod(cosin_addm)
@@ -116,9 +134,14 @@ class CosinAddm(_CosineMargin):
         """Read the margin."""
         self.m = _margin(self)
 
+    @property
+    def pending_margin(self) -> dict[str, Any]:
+        """The margin as `sphereface.margin_policy.CosineMargin` has it."""
+        return {"form": "angle", "m2": self.m}
+
 
 @register_layer("CombinedMargin", param="combined_margin_param")
-class CombinedMargin(_CosineMargin):
+class CombinedMargin(_FixedMargin):
     """The label's cosine becomes cos(``m1`` theta + ``m2``) - ``m3``."""
 
     function = staticmethod(combined_margin)
@@ -127,6 +150,11 @@ class CombinedMargin(_CosineMargin):
         """Read the margins."""
         options = self.options
         self.m1, self.m2, self.m3 = options.m1, options.m2, options.m3
+
+    @property
+    def pending_margin(self) -> dict[str, Any]:
+        """The margin as `sphereface.margin_policy.CosineMargin` has it."""
+        return {"form": "combined", "m1": self.m1, "m2": self.m2, "m3": self.m3}
 
 
 @register_layer("AdaCosAddmScale", param="adacos_add_m_scale_param")
@@ -150,7 +178,7 @@ class AdaCosAddmScale(_CosineMargin):
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         """Return the scaled cosines; in TRAIN, keep the scale."""
-        label = self.labels(x, label)
+        label = self.labels(label, prod(x.shape[1:]))
         with torch.no_grad():
             scale = ada_cos_scale(x, label, scale=self.scale)
             if self.training:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sphereface.caffe.graph import Arity
 from sphereface.caffe.layer import Layer, Shape
+from sphereface.caffe.pending_logits import PendingProduct
 from sphereface.caffe.registry import register_layer
 
 __all__ = ["InnerProduct", "inner_product", "normalized_rows"]
@@ -65,6 +66,8 @@ class InnerProduct(Layer):
 
     bottoms = Arity(1, 3)
     function = staticmethod(inner_product)
+    #: Whether the labels are a bottom, as in MarginInnerProduct.
+    has_labels = False
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Create weight and bias for the sizes of the first bottom."""
@@ -96,3 +99,13 @@ class InnerProduct(Layer):
                 fix="feed the input size that the net was built for, or build it with input_shapes",
             )
         return [(*bottom_shapes[0][: self.axis], self.num_output)]
+
+    @property
+    def fuses(self) -> bool:
+        """Whether `pending` may leave the logits to a loss (`sphereface.caffe.fused_loss`)."""
+        return self.weight is not None and self.axis == 1 and not self.transpose
+
+    def pending(self, x: Tensor) -> PendingProduct:
+        """Return what `forward` does in TRAIN, with the product left to the loss."""
+        rows = normalized_rows(self.weight, 1, True) if self.normalize else self.weight
+        return PendingProduct(self.where, x.flatten(1), rows, self.bias)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from torch import Tensor
 from sphereface.caffe.graph import Arity, exactly
 from sphereface.caffe.indices import class_labels
 from sphereface.caffe.layer import Layer, Shape
+from sphereface.caffe.pending_logits import PendingProduct
 from sphereface.caffe.registry import register_layer
 
 __all__ = [
@@ -113,6 +115,22 @@ class LabelSpecificAdd(_LabelSpecific):
         if self.top_count == 1:
             return y
         return y, torch.zeros(1, dtype=x.dtype, device=x.device) + added
+
+    @property
+    def takes_pending(self) -> bool:
+        """Whether `of_pending` does the same: an annealed bias looks at the score."""
+        return self.annealing is None
+
+    @property
+    def pending_margin(self) -> dict[str, Any]:
+        """The margin as `sphereface.margin_policy.CosineMargin` has it."""
+        return {"form": "add", "m3": -self.added}
+
+    def of_pending(self, logits: PendingProduct, label: Tensor) -> Any:
+        """Return logits whose layer left them to their loss (`sphereface.caffe.fused_loss`)."""
+        class_labels(self, label, logits.classes)
+        y = logits._replace(margin=self.pending_margin)
+        return y if self.top_count == 1 else (y, logits.x.new_full((1,), self.added))
 
     def _annealed(self, x: Tensor) -> Tensor:
         """Return the bias of this forward, and count it in TRAIN."""

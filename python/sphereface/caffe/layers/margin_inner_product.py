@@ -18,9 +18,9 @@ from torch import Tensor
 
 from sphereface.annealing import Annealing
 from sphereface.caffe.class_weights import ClassWeights
-from sphereface.caffe.fused_loss import PendingLogits
 from sphereface.caffe.graph import Arity
 from sphereface.caffe.layer import Shape
+from sphereface.caffe.pending_logits import PendingLogits
 from sphereface.caffe.registry import register_layer
 from sphereface.errors import SphereFaceError
 from sphereface.margin_policy import ASoftmax, MarginPolicy
@@ -48,6 +48,8 @@ class AnnealedProduct(ClassWeights):
     gradient = "exact"
     #: Whether `pending` may leave the logits to a loss (`sphereface.caffe.fused_loss`).
     fuses = True
+    #: Whether the labels are a bottom of the layer with the weight.
+    has_labels = True
     #: Called with the rows (M, K) and labels (M,) of each forward, if it is set; the rows have no
     #: gradient. Unlike a hook, it leaves the logits to their loss.
     on_rows: Callable[[Tensor, Tensor], None] | None = None
@@ -94,14 +96,14 @@ class AnnealedProduct(ClassWeights):
     def pending(self, x: Tensor, label: Tensor) -> Any:
         """Return what `forward` does in TRAIN, with the logits left to their loss."""
         lambda_ = self.advance()
-        rows, labels = self.rows_and_labels(x, label)
+        rows, _ = self.rows_and_labels(x, label)
 
-        def losses(ignore_label: int | None) -> Tensor:
+        def losses(label: Tensor, ignore_label: int | None) -> Tensor:
             try:
                 result = margin_softmax_loss(
                     rows,
                     self.weight,
-                    labels,
+                    label,
                     lambda_,
                     self.policy,
                     self.gradient,
@@ -113,7 +115,7 @@ class AnnealedProduct(ClassWeights):
             assert isinstance(result, Tensor)
             return result
 
-        logits = PendingLogits(losses)
+        logits = PendingLogits(self.num_output, losses)
         return (logits, lambda_.reshape(1).to(x.dtype)) if self.top_count == 2 else logits
 
     def count_from_start(self, forwards: int) -> None:

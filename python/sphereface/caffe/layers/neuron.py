@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sphereface.caffe.layer import Layer, Shape
+from sphereface.caffe.pending_logits import PendingProduct
 from sphereface.caffe.registry import register_layer
 
 __all__ = [
@@ -163,6 +164,19 @@ class Power(Layer):
             # torch's pow, because Python's raises where C's gives inf or NaN.
             base = torch.tensor(self.shift, dtype=torch.float64)
             self.constant = float(base.pow(self.power))
+
+    @property
+    def takes_pending(self) -> bool:
+        """Whether it multiplies by one number, finite and not 0."""
+        return self.power == 1 and self.shift == 0 and self.constant_factor() is not None
+
+    def of_pending(self, logits: PendingProduct) -> PendingProduct:
+        """Return logits whose layer left them to their loss (`sphereface.caffe.fused_loss`)."""
+        return logits.times(self)
+
+    def constant_factor(self) -> float | None:
+        """Return the number; None if it is 0 or not finite."""
+        return self.scale if self.scale and math.isfinite(self.scale) else None
 
 
 def _log_of_base(layer: Layer, base: float) -> float:

@@ -7,6 +7,7 @@ blob as it is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from sphereface.caffe.layer import Shape
 from sphereface.caffe.layers.bias import Bias, spread
+from sphereface.caffe.pending_logits import PendingProduct
 from sphereface.caffe.registry import register_layer
 from sphereface.proto import schema
 
@@ -56,6 +58,7 @@ class Scale(Bias):
     """
 
     function = staticmethod(scale)
+    _read: tuple[tuple[int, int], float] | None = None
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Create the factor, unless the second bottom is it, and the bias."""
@@ -76,3 +79,25 @@ class Scale(Bias):
             self.add_blob("bias", shape, options.bias_filler)
         else:
             self.bias = None  # type: ignore[assignment]
+
+    @property
+    def takes_pending(self) -> bool:
+        """Whether it multiplies by one number, of its own."""
+        return self.weight is not None and self.weight.dim() == 0 and self.bias is None
+
+    def of_pending(self, logits: PendingProduct) -> PendingProduct:
+        """Return logits whose layer left them to their loss (`sphereface.caffe.fused_loss`)."""
+        return logits.times(self)
+
+    def constant_factor(self) -> float | None:
+        """Return the number, finite and not 0; None if it is none, or one that may change."""
+        limited = self.min_value is not None or self.max_value is not None
+        learns = self.weight.requires_grad and torch.is_grad_enabled()
+        if limited or learns or torch.compiler.is_compiling():
+            return None
+        # Read once, not in each pass: a GPU would be waited for.
+        state = (self.weight.data_ptr(), self.weight._version)
+        if self._read is None or self._read[0] != state:
+            self._read = state, float(self.weight)
+        value = self._read[1]
+        return value if value and math.isfinite(value) else None

@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sphereface.caffe.fused_loss import PendingLogits
 from sphereface.caffe.graph import Arity
 from sphereface.caffe.indices import counted_labels
 from sphereface.caffe.layer import Shape
 from sphereface.caffe.loss_layer import LossLayer
+from sphereface.caffe.pending_logits import PendingLogits, PendingProduct
 from sphereface.caffe.registry import register_layer
 
 __all__ = ["SoftmaxWithLoss", "SoftmaxWithLossOHEM"]
@@ -89,12 +89,13 @@ class SoftmaxWithLoss(LossLayer):
         """Whether `of_pending` has the same loss: this layer's own, unweighted, as its only top."""
         return type(self) is SoftmaxWithLoss and not self.weighted and self.top_count == 1
 
-    def of_pending(self, logits: PendingLogits, label: Tensor) -> Tensor:
+    def of_pending(self, logits: PendingLogits | PendingProduct, label: Tensor) -> Tensor:
         """Return the loss of logits whose layer left them to it (`sphereface.caffe.fused_loss`)."""
-        labels = label.reshape(-1)
-        valid = None if self.ignore_label is None else labels != self.ignore_label
+        labels, valid = counted_labels(self, label, logits.classes, self.ignore_label)
+        if valid is not None:
+            labels = labels.where(valid, self.ignore_label)
         # The classes are on the last axis: every row is a sample.
-        return self.total(logits.losses(self.ignore_label), valid, labels.numel())
+        return self.total(logits.losses(labels, self.ignore_label), valid, labels.numel())
 
     def total(self, losses: Tensor, valid: Tensor | None, outer: int) -> Tensor:
         """Return the loss of all labels, from the cross entropy of each."""
