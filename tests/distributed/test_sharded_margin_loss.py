@@ -21,7 +21,9 @@ from sphereface.margin_policy import (
     NormFace,
     SphereFace2,
     SphereFaceR,
+    policy_of,
 )
+from sphereface.ops.margin_softmax import plain_logits
 
 M, K, N = 12, 5, 23
 
@@ -199,6 +201,76 @@ def test_a_bad_label_is_told_by_every_process(pool, problem):
     problem[2][4] = N
     for message in pool.run(work.message_of, 2, *problem, {"margin": 4}, -1):
         assert f"is {N}; expected 0 to {N - 1}" in message
+
+
+SEEN = {
+    "annealed": ({"margin": 4, "annealing": Annealing(100, 0.1, 1, 5)}, [5, 0, 7]),
+    "scaled": ({"margin": CosFace(0.35, 16), "ignore_index": -1}, [4, 4, 4]),
+    "l2_softmax": ({"margin": L2Softmax(8.0), "sample_rate": 1.0}, [4, 4, 4]),
+}
+
+
+@pytest.mark.parametrize("member", SEEN)
+def test_every_rank_notes_the_same_of_all_rows(pool, member, problem):
+    x, weight, label = problem
+    options, sizes = SEEN[member]
+    if "ignore_index" in options:
+        label[[0, 5]] = -1
+    tensors = [torch.from_numpy(a) for a in (x, weight)]
+    unit = [torch.nn.functional.normalize(t) for t in tensors]
+    cosine = (unit[0] @ unit[1].T)[torch.arange(M), label][label >= 0].mean()
+    lambda_ = 100 / 1.1 if "annealing" in options else 0
+    expected = [lambda_, float(cosine), float(tensors[0].norm(dim=1).mean())]
+    logits = plain_logits(*tensors, policy_of(options["margin"])).numpy()
+    results = pool.run(work.seen_in_a_step, 3, x, weight, label, options, sizes)
+    for seen, _ in results:
+        np.testing.assert_allclose(seen, expected, rtol=1e-6)
+        assert seen == results[0][0]
+    rows, columns = np.split(np.arange(M), np.cumsum(sizes)[:-1]), np.array_split(np.arange(N), 3)
+    for (_, given), own, classes in zip(results, rows, columns, strict=True):
+        np.testing.assert_allclose(given, logits[np.ix_(own, classes)], rtol=1e-12, atol=1e-12)
+
+
+def test_the_same_notes_as_the_module_of_one_process(problem):
+    x, label = (torch.from_numpy(problem[i]).float() for i in (0, 2))
+    sharded = ShardedMarginLoss(K, N, ArcFace(0.5, 16))
+    module = sphereface.nn.ArcFaceLoss(K, N, 0.5, 16)
+    with torch.no_grad():
+        module.weight.copy_(sharded.weight)
+    torch.testing.assert_close(sharded(x, label.long()), module(x, label.long()))
+    for name in ("target_cosine", "x_norm"):
+        torch.testing.assert_close(getattr(sharded, name), getattr(module, name))
+
+
+def test_products_are_rounded(pool, problem):
+    """As in one process, of which `margin_softmax_loss` has a test; the gradients stay wide."""
+    x, weight, label = problem
+    options = {"margin": 3, "gradient": "exact", "loss_options": {"products": torch.bfloat16}}
+    rounded = [torch.from_numpy(a).bfloat16().double().numpy() for a in (x, weight)]
+    value, dx, dweight = work.reference_step(
+        *rounded, label, lambda *t: sphereface.margin_softmax_loss(*t, margin=3, gradient="exact")
+    )
+    results = pool.run(work.one_step, 2, x, weight, label, options)
+    for result in results:
+        np.testing.assert_allclose(result["loss"], value, rtol=0.01)
+    for name, expected in (("dx", dx), ("dweight", dweight)):
+        got = np.concatenate([result[name] for result in results])
+        assert got.dtype == np.float64
+        assert 0 < np.linalg.norm(got - expected) < 0.02 * np.linalg.norm(expected)
+
+
+def test_without_a_label():
+    loss = ShardedMarginLoss(K, N, CosFace())
+    with pytest.raises(SphereFaceError, match="no label in training mode; expected x and label"):
+        loss(torch.ones(2, K))
+    loss.eval()
+    assert loss(torch.ones(2, K)).shape == (2, N)
+    with pytest.raises(SphereFaceError, match="no label with return_stats"):
+        loss(torch.ones(2, K), return_stats=True)
+    with pytest.raises(SphereFaceError, match=r"x of shape \(2, 3\); expected \(M, 5\)"):
+        loss(torch.ones(2, 3))
+    with pytest.raises(SphereFaceError, match="looks one-hot"):
+        loss(torch.ones(2, K), torch.ones(2, N))
 
 
 def test_what_is_refused():

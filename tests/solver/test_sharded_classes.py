@@ -4,10 +4,14 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
 from reference.tiny_training import write_training
+from sphereface.class_range import ClassRange
+from sphereface.distributed.ranks import Ranks
 from sphereface.errors import SphereFaceError
 from sphereface.solver.modes import Mode
+from sphereface.solver.sharded_classes import Sharing
 from sphereface.solver.sidecar import read_sidecar
 from sphereface.solver.training import TrainOptions, train
 from sphereface.weights import load_weights, read_solverstate
@@ -80,17 +84,34 @@ def test_a_sample_that_has_all_classes_is_all(tmp_path):
 @pytest.mark.slow
 def test_sampled_classes_resume_bit_for_bit(tmp_path):
     mode = Mode(shard_classes=True, sample_classes=0.3)
-    solver = str(write_training(tmp_path, "max_iter: 6 snapshot: 3", 2))
+    written = write_training(tmp_path, "max_iter: 6 snapshot: 3", 2)
+    # Each run has a seed of its own; a resumed one has that of the run it goes on with.
+    written.write_text(written.read_text().replace("random_seed: 3", ""))
+    solver = str(written)
     end, state = tmp_path / "tiny_iter_6.caffemodel", str(tmp_path / "tiny_iter_3.solverstate")
     train(TrainOptions(solver, gpu="none", mode=mode))
     whole = load_weights(end)
     sidecar = read_sidecar(tmp_path / "tiny_iter_3.solverstate.npz")
-    assert sidecar.passes == {"draws of classes for fc6": 3}
+    assert sidecar.passes["draws of classes for fc6"] == 3
+    assert sidecar.passes.keys() == {"draws of classes for fc6", "seed of the draws for fc6"}
     end.unlink()
     train(TrainOptions(solver, gpu="none", mode=mode, snapshot=state))
     for name, blobs in load_weights(end).items():
         for one, two in zip(blobs, whole[name], strict=True):
             np.testing.assert_array_equal(one, two)
+
+
+def test_draws_follow_random_seed_layer_and_classes():
+    ranks = Ranks()
+
+    def draws(seed, name, rank):
+        sampler = Sharing(ranks, ranks, 0.1, seed).sampler(name)
+        return sampler.draw(torch.tensor([0]), ClassRange.of(rank, 2, 2000)).tolist()
+
+    first = draws(7, "fc6", 0)
+    assert draws(7, "fc6", 0) == first
+    for other in ((8, "fc6", 0), (7, "fc7", 0), (7, "fc6", 1), (1 << 40, "fc6", 0)):
+        assert draws(*other) != first
 
 
 @pytest.mark.parametrize(

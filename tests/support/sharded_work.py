@@ -339,3 +339,14 @@ def measured_step(group, classes, batch, features, memory, rate, optimizer):
         "peak": peak,
         "sent": traffic.sent,
     }
+
+
+def seen_in_a_step(group, x, weight, label, options, sizes):
+    """Return what the buffers of a training step say, and the logits of this rank afterwards."""
+    rank, ranks = dist.get_rank(group), dist.get_world_size(group)
+    mine = shares(len(x), ranks, sizes)[rank]
+    loss = make(group, x, weight, **options)
+    loss(torch.from_numpy(x[mine]), torch.from_numpy(label[mine]))
+    seen = [float(getattr(loss, name)) for name in ("lambda_", "target_cosine", "x_norm")]
+    logits = loss.eval()(torch.from_numpy(x[mine]))
+    return seen, logits.detach().numpy()

@@ -15,66 +15,16 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sphereface.class_range import ClassRange
-from sphereface.distributed.ranks import Ranks
-from sphereface.distributed.sampling import ClassSampler
+from sphereface.distributed.row_problem import RowProblem
 from sphereface.errors import NonFiniteError
 from sphereface.loss_options import kept_buffers
-from sphereface.margin_policy import MarginPolicy
 from sphereface.ops import normalize_rows_
 from sphereface.ops.class_part import COLUMNS, class_part_gradients, class_part_rows
 from sphereface.ops.margin_softmax import MarginSoftmaxStats
 
-__all__ = ["RowProblem", "row_losses"]
+__all__ = ["row_losses"]
 
 _MAX, _SUM, _WEIGHTED, _TARGET, _PLAIN, _COSINE, _OTHER, _OTHER_CLASS = range(len(COLUMNS))
-
-
-@dataclass(frozen=True)
-class RowProblem:
-    """What a forward computes besides its tensors; the same on every process but for `classes`.
-
-    Attributes
-    ----------
-    classes : ClassRange
-        Of which the weight has the rows.
-    ranks : Ranks
-        The processes that have the others.
-    margin : MarginPolicy
-        Of the softmax members of the family.
-    exact : bool
-        The kind of gradient.
-    in_place : bool
-        Normalise the rows of the weight that take part, in place, before.
-    ignore_index : int, optional
-        Rows of this label have loss and gradient 0.
-    label_smoothing : float
-        0 to 1.
-    memory : {"fast", "lean"} or int, optional
-        Of this process's share of the logits, as in `sphereface.margin_softmax_loss`.
-    equal_batches : bool
-        Every process has as many rows, so that they need not tell.
-    sampler : ClassSampler, optional
-        Draws the classes that take part.
-    input_scale, loss_scale : float
-        Factors on the gradient of x, and on all gradients.
-    want_stats : bool
-        Compute the classes with the largest logits, too.
-    """
-
-    classes: ClassRange
-    ranks: Ranks
-    margin: MarginPolicy
-    exact: bool
-    in_place: bool
-    ignore_index: int | None = None
-    label_smoothing: float = 0.0
-    memory: str | int | None = None
-    equal_batches: bool = False
-    sampler: ClassSampler | None = None
-    input_scale: float = 1.0
-    loss_scale: float = 1.0
-    want_stats: bool = False
 
 
 def row_losses(
@@ -85,7 +35,8 @@ def row_losses(
     problem: RowProblem,
     class_weight: Tensor | None = None,
     weight_sum: Tensor | None = None,
-) -> tuple[Tensor, Tensor, MarginSoftmaxStats]:
+    lengths: Tensor | None = None,
+) -> tuple[Tensor, Tensor, MarginSoftmaxStats, Tensor]:
     """Return the losses of this process's rows against the classes of all processes.
 
     Every process calls it, and the backward, together with the others.
@@ -104,6 +55,8 @@ def row_losses(
         All else.
     class_weight, weight_sum : Tensor of shape (N,) and (), optional
         The weights of ``problem.classes``, and the sum over all classes.
+    lengths : Tensor of shape (M,), optional
+        Those of the rows, if x is not to tell them.
 
     Returns
     -------
@@ -113,6 +66,8 @@ def row_losses(
         What each row counts in the mean: 1 or its label's weight, 0 if it is ignored.
     stats : MarginSoftmaxStats
         Predictions are -1 unless ``problem.want_stats``.
+    means : Tensor of shape (2,), float64
+        Of all processes' rows: cosine with the label's weight (NaN if none has a label), length.
 
     Raises
     ------
@@ -123,15 +78,19 @@ def row_losses(
     """
     ranks, own = problem.ranks, len(x)
     sizes = [own] * ranks.ranks if problem.equal_batches else ranks.sizes(own, x.device)
+    if lengths is None:
+        lengths = torch.linalg.vector_norm(x.detach(), dim=1)
+    if problem.products is not None:
+        x = x.to(problem.products)
     labels = ranks.gather(label, sizes)
     sampled = None
     if problem.sampler is not None:
         sampled = problem.sampler.draw(labels, problem.classes)
     failure = _normalise(weight, sampled) if problem.in_place else None
-    step = _Step(problem, labels, sizes, sampled, failure)
+    step = _Step(problem, labels, sizes, sampled, failure, lengths.detach().sum().double())
     outputs = _RowLosses.apply(x, weight, lambda_, class_weight, weight_sum, step)
-    losses, counts, *stats = outputs
-    return losses, counts, MarginSoftmaxStats(*stats)
+    losses, counts, means, *stats = outputs
+    return losses, counts, MarginSoftmaxStats(*stats), means
 
 
 @torch.no_grad()
@@ -156,6 +115,7 @@ class _Step:
     sizes: Sequence[int]
     sampled: Tensor | None  # the rows of the weight that take part, in rising order
     failure: Exception | None
+    length: Tensor  # of this process's rows together
 
     @property
     def mine(self) -> slice:
@@ -190,13 +150,13 @@ class _RowLosses(torch.autograd.Function):
         with torch.autocast(x.device.type, enabled=False):
             logits, unit = merged.take((*tensors, None, *options), keeps)
         dtype = torch.promote_types(x.dtype, torch.float32)
-        others = (merged.counts(dtype), *merged.stats(dtype))
+        others = (merged.counts(dtype), merged.means, *merged.stats(dtype))
         ctx.save_for_backward(
             *tensors, unit, merged.lse, class_weight, weight_sum, merged.label_weight
         )
         ctx.options, ctx.part, ctx.step = options, part, step
         # Not a saved tensor: the backward turns it into the gradient and lets it go.
-        ctx.shape, ctx.logits = weight.shape, logits
+        ctx.shape, ctx.dtype, ctx.logits = weight.shape, weight.dtype, logits
         ctx.mark_non_differentiable(*others)
         return merged.losses().to(dtype), *others
 
@@ -217,6 +177,7 @@ class _RowLosses(torch.autograd.Function):
             # 16-bit shares are summed in float32 and rounded once.
             wide = dx.to(torch.promote_types(dx.dtype, torch.float32))
             dx = problem.ranks.scatter_sum(wide, step.sizes).mul_(problem.input_scale).to(dx.dtype)
+        dweight = dweight.to(ctx.dtype)
         if needs_weight and step.sampled is not None:
             dweight = torch.sparse_coo_tensor(
                 step.sampled[None],
@@ -247,19 +208,24 @@ class _Part:
         if problem.ignore_index is not None:
             here &= label != problem.ignore_index
         if sampled is None:
-            return cls(weight, label, classes.first, classes.total, here)
+            return cls(_rounded(weight, problem), label, classes.first, classes.total, here)
         # Among the sampled rows 0 to S - 1; S stands for a class that another process has.
         count = len(sampled)
         counted = torch.searchsorted(sampled, position.where(here, 0))
         known = (label >= 0) & (label < classes.total)
         counted = counted.where(here, torch.full_like(label, count).where(known, label))
-        return cls(weight[sampled], counted, 0, count + 1, here)
+        return cls(_rounded(weight[sampled], problem), counted, 0, count + 1, here)
+
+
+def _rounded(weight: Tensor, problem: RowProblem) -> Tensor:
+    return weight if problem.products is None else weight.to(problem.products)
 
 
 class _Merged:
     """What all processes together know of each row."""
 
     lse: Tensor
+    means: Tensor
 
     def __init__(
         self, step: _Step, part: _Part, class_weight: Tensor | None, weight_sum: Tensor | None
@@ -300,8 +266,12 @@ class _Merged:
             position = (label - problem.classes.first).where(here, 0)
             padded = torch.cat([self.class_weight, self.class_weight.new_zeros(1)])
             sums["label_weight"] = padded[position].where(here, 0).double()
-        totals = ranks.total(torch.stack(list(sums.values())))
+        cosines = rows[:, _COSINE].where(here, 0).sum()
+        noted = torch.stack([cosines, here.sum(), self.step.length.to(cosines)])
+        both = ranks.total(torch.cat([torch.stack(list(sums.values())).flatten(), noted]))
+        totals, noted = both[:-3].view(len(sums), -1), both[-3:]
         self.sums = dict(zip(sums, totals, strict=True))
+        self.means = torch.stack([noted[0] / noted[1], noted[2] / len(label)])
         if failure is not None:
             raise failure
         if ranks.ranks > 1 and totals.device.type == "cpu" and totals[0].isnan().any():

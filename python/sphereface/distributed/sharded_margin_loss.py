@@ -8,7 +8,6 @@ different numbers of rows, and classes that do not divide evenly.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,20 +17,22 @@ from torch import Tensor, nn
 
 from sphereface.annealing import Annealing
 from sphereface.class_range import ClassRange
+from sphereface.distributed.first_rows import fill_rows
 from sphereface.distributed.optimizer_rows import OptimizerRows
 from sphereface.distributed.ranks import Ranks
-from sphereface.distributed.row_losses import RowProblem, row_losses
+from sphereface.distributed.row_losses import row_losses
+from sphereface.distributed.row_problem import RowProblem
 from sphereface.distributed.sampling import ClassSampler
+from sphereface.distributed.shared_values import shared_value, total_of_shares
 from sphereface.errors import SphereFaceError
 from sphereface.loss_options import named_loss_options
 from sphereface.margin_policy import MarginPolicy, policy_of
-from sphereface.nn.margin_inner_product import check_integer
+from sphereface.nn.margin_inner_product import SEEN, check_integer
 from sphereface.ops import annealed_lambda
-from sphereface.ops.margin_softmax import MarginSoftmaxStats, scaled_rows
+from sphereface.ops.margin_softmax import MarginSoftmaxStats, plain_logits, scaled_rows
+from sphereface.ops.products import product_dtype
 
 __all__ = ["ShardedMarginLoss"]
-
-_BLOCK = 1 << 10  # classes that one seed fills
 
 
 class ShardedMarginLoss(nn.Module):
@@ -71,8 +72,9 @@ class ShardedMarginLoss(nn.Module):
     device, dtype
         Of the weight.
     loss_options : dict, optional
-        ``reduction``, ``label_smoothing``, ``class_weight`` (of all classes) and ``memory`` (of a
-        process) of `sphereface.margin_softmax_loss`.
+        ``reduction``, ``label_smoothing``, ``class_weight`` (of all classes), ``memory`` (of a
+        process) and ``products`` (in which the rows are sent, too) of
+        `sphereface.margin_softmax_loss`.
 
     Attributes
     ----------
@@ -84,6 +86,12 @@ class ShardedMarginLoss(nn.Module):
         torch.distributed.checkpoint saves the whole and loads it on any number of processes.
     iteration : Tensor of shape (), int64
         Training forwards so far.
+    lambda_ : Tensor of shape (), float32
+        Buffer, not saved: lambda at the current count; 0 without annealing.
+    target_cosine, x_norm : Tensor of shape (), float32
+        Buffers, not saved, the same on every process: the mean cosine between the rows of all
+        processes in the last forward and the weights of their labels (NaN if none has a label), and
+        the mean length of these rows. Both are 0 before.
 
     Raises
     ------
@@ -97,6 +105,9 @@ class ShardedMarginLoss(nn.Module):
     """
 
     iteration: Tensor
+    lambda_: Tensor
+    target_cosine: Tensor
+    x_norm: Tensor
     class_weight: Tensor | None
     class_weight_sum: Tensor | None
 
@@ -138,6 +149,9 @@ class ShardedMarginLoss(nn.Module):
             torch.empty(self.classes.count, self.in_features, device=device, dtype=dtype)
         )
         self.register_buffer("iteration", torch.zeros((), dtype=torch.int64, device=device))
+        for name in SEEN:
+            seen = torch.zeros((), dtype=torch.float32, device=device)
+            self.register_buffer(name, seen, persistent=False)
         self._attached: OptimizerRows | None = None
         self.reset_parameters()
         self.register_state_dict_post_hook(_shard_weight)
@@ -147,6 +161,7 @@ class ShardedMarginLoss(nn.Module):
         self.reduction: str = options["reduction"]
         self.label_smoothing: float = options["label_smoothing"]
         self.memory: str | int | None = options["memory"]
+        self.products: torch.dtype | str | None = options["products"]
         whole = options["class_weight"]
         if self.sampler.rate < 1 and (self.label_smoothing or whole is not None):
             raise _error(
@@ -164,19 +179,11 @@ class ShardedMarginLoss(nn.Module):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Fill the weight in +-sqrt(3 / in_features), whatever the split, and start counting."""
-        bound = math.sqrt(3 / self.in_features)
-        begin, end = self.classes.first, self.classes.first + self.classes.count
-        for block in range(begin // _BLOCK, -(-end // _BLOCK)):
-            generator = torch.Generator().manual_seed((self.sampler.seed << 32) + block)
-            rows = torch.empty(_BLOCK, self.in_features).uniform_(
-                -bound, bound, generator=generator
-            )
-            first = block * _BLOCK
-            here = slice(max(begin, first), min(end, first + _BLOCK))
-            self.weight[here.start - begin : here.stop - begin] = rows[
-                here.start - first : here.stop - first
-            ].to(self.weight)
+        fill_rows(self.weight, self.classes, self.sampler.seed)
         self.iteration.zero_()
+        for name in SEEN:
+            getattr(self, name).zero_()
+        self._anneal()
         self.sampler.draws = 0
 
     def attach(self, optimizer: torch.optim.Optimizer) -> None:
@@ -197,15 +204,19 @@ class ShardedMarginLoss(nn.Module):
         self._attached = OptimizerRows(optimizer, self.weight, self.sharded, self.local)
 
     def forward(
-        self, x: Tensor, label: Tensor, return_stats: bool = False
+        self, x: Tensor, label: Tensor | None = None, return_stats: bool = False
     ) -> Tensor | tuple[Tensor, MarginSoftmaxStats]:
-        """Return the loss over the rows of all processes.
+        """Return the loss over the rows of all processes; without a label, logits.
+
+        Without a label, in evaluation mode, it returns the logits (M, classes.count) without a
+        margin of this process's rows for this process's `classes`. Nothing is exchanged then, so
+        that processes may call it on their own.
 
         Parameters
         ----------
         x : Tensor of shape (M, K)
             This process's embeddings; M may be 0.
-        label : Tensor of shape (M,) of integers
+        label : Tensor of shape (M,) of integers, optional
             Counted over all classes.
         return_stats : bool
             Return a `MarginSoftmaxStats` of this process's rows as well.
@@ -218,20 +229,21 @@ class ShardedMarginLoss(nn.Module):
         Raises
         ------
         SphereFaceError
-            As `sphereface.margin_softmax_loss`; or sampling has no optimiser.
+            As `sphereface.margin_softmax_loss`; no label in training mode; sampling has no
+            optimiser.
         """
-        if x.dim() != 2 or x.shape[1] != self.in_features or label.shape != x.shape[:1]:
-            raise _error(
-                f"x of shape {tuple(x.shape)} and label of shape {tuple(label.shape)}",
-                f"(M, {self.in_features}) and (M,)",
-            )
+        if label is None:
+            return self._logits(x, return_stats)
+        self._check_shapes(x, label)
+        products = product_dtype(self.products, x)
         if torch.is_autocast_enabled(x.device.type):
             x = x.float()
         policy = self.margin
         input_scale = self.ranks.ranks if self.backbone == "mean" else 1
         if self.scale is not None:
-            shared = _Shared.apply(self.scale, self.ranks, input_scale)
+            shared = shared_value(self.scale, self.ranks, input_scale)
             policy = dataclasses.replace(policy, scale=shared)  # type: ignore[type-var]
+        lengths = torch.linalg.vector_norm(x.detach(), dim=1)
         x = scaled_rows(x, policy)
         label = label.long()
         exact = self.exact or not self.training
@@ -244,12 +256,13 @@ class ShardedMarginLoss(nn.Module):
             ignore_index=self.ignore_index,
             label_smoothing=self.label_smoothing,
             memory=self.memory,
+            products=products,
             equal_batches=self.equal_batches,
             sampler=self._sampler(),
             input_scale=input_scale,
             want_stats=return_stats,
         )
-        losses, counts, stats = row_losses(
+        losses, counts, stats, means = row_losses(
             x,
             self.weight,
             label,
@@ -257,9 +270,33 @@ class ShardedMarginLoss(nn.Module):
             problem,
             self.class_weight,
             self.class_weight_sum,
+            lengths,
         )
+        self.target_cosine.copy_(means[0])
+        self.x_norm.copy_(means[1])
         loss = losses if self.reduction == "none" else self._reduced(losses, counts)
         return (loss, stats) if return_stats else loss
+
+    def _check_shapes(self, x: Tensor, label: Tensor | None) -> None:
+        fits = x.dim() == 2 and x.shape[1] == self.in_features
+        if label is None and not fits:
+            raise _error(f"x of shape {tuple(x.shape)}", f"(M, {self.in_features})")
+        if label is not None and not (fits and label.shape == x.shape[:1]):
+            raise _error(
+                f"x of shape {tuple(x.shape)} and label of shape {tuple(label.shape)}",
+                f"(M, {self.in_features}) and (M,)",
+                "it looks one-hot: pass label.argmax(1)" if label.dim() == 2 else "",
+            )
+
+    def _logits(self, x: Tensor, return_stats: bool) -> Tensor:
+        if self.training or return_stats:
+            raise _error(
+                "no label" + (" in training mode" if self.training else " with return_stats"),
+                "x and label",
+                "after eval() it gives this process's logits without a margin",
+            )
+        self._check_shapes(x, None)
+        return plain_logits(x, self.weight, self.margin)
 
     def _sampler(self) -> ClassSampler | None:
         if not self.training or self.sampler.rate == 1:
@@ -276,15 +313,21 @@ class ShardedMarginLoss(nn.Module):
     def _lambda(self) -> Tensor:
         if self.training:
             self.iteration.add_(1)
+        return self._anneal()
+
+    @torch.no_grad()
+    def _anneal(self) -> Tensor:
         if self.annealing is None:
             return torch.zeros((), device=self.iteration.device)
-        return annealed_lambda(self.iteration, *self.annealing)
+        lambda_ = annealed_lambda(self.iteration, *self.annealing)
+        self.lambda_.copy_(lambda_)
+        return lambda_
 
     def _reduced(self, losses: Tensor, counts: Tensor) -> Tensor:
         own = losses.sum()
         if self.reduction == "mean":
             own = own / self.ranks.total(counts.sum())
-        return _Total.apply(own, self.ranks)
+        return total_of_shares(own, self.ranks)
 
     # ---- state
 
@@ -331,32 +374,6 @@ class ShardedMarginLoss(nn.Module):
             f"margin={self.margin}, classes {self.classes.first} to "
             f"{self.classes.first + self.classes.count - 1} here"
         )
-
-
-class _Total(torch.autograd.Function):
-    """The sum over the processes; each is the derivative of its own share."""
-
-    @staticmethod
-    def forward(ctx: Any, own: Tensor, ranks: Ranks) -> Tensor:
-        return ranks.total(own.clone())
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return grad, None
-
-
-class _Shared(torch.autograd.Function):
-    """A value that every process has; its gradient is the sum of theirs."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, ranks: Ranks, input_scale: float) -> Tensor:
-        ctx.ranks, ctx.input_scale = ranks, input_scale
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        # The gradient of the rows, which it comes from, was made larger for the net before.
-        return ctx.ranks.total(grad.clone()) / ctx.input_scale, None, None
 
 
 def _shard_weight(

@@ -23,10 +23,10 @@ from sphereface.ops import annealed_lambda, margin_inner_product
 from sphereface.ops.margin_inner_product import margin_logits
 from sphereface.ops.transforms import refuse_transforms
 
-__all__ = ["MarginInnerProduct", "check_integer", "note_rows"]
+__all__ = ["SEEN", "MarginInnerProduct", "check_integer", "note_rows"]
 
-# What a forward leaves behind for logs.
-_SEEN = ("lambda_", "target_cosine", "x_norm")
+SEEN = ("lambda_", "target_cosine", "x_norm")
+"""What a forward leaves behind for logs: buffers of one float32, not saved."""
 
 
 class MarginInnerProduct(nn.Module):
@@ -127,7 +127,7 @@ class MarginInnerProduct(nn.Module):
         self.first_iteration = check_integer("iteration", iteration, 0)
         count = torch.empty((), dtype=torch.int64, device=device)
         self.register_buffer("iteration", count)
-        for name in _SEEN:
+        for name in SEEN:
             seen = torch.empty((), dtype=torch.float32, device=device)
             self.register_buffer(name, seen, persistent=False)
         self.reset_parameters()
@@ -138,7 +138,7 @@ class MarginInnerProduct(nn.Module):
         nn.init.uniform_(self.weight, -bound, bound)
         with torch.no_grad():
             self.iteration.fill_(self.first_iteration)
-            for name in _SEEN:
+            for name in SEEN:
                 getattr(self, name).zero_()
         self._anneal()
 
@@ -261,7 +261,7 @@ class MarginInnerProduct(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         # .half() and .bfloat16() convert floating buffers; lambda needs its float32.
         module = super()._apply(fn, recurse)
-        for name in _SEEN:
+        for name in SEEN:
             setattr(self, name, getattr(self, name).float())
         return module
 

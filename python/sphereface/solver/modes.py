@@ -33,7 +33,7 @@ AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _FIRST_SCALE, _GROWTH, _BACKOFF, _GROWTH_INTERVAL = 65536.0, 2.0, 0.5, 2000  # GradScaler's
 
 _SCALE, _STEADY = "loss scale of fp16", "iterations at that scale"
-_DRAWS = "draws of classes for "
+_DRAWS, _SEED = "draws of classes for ", "seed of the draws for "
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,13 @@ class ModeNets(SolverNets):
         group: RankGroup,
         data: OpenSource | None = None,
         allow_python: bool | Iterable[str] = (),
+        *,
+        seed: int = 0,
     ) -> None:
         super().__init__(data, allow_python)
         self._mode, self._group = mode, group
         if mode.shard_classes:
-            self.sharing = replace(group.sharing(), sample_rate=mode.sample_classes)
+            self.sharing = replace(group.sharing(), sample_rate=mode.sample_classes, seed=seed)
 
     def passes(self, opened: OpenNet, device: torch.device, *, trained: bool) -> Passes:
         """Return what runs a net: test nets run in float32, and whole in every rank."""
@@ -159,18 +161,21 @@ class ModePasses(Passes):
         scale.copy_(torch.where(finite, grown, scale * _BACKOFF))
 
     def state(self) -> dict[str, Any]:
-        """Return the counts of draws; fp16's loss scale, and since when it has not changed."""
-        draws = {name: sampler.draws for name, sampler in self._samplers().items()}
+        """Return seeds and counts of draws; fp16's loss scale, and since when it is the same."""
+        samplers = self._samplers()
+        draws = {_DRAWS + name: sampler.draws for name, sampler in samplers.items()}
+        draws |= {_SEED + name: sampler.seed for name, sampler in samplers.items()}
         if self._scale is None:
             return draws
         return {**draws, _SCALE: float(self._scale), _STEADY: int(self._steady)}
 
     def restore(self, state: Mapping[str, Any]) -> list[str]:
-        """Take over counts of draws and the loss scale; another run may have no use for them."""
-        samplers = self._samplers()
-        for name in samplers.keys() & state.keys():
-            samplers[name].draws = int(state[name])
-        state = {name: value for name, value in state.items() if name not in samplers}
+        """Take over seeds, counts and the loss scale; another run may have no use for them."""
+        left = dict(state)
+        for name, sampler in self._samplers().items():
+            sampler.draws = int(left.pop(_DRAWS + name, sampler.draws))
+            sampler.seed = int(left.pop(_SEED + name, sampler.seed))
+        state = left
         if self._scale is None or _SCALE not in state:
             return super().restore({name: state[name] for name in state if name != _STEADY})
         self._scale.fill_(float(state[_SCALE]))
@@ -179,7 +184,7 @@ class ModePasses(Passes):
 
     def _samplers(self) -> dict[str, ClassSampler]:
         layers = (layer for layer in self.net.layers if isinstance(layer, SplitProduct))
-        return {_DRAWS + layer.name: layer.sampler for layer in layers if layer.sampler is not None}
+        return {layer.name: layer.sampler for layer in layers if layer.sampler is not None}
 
     def _averaged(self, result: Pass) -> Pass:
         losses = [result.outputs[n] for n in self.net.outputs if n in self.net.loss_weights]

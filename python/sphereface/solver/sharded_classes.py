@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,7 +28,8 @@ from sphereface.caffe.layers.margin_inner_product import MarginInnerProduct
 from sphereface.caffe.layers.softmax_loss import SoftmaxWithLoss
 from sphereface.class_range import ClassRange
 from sphereface.distributed.ranks import Ranks
-from sphereface.distributed.row_losses import RowProblem, row_losses
+from sphereface.distributed.row_losses import row_losses
+from sphereface.distributed.row_problem import RowProblem
 from sphereface.distributed.row_service import RowService, scatter_rows
 from sphereface.distributed.sampling import ClassSampler
 from sphereface.errors import SphereFaceError
@@ -55,11 +57,20 @@ class Sharing:
         The same processes, for tensors on CPUs.
     sample_rate : float
         The part of each process's classes that takes part in an iteration.
+    seed : int
+        The solver's random_seed, which the draws follow; the same on every process.
     """
 
     ranks: Ranks
     control: Ranks
     sample_rate: float = 1.0
+    seed: int = 0
+
+    def sampler(self, name: str) -> ClassSampler:
+        """Return what draws the classes of the layer of this name."""
+        salt = zlib.crc32(name.encode("utf-8", "surrogateescape"))
+        words = np.random.SeedSequence([self.seed, salt]).generate_state(1, np.uint64)
+        return ClassSampler(self.sample_rate, int(words[0]) >> 1)
 
 
 def check_sharing(file: SolverFile) -> None:
@@ -160,7 +171,7 @@ class SplitProduct(MarginInnerProduct):
     """A MarginInnerProduct of which a process has the rows of some classes.
 
     `sampler`, if there is one, draws those that take part in an iteration; its numbers follow from
-    the layer's name and the count of draws.
+    the solver's random_seed, the layer's name, the count of draws and the classes that are here.
     """
 
     sharing: ClassVar[Sharing]
@@ -179,9 +190,7 @@ class SplitProduct(MarginInnerProduct):
         super().setup(bottom_shapes)
         self.fuses = False  # it is one with the loss of all ranks already
         if self.sharing.sample_rate < 1:
-            self.sampler = ClassSampler(
-                self.sharing.sample_rate, zlib.crc32(self.name.encode("utf-8", "surrogateescape"))
-            )
+            self.sampler = self.sharing.sampler(self.name)
         filler = self.options.weight_filler
         if (
             filler.type not in _FILLERS
@@ -227,7 +236,7 @@ class SplitProduct(MarginInnerProduct):
         if torch.is_autocast_enabled(x.device.type):
             x = x.float()
         try:
-            losses, _, stats = row_losses(x, self.weight, label, lambda_, problem)
+            losses, _, stats, _ = row_losses(x, self.weight, label, lambda_, problem)
         except SphereFaceError as error:
             raise error.at(self.where) from None
         return torch.stack([losses, (stats.prediction == label).to(losses)], dim=1)

@@ -148,7 +148,9 @@ def train_rank(place: Place, options: TrainOptions, action: Callable[[], Action]
         seed = file.param.random_seed
         seed = group.share(random.SystemRandom().getrandbits(31) if seed < 0 else seed)
         data = replace(options.data, seed=seed, rank=place.rank, ranks=place.ranks)
-        nets = stack.enter_context(ModeNets(options.mode, group, data, options.allow_python))
+        nets = stack.enter_context(
+            ModeNets(options.mode, group, data, options.allow_python, seed=seed)
+        )
         solver = Solver(
             file,
             nets=nets,
