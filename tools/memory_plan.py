@@ -137,6 +137,7 @@ class Plan:
             "gradient of x": share * x * self.math_item,
             "labels and their gradients": share * rows * (8 + self.math_item),
             "max, sum and target": 2 * share * rows * 3 * 8,
+            "means for the statistics": 2 * share * 3 * 8,
             "loss and count": 2 * share * 2 * self.math_item,
             "numbers of rows": (self.ranks - 1) * 8,
         }

@@ -8,6 +8,7 @@ from typing import Any
 from sphereface.errors import SphereFaceError, nearest
 
 __all__ = [
+    "LOSS_OPTIONS",
     "check_class_weight",
     "check_loss_options",
     "check_memory",
@@ -26,6 +27,8 @@ _DEFAULTS = {
     "memory": None,
     "products": None,
 }
+LOSS_OPTIONS = tuple(_DEFAULTS)
+"""The options of a loss module, by name."""
 
 
 def check_loss_options(
@@ -128,7 +131,7 @@ def check_class_weight(shape: Sequence[int], classes: int) -> None:
 
 
 def named_loss_options(
-    options: Mapping[str, Any] | None, classes: int, binary: bool = False
+    options: Mapping[str, Any], classes: int, binary: bool = False
 ) -> dict[str, Any]:
     """Return all of a loss module's options, those that are not given with their defaults.
 
@@ -138,15 +141,15 @@ def named_loss_options(
         One of them is none that `sphereface.margin_softmax_loss` takes in this way, or is out of
         its range.
     """
-    unknown = [name for name in options or {} if name not in _DEFAULTS]
+    unknown = [name for name in options if name not in _DEFAULTS]
     if unknown:
         raise SphereFaceError(
-            f"loss_options has {', '.join(map(repr, unknown))}",
+            f"unknown option {', '.join(map(repr, unknown))}",
             where="margin loss",
-            expected=f"of {', '.join(_DEFAULTS)}",
+            expected=f"besides what the loss has of its own, {', '.join(_DEFAULTS)}",
             fix=nearest(unknown[0], _DEFAULTS),
         )
-    found = {**_DEFAULTS, **(options or {})}
+    found = {**_DEFAULTS, **options}
     check_loss_options(**found, binary=binary)
     if found["class_weight"] is not None:
         check_class_weight(found["class_weight"].shape, classes)

@@ -11,6 +11,7 @@ import sphereface
 from sphereface import SphereFaceError
 from sphereface.annealing import Annealing
 from sphereface.distributed import ShardedMarginLoss
+from sphereface.loss_options import LOSS_OPTIONS
 from sphereface.margin_policy import (
     ArcFace,
     ASoftmax,
@@ -37,14 +38,11 @@ def problem(rng):
 
 def assert_equal_to_one_process(pool, ranks, problem, options, sizes=None, seed=None):
     x, weight, label = problem
-    names = ("margin", "gradient", "ignore_index")
+    names = ("margin", "gradient", "ignore_index", *LOSS_OPTIONS)
     keywords = {name: options[name] for name in names if name in options}
-    loss_options = options.get("loss_options", {})
-    loss_of = functools.partial(
-        sphereface.margin_softmax_loss, return_stats=True, **keywords, **loss_options
-    )
+    loss_of = functools.partial(sphereface.margin_softmax_loss, return_stats=True, **keywords)
     cotangent = None
-    if loss_options.get("reduction") == "none":
+    if options.get("reduction") == "none":
         cotangent = np.linspace(-1, 2, M)
     stats = []
 
@@ -116,16 +114,14 @@ def test_bfloat16_is_summed_in_float32(pool, problem):
 
 
 OPTIONS = {
-    "lean": {"loss_options": {"memory": "lean"}},
-    "sum": {"loss_options": {"reduction": "sum"}},
-    "none": {"loss_options": {"reduction": "none"}},
-    "smoothing": {"loss_options": {"label_smoothing": 0.2}},
-    "weights": {"loss_options": {"class_weight": torch.linspace(0.5, 2, N, dtype=torch.float64)}},
+    "lean": {"memory": "lean"},
+    "sum": {"reduction": "sum"},
+    "none": {"reduction": "none"},
+    "smoothing": {"label_smoothing": 0.2},
+    "weights": {"class_weight": torch.linspace(0.5, 2, N, dtype=torch.float64)},
     "all": {
-        "loss_options": {
-            "class_weight": torch.linspace(0.5, 2, N, dtype=torch.float64),
-            "label_smoothing": 0.1,
-        }
+        "class_weight": torch.linspace(0.5, 2, N, dtype=torch.float64),
+        "label_smoothing": 0.1,
     },
 }
 
@@ -245,7 +241,7 @@ def test_the_same_notes_as_the_module_of_one_process(problem):
 def test_products_are_rounded(pool, problem):
     """As in one process, of which `margin_softmax_loss` has a test; the gradients stay wide."""
     x, weight, label = problem
-    options = {"margin": 3, "gradient": "exact", "loss_options": {"products": torch.bfloat16}}
+    options = {"margin": 3, "gradient": "exact", "products": torch.bfloat16}
     rounded = [torch.from_numpy(a).bfloat16().double().numpy() for a in (x, weight)]
     value, dx, dweight = work.reference_step(
         *rounded, label, lambda *t: sphereface.margin_softmax_loss(*t, margin=3, gradient="exact")
@@ -278,9 +274,9 @@ def test_what_is_refused():
         ({"backbone": "max"}, "backbone is 'max'"),
         ({"margin": SphereFace2()}, "a softmax member without a bias"),
         ({"sample_rate": 0.0}, "rate 0.0"),
-        ({"loss_options": {"smoothing": 1}}, "loss_options has 'smoothing'"),
-        ({"sample_rate": 0.5, "loss_options": {"label_smoothing": 0.1}}, "label_smoothing or"),
-        ({"loss_options": {"class_weight": torch.ones(3)}}, r"class_weight has shape \(3,\)"),
+        ({"smoothing": 1}, "unknown option 'smoothing'"),
+        ({"sample_rate": 0.5, "label_smoothing": 0.1}, "label_smoothing or"),
+        ({"class_weight": torch.ones(3)}, r"class_weight has shape \(3,\)"),
     ):
         with pytest.raises(SphereFaceError, match=message):
             ShardedMarginLoss(K, N, **options)

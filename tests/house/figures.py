@@ -89,6 +89,13 @@ def detection(benchmark: str, side: str, *keys: str) -> Callable[[], float]:
     return value
 
 
+def fused(shape: str, side: str, name: str = "ratio", of: str = "") -> Callable[[], float]:
+    def value() -> float:
+        return float(recorded(f"margin_softmax{of}-epyc")["runs"][shape][side][name])
+
+    return value
+
+
 SIDES = ("sphereface caffe", "sphereface exact", "plain eager", "plain compiled")
 SHAPES = ("(64, 512, 10572)", "(256, 512, 10572)", "(256, 512, 85742)")
 
@@ -100,6 +107,36 @@ FIGURES = [
     )
     for shape in SHAPES
     for column, side in enumerate(SIDES)
+]
+LOSSES = ("F.linear + CE", "layers, caffe", "fast, caffe", "lean, caffe")
+FIGURES += [
+    Figure(
+        "docs/margins.md",
+        rf"\| {re.escape(f'({shape})')} \|" + r" [\d.]+x \|" * column + r" ([\d.]+)x \|",
+        fused(shape.replace(" ", ""), side),
+    )
+    for shape in ("256, 512, 10572", "256, 512, 85742")
+    for column, side in enumerate(LOSSES)
+]
+FIGURES += [
+    Figure("docs/margins.md", text, fused("256,512,85742", side, "extra_of_logits"))
+    for text, side in (
+        (r"fast needs ([\d.]+) times", "fast, caffe"),
+        (r"lean ([\d.]+)\s+times", "lean, caffe"),
+        (r"cross_entropy need ([\d.]+) times", "layers, caffe"),
+    )
+]
+FIGURES += [
+    Figure(
+        "docs/margins.md",
+        text,
+        fused("512,512,85742", f"{side}, m = 1", "times_faster_than_chunked", "_torch"),
+    )
+    for text, side in (
+        (r"([\d.]+) times faster by default", "default"),
+        (r"([\d.]+) times\s+with `memory=\"fast\"`", "fast"),
+        (r'([\d.]+) times with `"lean"`', "lean"),
+    )
 ]
 FIGURES += [
     Figure("README.md", r"([\d.]+) times OpenVINO", inference("sphereface_20", "1", "openvino")),

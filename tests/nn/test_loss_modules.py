@@ -145,14 +145,14 @@ def test_functional_call_takes_other_weights():
         (ASoftmaxLoss, {"memory": "slow"}, "memory is 'slow'"),
         (ArcFaceLoss, {"label_smoothing": 2}, "label_smoothing is 2"),
         (LSoftmaxLoss, {"class_weight": torch.ones(4)}, r"class_weight has shape \(4,\)"),
-        (CosFaceLoss, {"reducton": "sum"}, "loss_options has 'reducton'.*did you mean"),
+        (CosFaceLoss, {"reducton": "sum"}, "unknown option 'reducton'.*did you mean"),
         (SphereFace2Loss, {"label_smoothing": 0.1}, "neither, for each class has a loss of its"),
         (SphereFace2Loss, {"class_weight": torch.ones(N)}, "neither, for each class has a loss"),
     ],
 )
 def test_loss_options_are_checked_when_the_module_is_made(make, options, message):
     with pytest.raises(SphereFaceError, match=message):
-        make(K, N, loss_options=options)
+        make(K, N, **options)
 
 
 def test_what_has_no_learned_scale_says_why():
@@ -166,7 +166,7 @@ def test_what_has_no_learned_scale_says_why():
 
 def test_class_weights_move_with_the_module_and_are_not_saved():
     weights = torch.rand(N)
-    module = CosFaceLoss(K, N, loss_options={"class_weight": weights})
+    module = CosFaceLoss(K, N, class_weight=weights)
     assert set(module.state_dict()) == {"weight"}
     assert dict(module.named_buffers())["class_weight"].equal(weights)
     assert module.to("meta").class_weight.device.type == "meta"
@@ -179,7 +179,7 @@ def test_repr_shows_the_options():
         "ASoftmaxLoss(in_features=8, num_classes=6, margin=3, base=1000, gamma=0.12, power=1, "
         "lambda_min=5, scale=9, learn_scale=True, gradient='caffe')"
     )
-    shown = repr(CosFaceLoss(K, N, 0.4, 30, ignore_index=-1, loss_options=soft))
+    shown = repr(CosFaceLoss(K, N, 0.4, 30, ignore_index=-1, **soft))
     assert "m3=0.4, scale=30" in shown
     assert shown.endswith("ignore_index=-1, reduction='sum', label_smoothing=0.1, memory='lean')")
     shown = repr(SphereFaceRLoss(K, N, feature_norm="soft", gradient="exact"))

@@ -115,7 +115,7 @@ def test_sphereface_r(feature_norm, reduction, device):
     label[2] = -1
     module = SphereFaceRLoss(
         K, N, 1.5, 6.0, feature_norm, 0.25, ignore_index=-1, device=device,
-        loss_options={"reduction": reduction}, **DOUBLE,
+        reduction=reduction, **DOUBLE,
     )  # fmt: skip
     unit = F.normalize(module.weight).detach().requires_grad_()
     known = label.clamp_min(0)
@@ -306,7 +306,7 @@ def test_bad_options_are_named(make, message):
 
 
 @pytest.mark.parametrize("module", [CosFaceLoss, ASoftmaxLoss])
-@pytest.mark.parametrize("name", ["ignore_index", "reducton"])
+@pytest.mark.parametrize("name", ["marign", "reducton"])
 def test_an_option_that_the_loss_does_not_take_is_refused_when_it_is_made(module, name):
-    with pytest.raises(SphereFaceError, match=f"loss_options has '{name}'.*reduction"):
-        module(K, N, loss_options={name: 0})
+    with pytest.raises(SphereFaceError, match=f"unknown option '{name}'.*reduction"):
+        module(K, N, **{name: 0})

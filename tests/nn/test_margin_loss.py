@@ -42,16 +42,14 @@ def assert_agrees(ours, theirs, x, label):
 
 @pytest.mark.parametrize("memory", ["fast", "lean"])
 def test_metric_learnings_cosface(memory):
-    ours = CosFaceLoss(K, N, 0.35, 64, dtype=torch.float64, loss_options={"memory": memory})
+    ours = CosFaceLoss(K, N, 0.35, 64, dtype=torch.float64, memory=memory)
     assert_agrees(ours, reference.CosFaceLoss(N, K, margin=0.35, scale=64), *batch())
 
 
 @pytest.mark.parametrize("memory", ["fast", "lean"])
 @pytest.mark.parametrize("degrees", [28.6, 120])
 def test_metric_learnings_arcface(degrees, memory):
-    ours = ArcFaceLoss(
-        K, N, math.radians(degrees), 16, dtype=torch.float64, loss_options={"memory": memory}
-    )
+    ours = ArcFaceLoss(K, N, math.radians(degrees), 16, dtype=torch.float64, memory=memory)
     assert_agrees(ours, reference.ArcFaceLoss(N, K, margin=degrees, scale=16), *batch())
 
 
@@ -61,7 +59,7 @@ def test_metric_learnings_arcface(degrees, memory):
 def test_metric_learnings_sphereface(margin, memory):
     ours = ASoftmaxLoss(
         K, N, margin, base=0, gradient="exact", dtype=torch.float64,
-        loss_options={"memory": memory},
+        memory=memory,
     )  # fmt: skip
     assert_agrees(ours, reference.SphereFaceLoss(N, K, margin=margin, scale=1), *batch())
 
@@ -120,9 +118,7 @@ def test_loss_options(device):
     x, label = batch(device)
     label[1] = -1
     options = {"reduction": "none", "label_smoothing": 0.1}
-    loss = CosFaceLoss(
-        K, N, dtype=torch.float64, device=device, ignore_index=-1, loss_options=options
-    )
+    loss = CosFaceLoss(K, N, dtype=torch.float64, device=device, ignore_index=-1, **options)
     values = loss(x, label)
     assert values.shape == (M,)
     assert values[1] == 0

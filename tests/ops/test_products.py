@@ -8,7 +8,7 @@ import sphereface
 from margin_samples import sample
 from sphereface import SphereFaceError
 from sphereface.margin_policy import ArcFace, ASoftmax, CosFace, L2Softmax, SphereFace2, SphereFaceR
-from sphereface.nn import CosFaceLoss
+from sphereface.nn import AngularTriplet, CosFaceLoss, MarginInnerProduct
 
 # bfloat16 keeps 8 bits: an operand, a logit and a gradient are each up to 2^-9 off.
 HALF_ULP = 2.0**-9
@@ -77,6 +77,28 @@ def test_only_the_products_are_rounded(rng, device):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("make", [MarginInnerProduct, AngularTriplet])
+def test_the_head_takes_what_the_operator_takes(make, rng, device):
+    x, weight, label = leaves(rng, device)
+    head = make(64, 150, 4, gradient="caffe", products="autocast", memory="lean", device=device)
+    assert "memory='lean', products=autocast" in repr(head)
+    with torch.no_grad():
+        head.weight.copy_(weight)
+        head.iteration.fill_(4)
+    lambda_ = head.annealing.at(5)
+    with torch.autocast(device, torch.bfloat16):
+        ours = head(x, label)
+        expected = sphereface.margin_inner_product(
+            x, weight, label, lambda_, 4, products=torch.bfloat16
+        )
+    assert ours.dtype == torch.bfloat16
+    assert torch.equal(ours, expected)
+    with pytest.raises(SphereFaceError, match="memory is 'slim'"):
+        make(64, 150, memory="slim")
+    with pytest.raises(SphereFaceError, match="products is 'bf16'"):
+        make(64, 150, products="bf16")
+
+
 def test_in_place_normalisation_is_that_of_the_weight(rng, device):
     x, weight, label = leaves(rng, device)
     expected = F.normalize(weight.detach())
@@ -108,7 +130,7 @@ def test_without_it_autocast_runs_in_float32(rng, device):
 
 def test_modules_take_it(rng, device):
     x, weight, label = leaves(rng, device)
-    head = CosFaceLoss(64, 150, device=device, loss_options={"products": torch.bfloat16})
+    head = CosFaceLoss(64, 150, device=device, products=torch.bfloat16)
     with torch.no_grad():
         head.weight.copy_(weight)
     expected = sphereface.margin_softmax_loss(

@@ -298,7 +298,7 @@ def measured_step(group, classes, batch, features, memory, rate, optimizer):
     rank, ranks = dist.get_rank(group), dist.get_world_size(group)
     loss = ShardedMarginLoss(
         features, classes, CosFace(0.35, 10), sample_rate=rate, group=group,
-        loss_options={"memory": memory},
+        memory=memory,
     )  # fmt: skip
     kinds = {
         "sgd": functools.partial(torch.optim.SGD, lr=0.1),

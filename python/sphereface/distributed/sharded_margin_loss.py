@@ -8,7 +8,6 @@ different numbers of rows, and classes that do not divide evenly.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -71,10 +70,9 @@ class ShardedMarginLoss(nn.Module):
         Who shares the classes; by default all processes of torch.distributed.
     device, dtype
         Of the weight.
-    loss_options : dict, optional
-        ``reduction``, ``label_smoothing``, ``class_weight`` (of all classes), ``memory`` (of a
-        process) and ``products`` (in which the rows are sent, too) of
-        `sphereface.margin_softmax_loss`.
+    reduction, label_smoothing, class_weight, memory, products
+        As `sphereface.margin_softmax_loss`: `class_weight` of all classes, `memory` of a process;
+        the rows are sent in the dtype of the products, too.
 
     Attributes
     ----------
@@ -127,7 +125,7 @@ class ShardedMarginLoss(nn.Module):
         group: dist.ProcessGroup | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
-        loss_options: Mapping[str, Any] | None = None,
+        **loss_options: Any,
     ) -> None:
         super().__init__()
         self.in_features = check_integer("in_features", in_features, 1)

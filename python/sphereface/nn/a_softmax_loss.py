@@ -6,15 +6,20 @@ layers of the authors' Caffe forks. What differs: the logits need not be stored.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from torch import Tensor, nn
 
+from sphereface.loss_options import LOSS_OPTIONS
 from sphereface.margin_policy import ASoftmax, LSoftmax, MarginPolicy
 from sphereface.nn.fused_loss import FusedLoss, learned_scale
 from sphereface.nn.margin_inner_product import MarginInnerProduct
 
 __all__ = ["ASoftmaxLoss", "LSoftmaxLoss"]
+
+# memory and products are the loss's, which has no logits to round.
+_OF_THE_HEAD = {*inspect.signature(MarginInnerProduct).parameters} - {*LOSS_OPTIONS}
 
 
 class ASoftmaxLoss(FusedLoss, MarginInnerProduct):
@@ -28,14 +33,12 @@ class ASoftmaxLoss(FusedLoss, MarginInnerProduct):
     in_features, num_classes : int
         K and N.
     *options, **keywords
-        As `MarginInnerProduct` from `margin` on.
+        As `MarginInnerProduct` from `margin` on, and ``reduction``, ``label_smoothing``,
+        ``class_weight``, ``memory`` and ``products`` of `sphereface.margin_softmax_loss`.
     scale : float, optional
         s: x is set to this length before. None leaves x as it is, as the paper.
     learn_scale : bool
         Make the scale a parameter that starts there.
-    loss_options : dict, optional
-        ``reduction``, ``label_smoothing``, ``class_weight``, ``memory`` and ``products`` of
-        `sphereface.margin_softmax_loss`.
 
     Raises
     ------
@@ -58,12 +61,12 @@ class ASoftmaxLoss(FusedLoss, MarginInnerProduct):
         *options: Any,
         scale: float | None = None,
         learn_scale: bool = False,
-        loss_options: dict[str, Any] | None = None,
         **keywords: Any,
     ) -> None:
         self._first_scale = scale  # reset_parameters, which the base calls, reads it
+        of_loss = {name: keywords.pop(name) for name in [*keywords] if name not in _OF_THE_HEAD}
         super().__init__(in_features, num_classes, *options, **keywords)
-        self.set_loss_options(loss_options)
+        self.set_loss_options(of_loss)
         self.scale = scale
         policy = self.policy  # it checks the scale
         if learn_scale:

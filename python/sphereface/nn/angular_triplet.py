@@ -58,6 +58,7 @@ class AngularTriplet(MarginInnerProduct):
             triplet=self.triplet,
             semihard=self.semihard,
             ignore_index=self.ignore_index,
+            products=self.products,
         )
 
     def extra_repr(self) -> str:

@@ -44,7 +44,7 @@ class FusedLoss(nn.Module):
         """The member of the family, with the parameters that it has here."""
         raise NotImplementedError
 
-    def set_loss_options(self, options: Mapping[str, Any] | None, binary: bool = False) -> None:
+    def set_loss_options(self, options: Mapping[str, Any], binary: bool = False) -> None:
         """Take the options; the weight is there already.
 
         Raises

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from sphereface.annealing import Annealing
 from sphereface.errors import SphereFaceError
+from sphereface.loss_options import check_memory, check_products
 from sphereface.margin_type import is_exact, margin_of
 from sphereface.ops import annealed_lambda, margin_inner_product
 from sphereface.ops.margin_inner_product import margin_logits
@@ -60,6 +61,8 @@ class MarginInnerProduct(nn.Module):
         Rows with this label get no margin.
     axis : int
         First input dimension that is a feature; the ones before it count samples.
+    memory, products
+        As `sphereface.margin_inner_product`; the logits are in the dtype of the products.
     device, dtype
         Of the weight.
 
@@ -109,11 +112,16 @@ class MarginInnerProduct(nn.Module):
         *,
         ignore_index: int | None = None,
         axis: int = 1,
+        memory: str | int | None = None,
+        products: torch.dtype | str | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         is_exact(gradient)
+        check_memory(memory, type(self).__name__)
+        check_products(products)
+        self.memory, self.products = memory, products
         self.in_features = check_integer("in_features", in_features, 1)
         self.out_features = check_integer("out_features", out_features, 1)
         self.margin = margin_of(margin)
@@ -156,7 +164,7 @@ class MarginInnerProduct(nn.Module):
         Returns
         -------
         Tensor of shape (..., N)
-            In the dtype of `x`.
+            In the dtype of `x`, or of the products.
 
         Raises
         ------
@@ -181,7 +189,10 @@ class MarginInnerProduct(nn.Module):
         """Return the logits (M, N) of rows (M, K)."""
         # Evaluation takes the raw weight through the same logits without normalising it in place.
         product = margin_inner_product if self.training else margin_logits
-        return product(rows, self.weight, label, lambda_, margin, self.gradient, self.ignore_index)
+        return product(
+            rows, self.weight, label, lambda_, margin, self.gradient, self.ignore_index,
+            self.memory, self.products,
+        )  # fmt: skip
 
     def samples(self, x: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return x as (M, K) and the labels as (M,), checked for their number.
@@ -255,8 +266,13 @@ class MarginInnerProduct(nn.Module):
         """Return the options, for ``repr``."""
         options = [f"{n}={getattr(self, n)}" for n in ("in_features", "out_features", "margin")]
         options += [f"{name}={value:g}" for name, value in vars(self.annealing).items()]
-        rest = f"gradient={self.gradient!r}, ignore_index={self.ignore_index}, axis={self.axis}"
-        return ", ".join([*options, rest])
+        options.append(f"gradient={self.gradient!r}, ignore_index={self.ignore_index}")
+        options.append(f"axis={self.axis}")
+        if self.memory is not None:
+            options.append(f"memory={self.memory!r}")
+        if self.products is not None:
+            options.append(f"products={self.products}")
+        return ", ".join(options)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         # .half() and .bfloat16() convert floating buffers; lambda needs its float32.

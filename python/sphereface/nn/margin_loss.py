@@ -57,9 +57,8 @@ class MarginLoss(FusedLoss):
         Rows with this label count for nothing.
     device, dtype
         Of the weight.
-    loss_options : dict, optional
-        ``reduction``, ``label_smoothing``, ``class_weight``, ``memory`` and ``products`` of
-        `sphereface.margin_softmax_loss`.
+    reduction, label_smoothing, class_weight, memory, products
+        As `sphereface.margin_softmax_loss`.
 
     Attributes
     ----------
@@ -96,7 +95,7 @@ class MarginLoss(FusedLoss):
         ignore_index: int | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
-        loss_options: dict[str, Any] | None = None,
+        **loss_options: Any,
     ) -> None:
         super().__init__()
         self.in_features = check_integer("in_features", in_features, 1)

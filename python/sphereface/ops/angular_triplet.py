@@ -26,12 +26,13 @@ def angular_triplet_logits(
     triplet: bool = False,
     semihard: bool = False,
     ignore_index: int | None = None,
+    products: torch.dtype | str | None = None,
 ) -> Tensor:
     """Return the logits of `margin_inner_product` with the fork's backward.
 
     Parameters
     ----------
-    x, weight, label, lambda_, margin, ignore_index
+    x, weight, label, lambda_, margin, ignore_index, products
         As `sphereface.margin_inner_product` with ``gradient="caffe"``; `weight` is a leaf, whose
         rows are normalised in place.
     triplet : bool
@@ -54,7 +55,7 @@ def angular_triplet_logits(
     choice = _Choice(weight, label, ignore_index)
     rows, classes = _OtherBackward.apply(x, weight, choice, triplet)
     logits = margin_logits(
-        rows, classes, label, lambda_, margin, "caffe", ignore_index, unit_rows=True
+        rows, classes, label, lambda_, margin, "caffe", ignore_index, None, products, unit_rows=True
     )
     if semihard:
         choice.keeps_row = _semihard(x, weight, label, logits.detach(), margin)
