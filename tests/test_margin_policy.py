@@ -82,8 +82,8 @@ def test_bad_values_are_named(name, value):
         (lambda: SphereFace2(alpha=1.1), "SphereFace2: alpha is 1.1"),
         (lambda: SphereFace2(scale=None), "SphereFace2: scale is None"),
         (lambda: SphereFace2().initial_bias(1), "1 classes and alpha 0.7; expected at least 2"),
-        (lambda: policy_of(0.9), r"margin is 0.9; expected a number >= 1"),
-        (lambda: policy_of(None), r"margin is None; expected a number >= 1"),
+        (lambda: policy_of(0.9), r"margin is 0.9; expected the m >= 1"),
+        (lambda: policy_of(None), r"margin is None; expected the m >= 1"),
     ],
 )
 def test_other_bad_values_are_named(make, message):

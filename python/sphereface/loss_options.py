@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from typing import Any
 
 from sphereface.errors import SphereFaceError, nearest
@@ -26,6 +27,13 @@ _DEFAULTS = {
     "class_weight": None,
     "memory": None,
     "products": None,
+}
+# What other packages call the members' own options.
+_OTHERS_NAMES = {
+    "s": "here it is scale",
+    "m": "here it is margin",
+    "easy_margin": "here it is easy",
+    "weight": "here it is class_weight",
 }
 LOSS_OPTIONS = tuple(_DEFAULTS)
 """The options of a loss module, by name."""
@@ -51,7 +59,7 @@ def check_loss_options(
         raise SphereFaceError(
             f"reduction is {reduction!r}", where=where, expected='"mean", "sum" or "none"'
         )
-    if not 0 <= label_smoothing <= 1:
+    if not (isinstance(label_smoothing, (int, float)) and 0 <= label_smoothing <= 1):
         raise SphereFaceError(
             f"label_smoothing is {label_smoothing!r}", where=where, expected="0 to 1"
         )
@@ -73,7 +81,8 @@ def check_memory(memory: str | int | None, where: str) -> None:
     SphereFaceError
         It is neither "fast", "lean", a number of bytes nor None.
     """
-    if not (memory in ("fast", "lean", None) or (isinstance(memory, int) and memory >= 0)):
+    is_count = isinstance(memory, (int, float)) and 0 <= memory < math.inf
+    if not (memory in ("fast", "lean", None) or is_count):
         raise SphereFaceError(
             f"memory is {memory!r}",
             where=where,
@@ -114,7 +123,7 @@ def kept_buffers(memory: str | int | None, *sizes: int) -> list[bool]:
     return kept
 
 
-def check_class_weight(shape: Sequence[int], classes: int) -> None:
+def check_class_weight(weights: Any, classes: int) -> None:
     """Refuse weights of classes that are not one for each.
 
     Raises
@@ -122,16 +131,19 @@ def check_class_weight(shape: Sequence[int], classes: int) -> None:
     SphereFaceError
         They are not.
     """
-    if tuple(shape) != (classes,):
+    shape = getattr(weights, "shape", None)
+    if shape is None or tuple(shape) != (classes,):
         raise SphereFaceError(
-            f"class_weight has shape {tuple(shape)}",
+            f"class_weight is of type {type(weights).__name__}"
+            if shape is None
+            else f"class_weight has shape {tuple(shape)}",
             where="margin_softmax_loss",
             expected=f"({classes},), one for each class",
         )
 
 
 def named_loss_options(
-    options: Mapping[str, Any], classes: int, binary: bool = False
+    options: Mapping[str, Any], classes: int, where: str, binary: bool = False
 ) -> dict[str, Any]:
     """Return all of a loss module's options, those that are not given with their defaults.
 
@@ -145,12 +157,12 @@ def named_loss_options(
     if unknown:
         raise SphereFaceError(
             f"unknown option {', '.join(map(repr, unknown))}",
-            where="margin loss",
+            where=where,
             expected=f"besides what the loss has of its own, {', '.join(_DEFAULTS)}",
-            fix=nearest(unknown[0], _DEFAULTS),
+            fix=_OTHERS_NAMES.get(unknown[0]) or nearest(unknown[0], _DEFAULTS),
         )
     found = {**_DEFAULTS, **options}
     check_loss_options(**found, binary=binary)
     if found["class_weight"] is not None:
-        check_class_weight(found["class_weight"].shape, classes)
+        check_class_weight(found["class_weight"], classes)
     return found

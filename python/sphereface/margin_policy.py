@@ -368,12 +368,30 @@ def SphereFaceR(m: float = 1.5, scale: float | Tensor | None = 30.0) -> ASoftmax
     return ASoftmax(m, scale, detached=True)
 
 
-def policy_of(margin: float | str | MarginPolicy) -> MarginPolicy:
+def policy_of(
+    margin: float | str | MarginPolicy, where: str = "MarginInnerProduct"
+) -> MarginPolicy:
     """Return the policy: a number is the m of A-Softmax, as is one of Caffe's names.
+
+    `where` is who was given it, for errors.
 
     Raises
     ------
     SphereFaceError
         `margin` is none of these.
     """
-    return margin if isinstance(margin, MarginPolicy) else ASoftmax(margin_of(margin))
+    if isinstance(margin, MarginPolicy):
+        return margin
+    try:
+        return ASoftmax(margin_of(margin))
+    except SphereFaceError as error:
+        if isinstance(margin, str) and error.fix:  # nearly one of Caffe's names
+            raise
+        called = f"; {margin.__name__}() is one" if callable(margin) else ""
+        raise SphereFaceError(
+            f"margin is {margin!r}",
+            where=where,
+            expected="the m >= 1 of A-Softmax, one of SINGLE, DOUBLE, TRIPLE, QUADRUPLE, or a"
+            " member of sphereface.margin_policy",
+            fix=f"as in margin_policy.CosFace(0.35, scale=64){called}",
+        ) from None

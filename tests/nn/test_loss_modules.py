@@ -146,6 +146,11 @@ def test_functional_call_takes_other_weights():
         (ArcFaceLoss, {"label_smoothing": 2}, "label_smoothing is 2"),
         (LSoftmaxLoss, {"class_weight": torch.ones(4)}, r"class_weight has shape \(4,\)"),
         (CosFaceLoss, {"reducton": "sum"}, "unknown option 'reducton'.*did you mean"),
+        (CosFaceLoss, {"s": 30}, "CosFaceLoss: unknown option 's'.*here it is scale"),
+        (ASoftmaxLoss, {"m": 2}, "ASoftmaxLoss: unknown option 'm'.*here it is margin"),
+        (ArcFaceLoss, {"easy_margin": True}, "here it is easy"),
+        (ArcFaceLoss, {"class_weight": [1.0] * N}, "class_weight is of type list"),
+        (ArcFaceLoss, {"label_smoothing": "0.1"}, "label_smoothing is '0.1'"),
         (SphereFace2Loss, {"label_smoothing": 0.1}, "neither, for each class has a loss of its"),
         (SphereFace2Loss, {"class_weight": torch.ones(N)}, "neither, for each class has a loss"),
     ],
@@ -153,6 +158,42 @@ def test_functional_call_takes_other_weights():
 def test_loss_options_are_checked_when_the_module_is_made(make, options, message):
     with pytest.raises(SphereFaceError, match=message):
         make(K, N, **options)
+
+
+@pytest.mark.parametrize("make", [CosFaceLoss, ASoftmaxLoss, MarginInnerProduct])
+def test_what_is_no_tensor_is_told_by_name(make):
+    head, x, label = make(K, N), torch.randn(3, K), torch.tensor([0, 1, 2])
+    with pytest.raises(SphereFaceError, match=r"x is of type ndarray; .*torch.as_tensor\(x\)"):
+        head(x.numpy(), label)
+    with pytest.raises(SphereFaceError, match=r"label is of type list; .*torch.as_tensor\(label"):
+        head(x, [0, 1, 2])
+
+
+@pytest.mark.parametrize("margin", [CosFace, "cosface", 0.35])
+def test_a_margin_that_is_no_member_says_what_is_one(margin):
+    x, weight, label = torch.randn(3, K), torch.randn(N, K), torch.tensor([0, 1, 2])
+    with pytest.raises(SphereFaceError, match=r"loss: margin is .*as in margin_policy.CosFace\("):
+        sphereface.margin_softmax_loss(x, weight, label, margin=margin)
+    with pytest.raises(SphereFaceError, match="MarginLoss: margin is"):
+        MarginLoss(K, N, margin)
+
+
+def test_columns_of_labels_say_what_to_do():
+    with pytest.raises(RuntimeError, match=r"\(3, 1\); expected \(3,\).*label.squeeze\(1\)"):
+        CosFaceLoss(K, N)(torch.randn(3, K), torch.tensor([[0], [1], [2]]))
+
+
+@pytest.mark.parametrize("make", [CosFaceLoss, ASoftmaxLoss, SphereFaceRLoss, SphereFace2Loss])
+def test_modules_return_what_they_have_seen(make):
+    loss, x, label = make(K, N), torch.randn(3, K), torch.tensor([0, 1, 2])
+    if make is SphereFaceRLoss:
+        loss = make(K, N, feature_norm="soft")
+    stats = loss(x, label, return_stats=True)[1]
+    torch.testing.assert_close(stats.cosine, F.cosine_similarity(x, loss.weight.detach()[:3]))
+    assert stats.prediction.shape == stats.plain_prediction.shape == (3,)
+    loss.eval()  # lambda stays
+    same, _ = loss(x, label, return_stats=True)
+    torch.testing.assert_close(loss(x, label), same)
 
 
 def test_what_has_no_learned_scale_says_why():

@@ -28,6 +28,7 @@ from sphereface.loss_options import named_loss_options
 from sphereface.margin_policy import MarginPolicy, policy_of
 from sphereface.nn.margin_inner_product import SEEN, check_integer
 from sphereface.ops import annealed_lambda
+from sphereface.ops.labels import check_tensors, class_numbers
 from sphereface.ops.margin_softmax import MarginSoftmaxStats, plain_logits, scaled_rows
 from sphereface.ops.products import product_dtype
 
@@ -130,7 +131,10 @@ class ShardedMarginLoss(nn.Module):
         super().__init__()
         self.in_features = check_integer("in_features", in_features, 1)
         self.num_classes = check_integer("num_classes", num_classes, 1)
-        self.margin, self.annealing, self.gradient = policy_of(margin), annealing, gradient
+        self.margin = policy_of(margin, type(self).__name__)
+        if not (annealing is None or isinstance(annealing, Annealing)):
+            raise _error(f"annealing is {annealing!r}", "a sphereface.annealing.Annealing or None")
+        self.annealing, self.gradient = annealing, gradient
         if self.margin.binary or self.margin.bias is not None:
             raise _error(f"margin is {self.margin}", "a softmax member without a bias")
         self.exact = self.margin.is_exact(gradient)
@@ -142,7 +146,8 @@ class ShardedMarginLoss(nn.Module):
         self.ranks = Ranks(group)
         self.classes = ClassRange.of(self.ranks.rank, self.ranks.ranks, self.num_classes)
         self.sampler = ClassSampler(sample_rate, check_integer("seed", seed, 0))
-        self._set_options(named_loss_options(loss_options, self.num_classes), device, dtype)
+        options = named_loss_options(loss_options, self.num_classes, type(self).__name__)
+        self._set_options(options, device, dtype)
         self.weight = nn.Parameter(
             torch.empty(self.classes.count, self.in_features, device=device, dtype=dtype)
         )
@@ -230,9 +235,15 @@ class ShardedMarginLoss(nn.Module):
             As `sphereface.margin_softmax_loss`; no label in training mode; sampling has no
             optimiser.
         """
+        check_tensors(type(self).__name__, x=x)
+        if x.dim() != 2 or x.shape[1] != self.in_features:
+            raise _error(f"x has shape {tuple(x.shape)}", f"(M, {self.in_features})")
         if label is None:
             return self._logits(x, return_stats)
-        self._check_shapes(x, label)
+        check_tensors(type(self).__name__, label=label)
+        label = class_numbers(label, x, self.num_classes)
+        if len(label) != len(x):
+            raise _error(f"{len(label)} labels for {len(x)} rows of x", "as many")
         products = product_dtype(self.products, x)
         if torch.is_autocast_enabled(x.device.type):
             x = x.float()
@@ -243,7 +254,6 @@ class ShardedMarginLoss(nn.Module):
             policy = dataclasses.replace(policy, scale=shared)  # type: ignore[type-var]
         lengths = torch.linalg.vector_norm(x.detach(), dim=1)
         x = scaled_rows(x, policy)
-        label = label.long()
         exact = self.exact or not self.training
         problem = RowProblem(
             self.classes,
@@ -275,17 +285,6 @@ class ShardedMarginLoss(nn.Module):
         loss = losses if self.reduction == "none" else self._reduced(losses, counts)
         return (loss, stats) if return_stats else loss
 
-    def _check_shapes(self, x: Tensor, label: Tensor | None) -> None:
-        fits = x.dim() == 2 and x.shape[1] == self.in_features
-        if label is None and not fits:
-            raise _error(f"x of shape {tuple(x.shape)}", f"(M, {self.in_features})")
-        if label is not None and not (fits and label.shape == x.shape[:1]):
-            raise _error(
-                f"x of shape {tuple(x.shape)} and label of shape {tuple(label.shape)}",
-                f"(M, {self.in_features}) and (M,)",
-                "it looks one-hot: pass label.argmax(1)" if label.dim() == 2 else "",
-            )
-
     def _logits(self, x: Tensor, return_stats: bool) -> Tensor:
         if self.training or return_stats:
             raise _error(
@@ -293,7 +292,6 @@ class ShardedMarginLoss(nn.Module):
                 "x and label",
                 "after eval() it gives this process's logits without a margin",
             )
-        self._check_shapes(x, None)
         return plain_logits(x, self.weight, self.margin)
 
     def _sampler(self) -> ClassSampler | None:
@@ -367,11 +365,17 @@ class ShardedMarginLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """Return the options, for ``repr``."""
-        return (
-            f"in_features={self.in_features}, num_classes={self.num_classes}, "
-            f"margin={self.margin}, classes {self.classes.first} to "
-            f"{self.classes.first + self.classes.count - 1} here"
-        )
+        names = ("annealing", "ignore_index", "memory", "products")
+        chosen = [f"{n}={getattr(self, n)}" for n in names if getattr(self, n) is not None]
+        if self.label_smoothing:
+            chosen.append(f"label_smoothing={self.label_smoothing:g}")
+        if self.sampler.rate < 1:
+            chosen.append(f"sample_rate={self.sampler.rate:g}")
+        first, count = self.classes.first, self.classes.count
+        here = f"classes {first} to {first + count - 1} here" if count else "no classes here"
+        sizes = f"in_features={self.in_features}, num_classes={self.num_classes}"
+        kind = f"margin={self.margin}, gradient={self.gradient!r}, reduction={self.reduction!r}"
+        return ", ".join([sizes, kind, *chosen, here])
 
 
 def _shard_weight(

@@ -15,6 +15,8 @@ from sphereface.loss_options import LOSS_OPTIONS
 from sphereface.margin_policy import ASoftmax, LSoftmax, MarginPolicy
 from sphereface.nn.fused_loss import FusedLoss, learned_scale
 from sphereface.nn.margin_inner_product import MarginInnerProduct
+from sphereface.ops.labels import check_tensors
+from sphereface.ops.margin_softmax import MarginSoftmaxStats
 
 __all__ = ["ASoftmaxLoss", "LSoftmaxLoss"]
 
@@ -94,8 +96,12 @@ class ASoftmaxLoss(FusedLoss, MarginInnerProduct):
         if isinstance(scale, nn.Parameter) and self._first_scale is not None:
             nn.init.constant_(scale, self._first_scale)
 
-    def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+    def forward(  # type: ignore[override] # a loss, not logits
+        self, x: Tensor, label: Tensor | None = None, return_stats: bool = False
+    ) -> Tensor | tuple[Tensor, MarginSoftmaxStats]:
         """Return the loss of embeddings (..., K) and their labels, of shape () or, unreduced, (M,).
+
+        With `return_stats` also what it has seen of the rows, as `MarginLoss`.
 
         Without a label, in evaluation mode, the logits (..., N) without a margin.
 
@@ -104,12 +110,13 @@ class ASoftmaxLoss(FusedLoss, MarginInnerProduct):
         SphereFaceError, RuntimeError
             See `sphereface.margin_softmax_loss`; no label in training mode.
         """
+        check_tensors(type(self).__name__, x=x)
         self.refuse_transforms(x)
         if label is None:
             logits = self.logits_without_label(self.rows(x))
             return logits.view(*x.shape[: self.axis], self.num_classes)
         rows, labels = self.samples(x, label)
-        return self.loss_of(rows, labels, self.advance())
+        return self.loss_of(rows, labels, self.advance(), return_stats=return_stats)
 
     def extra_repr(self) -> str:
         """Return the options, for ``repr``."""

@@ -17,7 +17,7 @@ from sphereface.loss_options import named_loss_options
 from sphereface.margin_policy import MarginPolicy
 from sphereface.nn.margin_inner_product import note_rows
 from sphereface.ops import margin_softmax_loss
-from sphereface.ops.margin_softmax import plain_logits
+from sphereface.ops.margin_softmax import MarginSoftmaxStats, plain_logits
 from sphereface.ops.transforms import refuse_transforms
 
 __all__ = ["FusedLoss", "learned_scale"]
@@ -52,7 +52,7 @@ class FusedLoss(nn.Module):
         SphereFaceError
             One is unknown or out of its range.
         """
-        found = named_loss_options(options, len(self.weight), binary)
+        found = named_loss_options(options, len(self.weight), type(self).__name__, binary)
         self.reduction: str = found["reduction"]
         self.label_smoothing: float = found["label_smoothing"]
         self.memory: str | int | None = found["memory"]
@@ -72,7 +72,14 @@ class FusedLoss(nn.Module):
         """
         refuse_transforms(type(self).__name__, *tensors, *self.parameters())
 
-    def loss_of(self, rows: Tensor, label: Tensor, lambda_: Tensor | None = None) -> Tensor:
+    def loss_of(
+        self,
+        rows: Tensor,
+        label: Tensor,
+        lambda_: Tensor | None = None,
+        *,
+        return_stats: bool = False,
+    ) -> Tensor | tuple[Tensor, MarginSoftmaxStats]:
         """Return the loss of rows (M, K) and labels (M,), and note what it has seen of them."""
         loss, stats = margin_softmax_loss(
             rows,
@@ -90,7 +97,7 @@ class FusedLoss(nn.Module):
             products=self.products,
         )
         note_rows(self, rows, stats.cosine)
-        return loss
+        return (loss, stats) if return_stats else loss
 
     def logits_without_label(self, rows: Tensor) -> Tensor:
         """Return the logits (M, N) of rows (M, K) without a margin; nothing is changed.

@@ -21,6 +21,7 @@ from sphereface.errors import SphereFaceError
 from sphereface.loss_options import check_memory, check_products
 from sphereface.margin_type import is_exact, margin_of
 from sphereface.ops import annealed_lambda, margin_inner_product
+from sphereface.ops.labels import check_tensors
 from sphereface.ops.margin_inner_product import margin_logits
 from sphereface.ops.transforms import refuse_transforms
 
@@ -173,6 +174,7 @@ class MarginInnerProduct(nn.Module):
         RuntimeError
             See `sphereface.margin_inner_product`.
         """
+        check_tensors(type(self).__name__, x=x)
         refuse_transforms(type(self).__name__, x, self.weight)
         margin = self.margin
         if label is None and not self.training:
@@ -210,6 +212,7 @@ class MarginInnerProduct(nn.Module):
                 expected="x and label",
                 fix="a head gives logits without a margin after head.eval()",
             )
+        check_tensors(type(self).__name__, label=label)
         if label.numel() != math.prod(samples):
             shape = tuple(label.shape)
             one_hot = shape == (*samples, self.out_features)

@@ -23,9 +23,12 @@ from sphereface.margin_policy import (
     L2Softmax,
     MarginPolicy,
     NormFace,
+    policy_of,
 )
 from sphereface.nn.fused_loss import FusedLoss, learned_scale
 from sphereface.nn.margin_inner_product import check_integer
+from sphereface.ops.labels import check_tensors
+from sphereface.ops.margin_softmax import MarginSoftmaxStats
 
 __all__ = [
     "ArcFaceLoss",
@@ -100,6 +103,7 @@ class MarginLoss(FusedLoss):
         super().__init__()
         self.in_features = check_integer("in_features", in_features, 1)
         self.num_classes = check_integer("num_classes", num_classes, 1)
+        policy = policy_of(policy, type(self).__name__)
         policy.is_exact(gradient)  # refuses what it is not
         self._policy, self.gradient, self.ignore_index = policy, gradient, ignore_index
         self.weight = nn.Parameter(
@@ -137,8 +141,13 @@ class MarginLoss(FusedLoss):
             with torch.no_grad():
                 self.bias.copy_(self._first_bias)
 
-    def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, label: Tensor | None = None, return_stats: bool = False
+    ) -> Tensor | tuple[Tensor, MarginSoftmaxStats]:
         """Return the loss of embeddings (M, K) and labels (M,), of shape () or, unreduced, (M,).
+
+        With `return_stats` also what it has seen of the rows: the labels' probabilities, the
+        classes with the largest logits with and without the margin, the cosines.
 
         In evaluation mode the weight is not normalised in place; without a label, it returns the
         logits (M, N) without a margin.
@@ -148,6 +157,7 @@ class MarginLoss(FusedLoss):
         SphereFaceError, RuntimeError
             See `sphereface.margin_softmax_loss`; no label in training mode.
         """
+        check_tensors(type(self).__name__, x=x)
         self.refuse_transforms(x)
         if x.dim() != 2 or x.shape[1] != self.in_features:
             raise SphereFaceError(
@@ -155,7 +165,9 @@ class MarginLoss(FusedLoss):
                 where=type(self).__name__,
                 expected=f"(M, {self.in_features})",
             )
-        return self.logits_without_label(x) if label is None else self.loss_of(x, label)
+        if label is None:
+            return self.logits_without_label(x)
+        return self.loss_of(x, label, return_stats=return_stats)
 
     def extra_repr(self) -> str:
         """Return the options, for ``repr``."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from sphereface.errors import SphereFaceError
 from sphereface.margin_policy import SphereFaceR
 from sphereface.nn.margin_loss import MarginLoss
+from sphereface.ops.margin_softmax import MarginSoftmaxStats
 
 __all__ = ["SphereFaceRLoss"]
 
@@ -75,28 +76,37 @@ class SphereFaceRLoss(MarginLoss):
         super().__init__(in_features, num_classes, policy, gradient=gradient, **keywords)
         self.feature_norm, self.soft_weight, self.length = feature_norm, soft_weight, scale
 
-    def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, label: Tensor | None = None, return_stats: bool = False
+    ) -> Tensor | tuple[Tensor, MarginSoftmaxStats]:
         """Return the loss of embeddings (M, K) and labels (M,), of shape () or, unreduced, (M,).
 
-        Without a label, in evaluation mode, the logits (M, N) without a margin.
+        With `return_stats` also what it has seen of the rows, as `MarginLoss`. Without a label, in
+        evaluation mode, the logits (M, N) without a margin.
 
         Raises
         ------
         SphereFaceError, RuntimeError
             See `sphereface.margin_softmax_loss`; no label in training mode.
         """
-        loss = super().forward(x, label)
         if self.feature_norm != "soft" or label is None:
-            return loss
-        norm = torch.linalg.vector_norm(x, dim=1, dtype=loss.dtype)
+            return super().forward(x, label, return_stats)
+        result = super().forward(x, label, return_stats=True)
+        assert isinstance(result, tuple)
+        loss = result[0] + self._penalty(x, label, result[0].dtype)
+        return (loss, result[1]) if return_stats else loss
+
+    def _penalty(self, x: Tensor, label: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return what the lengths add to the loss."""
+        norm = torch.linalg.vector_norm(x, dim=1, dtype=dtype)
         penalty = self.soft_weight * (norm - self.length).abs()
         counts = torch.ones_like(penalty)
         if self.ignore_index is not None:
             counts = (label != self.ignore_index).to(penalty.dtype)
         if self.reduction == "none":
-            return loss + penalty * counts
+            return penalty * counts
         total = (penalty * counts).sum()
-        return loss + (total if self.reduction == "sum" else total / counts.sum())
+        return total if self.reduction == "sum" else total / counts.sum()
 
     def extra_repr(self) -> str:
         """Return the options, for ``repr``."""

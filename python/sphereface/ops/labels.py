@@ -5,9 +5,29 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["class_numbers"]
+from sphereface.errors import SphereFaceError
+
+__all__ = ["check_tensors", "class_numbers"]
 
 _INTEGERS = (torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
+def check_tensors(where: str, **arguments: object) -> None:
+    """Refuse arguments that are no tensors, by name.
+
+    Raises
+    ------
+    SphereFaceError
+        One is a list, an array or something else.
+    """
+    for name, value in arguments.items():
+        if not isinstance(value, Tensor):
+            raise SphereFaceError(
+                f"{name} is of type {type(value).__name__}",
+                where=where,
+                expected="a torch.Tensor",
+                fix=f"torch.as_tensor({name})",
+            )
 
 
 def class_numbers(label: Tensor, x: Tensor, classes: int) -> Tensor:
@@ -31,6 +51,12 @@ def class_numbers(label: Tensor, x: Tensor, classes: int) -> Tensor:
         raise RuntimeError(
             f"label has shape {tuple(label.shape)}; expected ({x.shape[0]},), one class number for "
             "each row of x; it looks one-hot: pass label.argmax(1)"
+        )
+    if label.dim() != 1:
+        column = label.shape == (x.shape[0], 1)
+        raise RuntimeError(
+            f"label has shape {tuple(label.shape)}; expected ({x.shape[0]},), one class number for "
+            "each row of x" + ("; pass label.squeeze(1)" if column else "")
         )
     if label.dtype in _INTEGERS:
         return label.long()

@@ -16,7 +16,7 @@ from torch import Tensor
 from sphereface.loss_options import check_memory, kept_buffers
 from sphereface.margin_type import is_exact, margin_of
 from sphereface.ops._library import call
-from sphereface.ops.labels import class_numbers
+from sphereface.ops.labels import check_tensors, class_numbers
 from sphereface.ops.products import product_dtype, rounded_operands
 from sphereface.ops.transforms import refuse_forward_mode
 
@@ -146,6 +146,7 @@ def margin_inner_product(
     tensor([[ 1.,  0.],
             [-3.,  1.]])
     """
+    check_tensors("margin_inner_product", x=x, weight=weight, label=label)
     # Writing into a computed weight would corrupt the backward of what computed it.
     in_place = not is_exact(gradient) and (weight.is_leaf or not weight.requires_grad)
     if in_place:

@@ -18,7 +18,7 @@ from sphereface.errors import SphereFaceError
 from sphereface.loss_options import check_class_weight, check_loss_options, kept_buffers
 from sphereface.margin_policy import MarginPolicy, SphereFace2, policy_of
 from sphereface.ops._library import call
-from sphereface.ops.labels import class_numbers
+from sphereface.ops.labels import check_tensors, class_numbers
 from sphereface.ops.margin_inner_product import margin_logits, normalize_rows_
 from sphereface.ops.products import product_dtype, rounded_operands
 from sphereface.ops.transforms import refuse_forward_mode
@@ -133,7 +133,8 @@ def margin_softmax_loss(
     >>> margin_softmax_loss(x, weight, label, margin=1)
     tensor(0.3133)
     """
-    policy = policy_of(margin)
+    check_tensors("margin_softmax_loss", x=x, weight=weight, label=label)
+    policy = policy_of(margin, "margin_softmax_loss")
     learned = [t for t in (policy.scale, policy.bias) if isinstance(t, Tensor)]
     refuse_forward_mode("margin_softmax_loss", x, weight, *learned)
     exact = policy.is_exact(gradient)
@@ -208,7 +209,7 @@ def _weights(
     """Return the classes' weights, their sum, and those of the labels (0 for no class)."""
     if class_weight is None:
         return None, None, None
-    check_class_weight(class_weight.shape, weight.shape[0])
+    check_class_weight(class_weight, weight.shape[0])
     values = class_weight.detach().to(torch.promote_types(x.dtype, torch.float32)).contiguous()
     valid = (label >= 0) & (label < len(values))
     of_label = values[label.where(valid, 0)].where(valid, 0)
