@@ -263,7 +263,7 @@ def test_without_a_label():
     assert loss(torch.ones(2, K)).shape == (2, N)
     with pytest.raises(SphereFaceError, match="no label with return_stats"):
         loss(torch.ones(2, K), return_stats=True)
-    with pytest.raises(SphereFaceError, match=r"x of shape \(2, 3\); expected \(M, 5\)"):
+    with pytest.raises(SphereFaceError, match=r"x has shape \(2, 3\); expected \(M, 5\)"):
         loss(torch.ones(2, 3))
     with pytest.raises(SphereFaceError, match="looks one-hot"):
         loss(torch.ones(2, K), torch.ones(2, N))
@@ -283,7 +283,7 @@ def test_what_is_refused():
     loss = ShardedMarginLoss(K, N, sample_rate=0.5)
     with pytest.raises(SphereFaceError, match="sampling of classes without an optimizer"):
         loss(torch.ones(2, K), torch.zeros(2, dtype=torch.int64))
-    with pytest.raises(SphereFaceError, match=r"x of shape \(2, 3\)"):
+    with pytest.raises(SphereFaceError, match=r"x has shape \(2, 3\)"):
         loss(torch.ones(2, 3), torch.zeros(2, dtype=torch.int64))
 
 
