@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sphereface.errors import SphereFaceError
@@ -240,7 +240,8 @@ class CosineMargin(MarginPolicy):
     m2: float = 0.0
     m3: float = 0.0
 
-    scale: ClassVar[None] = None
+    scale: float | Tensor | None = field(default=None, init=False, repr=False)
+
     free_weight: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

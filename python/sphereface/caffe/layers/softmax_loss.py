@@ -92,7 +92,7 @@ class SoftmaxWithLoss(LossLayer):
     def of_pending(self, logits: PendingLogits | PendingProduct, label: Tensor) -> Tensor:
         """Return the loss of logits whose layer left them to it (`sphereface.caffe.fused_loss`)."""
         labels, valid = counted_labels(self, label, logits.classes, self.ignore_label)
-        if valid is not None:
+        if valid is not None and self.ignore_label is not None:
             labels = labels.where(valid, self.ignore_label)
         # The classes are on the last axis: every row is a sample.
         return self.total(logits.losses(labels, self.ignore_label), valid, labels.numel())
