@@ -6,6 +6,11 @@ prototxt, plain and in its modes; by hand it is nn.Module, A-Softmax by autograd
 All take turns; a ratio is by hand over ours of the same round.
 
     python benchmarks/training.py [--device cuda] [--depth 64] [--batch 256] [--json FILE]
+    python benchmarks/training.py --against TREE
+
+The second line compares with another checkout, whose extensions are built: each side's solver in a
+process of its own, in turn, float32 and bf16 on the CPU; a ratio is the other tree's seconds over
+this one's.
 """
 
 from __future__ import annotations
@@ -17,6 +22,8 @@ import json
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -121,6 +128,30 @@ def seconds(step: Callable[[], None], device: str, count: int) -> float:
     return (time.perf_counter() - begin) / count
 
 
+def against(tree: Path, args: argparse.Namespace) -> list[dict[str, object]]:
+    """Compare this tree with another, round by round; print and return a row for each mode."""
+    script = Path(__file__).with_name("training_rate.py")
+
+    def rate(side: Path, mode: str) -> float:
+        command = [sys.executable, script, side, mode, args.depth, str(args.batch), str(args.count)]
+        # Else a PYTHONPATH of the caller's would come before the tree's own.
+        clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        found = subprocess.run(command, check=True, capture_output=True, text=True, env=clean)
+        return statistics.median(json.loads(found.stdout))
+
+    here, rows = Path(__file__).parents[1], []
+    for mode in args.modes or ("ours", "bf16"):
+        sides = [(rate(tree, mode), rate(here, mode)) for _ in range(args.rounds)]
+        ratios = [other / own for other, own in sides]
+        low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else 3 * ratios
+        other, own = (statistics.median(side) for side in zip(*sides, strict=True))
+        print(f"{mode:10} {own:.3f} s/iteration, the other tree {other:.3f} s: "
+              f"{middle:.2f} times its rate ({low:.2f} to {high:.2f})", flush=True)  # fmt: skip
+        rows.append({"name": mode, "other_seconds": [s[0] for s in sides],
+                     "seconds": [s[1] for s in sides], "ratios": ratios})  # fmt: skip
+    return rows
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -131,14 +162,22 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=1, help="iterations of a round (default: 1)")
     parser.add_argument("--compile", action="store_true", help="torch.compile, too")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--against", type=Path, metavar="TREE", help="another checkout")
+    parser.add_argument(
+        "--modes", nargs="+", choices=MODES, help="default: all; ours and bf16 with --against"
+    )
     args = parser.parse_args()
+    if args.against:
+        write(args, against(args.against.resolve(), args))
+        return
     torch.manual_seed(0)
     batch = {
         "data": torch.rand(args.batch, 3, 112, 96, device=args.device) * 2 - 1,
         "label": torch.randint(CLASSES, (args.batch,), device=args.device).float(),
     }
+    chosen = {name: MODES[name] for name in args.modes or MODES}
     steps = {BY_HAND: hand_step(batch, args.device, args.depth)}
-    for name, mode in {**MODES, **(COMPILED if args.compile else {})}.items():
+    for name, mode in {**chosen, **(COMPILED if args.compile else {})}.items():
         steps[name] = solver_step(args.depth, mode, batch, args.device)
     for step in steps.values():
         seconds(step, args.device, 2)  # the first ones allocate, pick kernels and compile
@@ -158,18 +197,24 @@ def main() -> None:
             line += f"   {middle:.2f} ({low:.2f} to {high:.2f})"
         print(line)
         rows.append({"name": name, "seconds": values, "ratios": ratios})
-    if args.json:
-        report = {
-            "date": dt.date.today().isoformat(),
-            "machine": f"{platform.processor() or platform.machine()}, "
-            f"{len(os.sched_getaffinity(0))} cores",
-            "device": args.device,
-            "torch": torch.__version__,
-            "depth": args.depth,
-            "batch": args.batch,
-            "rows": rows,
-        }
-        args.json.write_text(json.dumps(report, indent=1) + "\n")
+    write(args, rows)
+
+
+def write(args: argparse.Namespace, rows: list[dict[str, object]]) -> None:
+    """Write the results to the file of ``--json``, if any."""
+    if not args.json:
+        return
+    report = {
+        "date": dt.date.today().isoformat(),
+        "machine": f"{platform.processor() or platform.machine()}, "
+        f"{len(os.sched_getaffinity(0))} cores",
+        "device": args.device,
+        "torch": torch.__version__,
+        "depth": args.depth,
+        "batch": args.batch,
+        "rows": rows,
+    }
+    args.json.write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":
