@@ -71,6 +71,8 @@ def torch_extension(cuda: bool) -> CppExtension:
         "csrc/torch/library.cpp",
         "csrc/torch/cpu.cpp",
         "csrc/torch/forward_program.cpp",
+        "csrc/torch/kernel_gradient.cpp",
+        "csrc/torch/prelu.cpp",
     ]
     sources += CPU_SOURCES
     flags = {"cxx": [*COMPILE, TORCH_TARGET]}

@@ -9,10 +9,6 @@
 #include "forward_depthwise.h"
 #include "forward_tiles.h"
 
-#if defined(__x86_64__) && defined(__GNUC__)
-#define SPHEREFACE_X86 1
-#endif
-
 namespace sphereface::cpu {
 
 namespace {
@@ -48,24 +44,26 @@ void units_anywhere(const Step& s, const StepMemory& m, int64_t begin, int64_t e
 
 #ifdef SPHEREFACE_X86
 // As many sums as the registers hold, with room for a row of the panel: 12 of 16, 14 of 32.
-__attribute__((target("avx2,fma"))) void units_avx2(const Step& s, const StepMemory& m,
-                                                    int64_t begin, int64_t end) {
+SPHEREFACE_AVX2 void units_avx2(const Step& s, const StepMemory& m, int64_t begin, int64_t end) {
   units<8, 6>(s, m, begin, end);
 }
 
-__attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,fma"))) void units_avx512(
-    const Step& s, const StepMemory& m, int64_t begin, int64_t end) {
+SPHEREFACE_AVX512 void units_avx512(const Step& s, const StepMemory& m, int64_t begin,
+                                    int64_t end) {
   units<16, 14>(s, m, begin, end);
 }
 #endif
 
 Units best_units() {
 #ifdef SPHEREFACE_X86
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw")) {
-    return {units_avx512, 14};
+  switch (best_vectors()) {
+    case Vectors::kAvx512:
+      return {units_avx512, 14};
+    case Vectors::kAvx2:
+      return {units_avx2, 6};
+    case Vectors::kAnywhere:
+      break;
   }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return {units_avx2, 6};
 #endif
   return {units_anywhere, 2};
 }

@@ -5,15 +5,10 @@
 #include <algorithm>
 #include <cstring>
 
+#include "float_vector.h"
 #include "forward_program.h"
-#include "vector.h"
 
 namespace sphereface::cpu {
-
-template <int V>
-struct VectorOf {
-  typedef float type __attribute__((vector_size(V * sizeof(float))));
-};
 
 // Pointers of one step.
 struct StepMemory {
@@ -23,18 +18,6 @@ struct StepMemory {
   const float *weight, *bias, *slopes;
   int64_t gathered = 0;  // pixel whose values `in` begins with, when it holds those of a tile
 };
-
-template <int V>
-SPHEREFACE_INLINE typename VectorOf<V>::type load(const float* from) {
-  typename VectorOf<V>::type value;
-  std::memcpy(&value, from, sizeof(value));
-  return value;
-}
-
-template <int V>
-SPHEREFACE_INLINE void store(float* to, typename VectorOf<V>::type value) {
-  std::memcpy(to, &value, sizeof(value));
-}
 
 // Residual and activation of V sums, of the channels from `channel` on; `residual` is theirs.
 template <int V>

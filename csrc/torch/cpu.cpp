@@ -5,15 +5,11 @@
 
 #include "softmax_ops.h"
 #include "sphereface/cpu_softmax.h"
+#include "threads.h"
 
 namespace sphereface::torch_ops {
 
 namespace {
-
-void torch_parallel_for(int64_t count, int64_t grain, RangeBody body, const void* state) {
-  torch::stable::parallel_for(0, count, grain,
-                              [&](int64_t begin, int64_t end) { body(state, begin, end); });
-}
 
 struct Cpu {
   static constexpr auto mm_out = &aoti_torch_cpu_mm_out;

@@ -4,15 +4,11 @@
 #include <vector>
 
 #include "tensors.h"
+#include "threads.h"
 
 namespace sphereface::torch_ops {
 
 namespace {
-
-void parallel_for(int64_t count, int64_t grain, RangeBody body, const void* state) {
-  torch::stable::parallel_for(0, count, grain,
-                              [&](int64_t begin, int64_t end) { body(state, begin, end); });
-}
 
 void check(const Tensor& t, const char* name, ScalarType type) {
   if (!t.is_cpu() || t.scalar_type() != type) {
@@ -54,7 +50,7 @@ void run_program(std::vector<Tensor> buffers, Tensor constants, Tensor program) 
   }
   for (int64_t i = 0; i < program.size(0); ++i) {
     cpu::run_step(steps[i], memory.data(), static_cast<const float*>(constants.const_data_ptr()),
-                  parallel_for);
+                  torch_parallel_for);
   }
 }
 

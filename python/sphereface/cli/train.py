@@ -77,7 +77,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     add("--verify-blob", default="", metavar="BLOB", help="the embedding (default: the bottom of"
         " the margin layer)")  # fmt: skip
     add("--amp", choices=("bf16", "fp16"), default="", help="compute in half precision")
-    add("--channels-last", action="store_true", help="images in NHWC order; often faster")
+    add("--channels-last", action="store_true", help="images in NHWC order; a CPU has them so")
     add("--compile", action="store_true", help="torch.compile; pays off in long runs")
     add("--no-fused-loss", action="store_true", help="store the logits of a margin head")
     add("--workers", type=int, metavar="N", help="threads that read data (default: one a core)")

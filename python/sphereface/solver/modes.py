@@ -21,6 +21,7 @@ from sphereface.caffe.memory_format import arrange_kernels
 from sphereface.caffe.open_net import OpenNet
 from sphereface.distributed.sampling import ClassSampler
 from sphereface.errors import SphereFaceError
+from sphereface.solver.cpu_form import to_cpu_form
 from sphereface.solver.distributed import RankGroup
 from sphereface.solver.nets import SolverNets
 from sphereface.solver.passes import Pass, Passes
@@ -45,7 +46,7 @@ class Mode:
     amp : {"", "bf16", "fp16"}
         Half precision.
     channels_last : bool
-        Images and kernels in NHWC order in memory.
+        Images and kernels in NHWC order in memory. On a CPU they are so anyway, unless compiled.
     compile : bool
         Use torch.compile; a minute at the first iteration.
     shard_classes : bool
@@ -110,8 +111,10 @@ class ModePasses(Passes):
         super().__init__(net)
         self._group = group
         net.fuse_losses = mode.fuse_loss
-        if mode.channels_last:
-            # Before histories are made, which follow the order in memory.
+        # Before histories are made, which follow the order in memory.
+        if device.type == "cpu" and not mode.compile:
+            to_cpu_form(net)
+        elif mode.channels_last:
             arrange_kernels(net, torch.channels_last)
         if mode.compile:
             self.model = torch.compile(net)

@@ -13,6 +13,7 @@ from sphereface.caffe.batch_source import OpenSource
 from sphereface.caffe.load import load_graph
 from sphereface.caffe.open_net import OpenNet, open_net
 from sphereface.solver.config import NetSource
+from sphereface.solver.cpu_form import to_cpu_form
 from sphereface.solver.passes import Passes
 from sphereface.solver.sharded_classes import Sharing, shard_classes
 
@@ -45,6 +46,8 @@ class SolverNets:
 
     def passes(self, opened: OpenNet, device: torch.device, *, trained: bool) -> Passes:
         """Return what runs a net, which is on `device`: the one that is trained, or a test net."""
+        if trained and device.type == "cpu":
+            to_cpu_form(opened.net)
         return Passes(opened.net)
 
     def close(self) -> None:
