@@ -31,7 +31,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from google.protobuf import text_format
-from inference import UNITS, HandWritten
+from hand_written import UNITS, HandWritten
 from margin_inner_product import plain_a_softmax
 from torch import Tensor
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from inference import HandWritten
+from hand_written import HandWritten
 
 from gpu.results import figure
 from gpu.step import options
