@@ -15,8 +15,8 @@ from torch import Tensor
 from sphereface import ops
 from sphereface.caffe import Net
 from sphereface.caffe.layers.convolution import Convolution
-from sphereface.caffe.layers.inner_product import InnerProduct, inner_product
-from sphereface.caffe.layers.prelu import PReLU
+from sphereface.caffe.layers.inner_product import inner_product
+from sphereface.caffe.layers.prelu import prelu
 from sphereface.caffe.memory_format import arrange_kernels
 from sphereface.ops.bfloat16 import autocast_through_float32, cpu_lacks_bfloat16
 
@@ -32,9 +32,10 @@ def to_cpu_form(net: Net) -> None:
     for layer in net.layers:
         if isinstance(layer, Convolution) and layer.convolve is F.conv2d:
             layer.convolve = ops.conv2d
-        elif isinstance(layer, PReLU):
+        elif layer.function is prelu:
             layer.compute_by(_prelu)
-        elif isinstance(layer, InnerProduct) and not layer.normalize and cpu_lacks_bfloat16():
+        # To normalise is to change the weight in place.
+        elif layer.function is inner_product and not layer.normalize and cpu_lacks_bfloat16():
             layer.compute_by(autocast_through_float32(inner_product))
 
 
