@@ -170,6 +170,7 @@ FIGURES += [
     ),
     Figure("docs/training.md", r"torch.optim.SGD \| ([\d.]+) \|", training("by hand")),
     Figure("docs/training.md", r"`sphereface train` \| ([\d.]+) \|", training("ours")),
+    Figure("docs/training.md", r"`--amp bf16` \| ([\d.]+) \|", training("bf16")),
 ]
 FIGURES += [
     Figure("docs/faces.md", text, detection(f"{benchmark}-epyc", side, *keys))
