@@ -224,30 +224,33 @@ def plot(results: dict[str, Any], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     nets = results["nets"]
-    batches = sorted({int(batch) for net in nets.values() for batch in net})
-    figure, axes = plt.subplots(1, len(batches) + 1, figsize=(4 * len(batches) + 4, 3.6))
-    for axis, batch in zip(axes, batches, strict=False):
-        axis.set(title=f"batch {batch}", xlabel="SphereFace's depth", ylabel="ms an image", ylim=0)
-    axes[-1].set(title="SphereFace-20", xlabel="batch", ylabel="ms an image", xscale="log")
+
+    def points(side: str, name: str, batch: str) -> float | None:
+        found = nets.get(name, {}).get(batch, {}).get(side)
+        return found["ms"][1] / int(batch) if found else None
+
+    figure, (by_depth, by_batch) = plt.subplots(1, 2, figsize=(9, 3.6))
+    batches = sorted(nets.get("sphereface_20", {}), key=int)
     for side in SIDES:
-        for axis, batch in zip(axes, batches, strict=False):
-            row = [(depth, nets.get(f"sphereface_{depth}", {}).get(str(batch), {}).get(side))
-                   for depth in DEPTHS]  # fmt: skip
-            points = [(depth, found["ms"][1] / batch) for depth, found in row if found]
-            if points:
-                axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=side)
-        row = [(batch, nets.get("sphereface_20", {}).get(str(batch), {}).get(side))
-               for batch in batches]  # fmt: skip
-        points = [(batch, found["ms"][1] / batch) for batch, found in row if found]
-        if points:
-            axes[-1].plot(*zip(*points, strict=True), marker="o", markersize=3, label=side)
-    for axis in axes:
+        costs = [(depth, points(side, f"sphereface_{depth}", "1")) for depth in DEPTHS]
+        draw(by_depth, costs, side)
+        draw(by_batch, [(int(b), points(side, "sphereface_20", b)) for b in batches], side)
+    by_depth.set(title="batch 1", xlabel="SphereFace's depth", ylabel="ms an image")
+    by_batch.set(title="SphereFace-20", xlabel="batch", ylabel="ms an image", xscale="log")
+    by_batch.set_xticks([int(batch) for batch in batches], batches)
+    by_batch.minorticks_off()
+    for axis in (by_depth, by_batch):
         axis.set_ylim(bottom=0)
-    axes[-1].set_xticks(batches, [str(batch) for batch in batches])
-    axes[-1].minorticks_off()
-    axes[0].legend(fontsize=8)
+    by_depth.legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=100)
+
+
+def draw(axis: Any, costs: list[tuple[int, float | None]], side: str) -> None:
+    """Draw one side's costs, those that were measured."""
+    measured = [cost for cost in costs if cost[1] is not None]
+    if measured:
+        axis.plot(*zip(*measured, strict=True), marker="o", markersize=3, label=side)
 
 
 def parsed() -> argparse.Namespace:
