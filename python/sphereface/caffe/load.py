@@ -14,11 +14,12 @@ from sphereface.caffe.layer import Phase, Shape
 from sphereface.caffe.net import Net
 from sphereface.caffe.registry import layer_class, list_layers
 from sphereface.caffe.user_layer import importing_allowed
+from sphereface.checkpoints import checkpoint_prototxt
 from sphereface.errors import SphereFaceError
-from sphereface.proto.net_file import NetFile, net_of_message
-from sphereface.weights import is_weights, read_definition
+from sphereface.proto.net_file import NetFile, net_of_message, net_of_text
+from sphereface.weights import definition_text, is_weights, read_definition, weight_format
 
-__all__ = ["build_net", "load", "load_file", "load_graph", "own_weights"]
+__all__ = ["build_net", "load", "load_file", "load_graph", "net_text", "own_weights"]
 
 
 def load(
@@ -40,7 +41,7 @@ def load(
         The net: a file, the name of a packaged one (``"sphereface_20_deploy"``), its text, or a
         message. Old formats are upgraded. A file of weights that holds its net (any caffemodel of
         Caffe, HDF5 or safetensors of this package) is enough alone: see
-        `sphereface.weights.read_definition`.
+        `sphereface.weights.read_definition`. So is a backbone of OpenSphere.
     caffemodel : path, optional
         Trained weights, of any format that `Net.copy_from` reads, matched by layer name;
         `Net.load_report` says what became of each layer. Without it those of `prototxt`, if it is
@@ -149,8 +150,9 @@ def load_graph(
 def load_file(prototxt: str | os.PathLike[str] | Any) -> NetFile:
     """Read a net with the layers of all phases: a file, its text, or a message.
 
-    Of a file of weights that holds its net, the deploy net; see `read_definition`. What is wrong
-    with single layers is raised by `load_graph`, together with what it finds.
+    Of a file of weights that holds or tells its net, the deploy net; see `read_definition` and
+    `checkpoint_prototxt`. What is wrong with single layers is raised by `load_graph`, together with
+    what it finds.
 
     Raises
     ------
@@ -160,4 +162,21 @@ def load_file(prototxt: str | os.PathLike[str] | Any) -> NetFile:
     types = frozenset(list_layers())  # which bring their parameter messages
     if hasattr(prototxt, "DESCRIPTOR"):
         return net_of_message(prototxt)
+    if _is_checkpoint(prototxt):
+        return net_of_text(checkpoint_prototxt(prototxt), os.fspath(prototxt), types)
     return read_definition(prototxt, types)
+
+
+def net_text(prototxt: str | os.PathLike[str]) -> str:
+    """Return the prototxt of what `load_file` reads: a text as it is, a definition written.
+
+    Raises
+    ------
+    SphereFaceError
+        As `load_file`.
+    """
+    return checkpoint_prototxt(prototxt) if _is_checkpoint(prototxt) else definition_text(prototxt)
+
+
+def _is_checkpoint(prototxt: str | os.PathLike[str]) -> bool:
+    return is_weights(prototxt) and weight_format(prototxt) == "torch"

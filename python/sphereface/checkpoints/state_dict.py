@@ -21,6 +21,8 @@ __all__ = ["read_state_dict", "write_state_dict"]
 
 # What torch.nn.DataParallel, DistributedDataParallel and torch.compile put before every key.
 _WRAPPERS = ("module.", "_orig_mod.")
+# Under what the state dict stands in a checkpoint with more.
+_OUTER = ("state_dict", "model")
 
 
 def write_state_dict(state: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:
@@ -29,11 +31,12 @@ def write_state_dict(state: Mapping[str, Tensor], path: str | os.PathLike[str]) 
         torch.save(dict(state), temporary)
 
 
-def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+def read_state_dict(path: str | os.PathLike[str], part: str = "backbone") -> dict[str, Tensor]:
     """Return the tensors of a `.pt` or `.pth` file by key.
 
-    A checkpoint that holds its state dict under ``"state_dict"``, and the prefixes of DataParallel
-    and torch.compile, are unwrapped.
+    A checkpoint that holds its state dict under ``"state_dict"`` or ``"model"``, and the prefixes
+    of DataParallel and torch.compile, are unwrapped. Of one that holds the state dicts of
+    ``"backbone"`` and ``"head"`` (OpenSphere) `part` is taken.
 
     Raises
     ------
@@ -62,8 +65,11 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             where=where,
             expected="a state dict that torch.save wrote",
         ) from None
-    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
-        loaded = loaded["state_dict"]
+    for key in _OUTER:
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
+            loaded = loaded[key]
+    if isinstance(loaded, Mapping) and isinstance(loaded.get("backbone"), Mapping):
+        loaded = loaded.get(part)
     if not isinstance(loaded, Mapping) or not loaded:
         raise SphereFaceError(
             f"a {type(loaded).__name__}" if not isinstance(loaded, Mapping) else "an empty dict",

@@ -23,8 +23,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         help="weights from and to Caffe, torch, safetensors; nets to ONNX and TorchExport",
         description="Loads the weights SOURCE into the net PROTOTXT and writes TARGET. The content"
         " of SOURCE tells its format; the suffix of TARGET: .caffemodel, .caffemodel.h5, .pt or"
-        " .pth (state dict), .safetensors, .onnx, .pt2. A caffemodel, or a .safetensors that this"
-        " command wrote, may be given in the place of PROTOTXT.",
+        " .pth (state dict), .safetensors, .onnx, .pt2. A caffemodel, a .safetensors that this"
+        " command wrote, or a backbone of OpenSphere may be given in the place of PROTOTXT.",
     )
     add_net_options(parser)
     parser.add_argument("source", help="the weights")
@@ -53,8 +53,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 
 def run(args: argparse.Namespace) -> int:
     """Convert and print what was left out."""
+    from sphereface.caffe.load import net_text
     from sphereface.convert.formats import check_target, load_net, save_net
-    from sphereface.weights import definition_text
 
     target = required_output(args, args.prototxt, args.source)
     check_target(target, args.target_format, overwrite=args.overwrite)
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         net,
         target,
         args.target_format,
-        prototxt=definition_text(path),
+        prototxt=net_text(path),
         images=args.free_image_size,
         overwrite=args.overwrite,
     )

@@ -33,9 +33,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 def run(args: argparse.Namespace) -> int:
     """Print the changes and write the file."""
     from sphereface.caffe import list_layers
+    from sphereface.caffe.load import net_text
     from sphereface.files import atomic_path
     from sphereface.proto.upgrade_file import upgrade_file
-    from sphereface.weights import definition_text, is_weights
+    from sphereface.weights import is_weights
 
     if args.in_place:
         if given_output(args):
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         output = output_path(args, args.input)
     types = frozenset(list_layers())  # layers bring their parameter messages
     if output is not None and output.suffix == ".prototxt" and is_weights(args.input):
-        text = definition_text(args.input)
+        text = net_text(args.input)
         with atomic_path(output) as temporary:
             temporary.write_text(text, encoding="utf-8")
         print(f"written: {output}, the net of {args.input}")

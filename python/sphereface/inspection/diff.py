@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from sphereface.caffe import list_layers
+from sphereface.caffe.load import load_file
 from sphereface.caffe.weight_files import read_weights
 from sphereface.inspection.fields import written_fields
 from sphereface.proto.net_file import NetFile
-from sphereface.weights import read_definition, shape_equals
+from sphereface.weights import shape_equals
 
 __all__ = ["BlobDiff", "FieldChange", "NetDiff", "WeightsDiff", "diff_nets", "diff_weights"]
 
@@ -89,8 +89,7 @@ def diff_nets(
     SphereFaceError
         A net cannot be read.
     """
-    types = frozenset(list_layers())  # layers bring their parameter messages
-    files = [read_definition(file, types).checked() for file in (old, new)]
+    files = [load_file(file).checked() for file in (old, new)]
     nets = [file.kept(phase) if phase else file for file in files]
     before, after = (_keyed_layers(net) for net in nets)
     common = [key for key in before if key in after]

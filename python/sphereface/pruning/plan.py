@@ -14,13 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sphereface.caffe import Net
-from sphereface.caffe.load import load_file
+from sphereface.caffe.load import load_file, net_text
 from sphereface.errors import SphereFaceError
 from sphereface.proto.edit import LayerNumbers, with_numbers
 from sphereface.proto.text import write
 from sphereface.pruning.channels import Ids, trace_channels
 from sphereface.pruning.ranking import choose_kept
-from sphereface.weights import definition_text
 
 __all__ = ["RESIDUAL", "ConvolutionRow", "PruningPlan", "plan_pruning"]
 
@@ -71,7 +70,7 @@ class PruningPlan:
         SphereFaceError
             A layer is missing, or has another number than in the net that was pruned.
         """
-        text, file = definition_text(prototxt), load_file(prototxt)
+        text, file = net_text(prototxt), load_file(prototxt)
         changes = {
             name: numbers
             for name, numbers in self._numbers.items()
