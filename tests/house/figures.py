@@ -310,3 +310,32 @@ FIGURES += [
         ),
     )
 ]
+
+
+def pruned(row: int, key: str) -> Callable[[], float]:
+    """Return what row `row` saves of `key`, or its accuracy or standard error, in %."""
+
+    def value() -> float:
+        rows = recorded("prune_lfw-epyc")["rows"]
+        found = float(rows[row][key])
+        return 100 * (1 - found / rows[0][key] if key in ("macs", "params") else found)
+
+    return value
+
+
+PRUNED = ["nothing removed"]
+PRUNED += [
+    f"`--ratio {ratio}`{residual}"
+    for residual in ("", " `--residual keep`")
+    for ratio in (0.05, 0.1, 0.2, 0.3)
+]
+FIGURES += [
+    Figure("docs/pruning.md", rf"\| {re.escape(name)} \| " + text, pruned(row, key))
+    for row, name in enumerate(PRUNED)
+    for text, key in (
+        (rf"({NUMBER}) \|", "macs"),
+        (rf"{NUMBER} \| ({NUMBER}) \|", "params"),
+        (rf"{NUMBER} \| {NUMBER} \| ({NUMBER}) \+-", "accuracy"),
+        (rf"{NUMBER} \| {NUMBER} \| {NUMBER} \+- ({NUMBER}) \|", "standard_error"),
+    )
+]

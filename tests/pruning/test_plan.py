@@ -118,6 +118,7 @@ layer { name: "a" type: "Convolution" bottom: "data" top: "a"
   convolution_param { num_output: 6 kernel_size: 3 } }
 layer { name: "b" type: "Convolution" bottom: "data" top: "b"
   convolution_param { num_output: 4 kernel_size: 3 } }
+layer { name: "quiet" type: "Silence" bottom: "a" bottom: "b" }
 layer { name: "both" type: "Concat" bottom: "a" bottom: "b" top: "both" }
 layer { name: "act" type: "PReLU" bottom: "both" top: "both" }
 layer { name: "cut" type: "Slice" bottom: "both" top: "p" top: "q"

@@ -237,7 +237,7 @@ class Net(nn.Module):
         ----------
         source : path or mapping
             A file, whose content tells its format: a caffemodel, binary or HDF5, a state dict
-            (``.pt``), safetensors, or clcarwin's sphere20a; or {layer name: [arrays]}.
+            (``.pt``; clcarwin's and OpenSphere's too), safetensors; or {layer name: [arrays]}.
         strict, partial, ignore, rename
             As in `sphereface.weights.match_weights`: strict, every layer must find its partner;
             partial, layers that do not fit stay as they are; ignore, source layers (or patterns)

@@ -65,7 +65,7 @@ def read_weights(
     ----------
     path : path-like
         A caffemodel, binary or HDF5; a state dict (``.pt``, ``.pth``), safetensors, or a checkpoint
-        of clcarwin's sphere20a.
+        of clcarwin's sphere20a or OpenSphere's.
     layers : mapping of str to Layer, optional
         Prefix in the net's state dict to the layer, for the order of its blobs.
     rename : mapping of str to str, optional

@@ -66,8 +66,8 @@ def load_net(net: Net, path: str | os.PathLike[str], name: str = "") -> list[str
     net : Net
         Every parameter must be in the file, in its shape.
     path : path-like
-        A caffemodel (binary or HDF5), state dict, safetensors file or sphere20a checkpoint, told
-        by its content.
+        A caffemodel (binary or HDF5), state dict, safetensors file, sphere20a's or OpenSphere's
+        checkpoint, told by its content.
     name : str
         ``"clcarwin"`` for a sphere20a checkpoint of exactly 512 classes, which nothing else tells.
 

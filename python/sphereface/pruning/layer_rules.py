@@ -161,6 +161,10 @@ def _mvn(channels: ChannelMap, place: Place, bottoms: Sequence[Ids]) -> Sequence
     return _feeds(place.layer) if across else _channelwise(channels, place, bottoms)
 
 
+def _silence(channels: ChannelMap, place: Place, bottoms: Sequence[Ids]) -> Sequence[Ids] | str:
+    return []
+
+
 def _axis(place: Place) -> int:
     return int(place.layer.axis) % len(place.bottoms[0])
 
@@ -172,7 +176,7 @@ def _feeds(layer: Layer) -> str:
 _CHANNELWISE = (
     *("AbsVal", "BNLL", "Clip", "ELU", "Exp", "HardSigmoid", "HardSwish", "Log", "Mish", "Power"),
     *("ReLU", "ReLU6", "Sigmoid", "Swish", "TanH", "Threshold"),
-    *("Axpy", "Dropout", "Interp", "Pooling", "Pooling3D", "Silence", "Split"),
+    *("Axpy", "Dropout", "Interp", "Pooling", "Pooling3D", "Split"),
 )
 
 RULES: dict[str, Rule] = {
@@ -192,4 +196,5 @@ RULES: dict[str, Rule] = {
     "Crop": _crop,
     "LRN": _lrn,
     "MVN": _mvn,
+    "Silence": _silence,
 }
