@@ -37,7 +37,11 @@ ORIGINAL = words(
 UNTRACEABLE = {"HDF5Output", "Python", "CTCLoss"}
 REFUSED = {"Correlation"}
 # Loops over values: torch.compile breaks the graph, torch.export refuses.
-LOOPS = {"DetectionEvaluate", "DetectionOutput", "MultiBoxLoss", "Proposal", "ROIPooling"}
+LOOPS = words(
+    """
+    DetectionEvaluate DetectionOutput MultiBoxLoss Proposal ROIPooling Yolov3 Yolov3DetectionOutput
+    """
+)
 
 TYPES = [
     name for name in list_layers() if layer_class(name).__module__.startswith(catalogue.__name__)

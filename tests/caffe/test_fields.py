@@ -107,6 +107,9 @@ IGNORED = {
     "LayerParameter.dense_image_data_param": "refused, see REFUSED",
     "LayerParameter.annotated_data_param": "refused, see REFUSED",
     "LayerParameter.video_data_param": "refused, see REFUSED",
+    "LayerParameter.image_label_data_param": "refused, see REFUSED",
+    "Yolov3Parameter.side": "the map tells it",
+    "Yolov3Parameter.noobject_scale": "the fork does not use it",
     "LayerParameter.correlation_param": "refused, see ELSEWHERE",
     "LayerParameter.blobs": "weights, which sphereface.weights reads",
     "CTCLossParameter.loss_calculation_t": "the loss is the same at every step",
@@ -131,12 +134,14 @@ REFUSED = {
     "AnnotatedDataParameter": 'no reader for a layer of type "AnnotatedData"',
     "VideoDataParameter": 'no reader for a layer of type "VideoData"',
     "DenseImageDataParameter": 'no reader for a layer of type "DenseImageData"',
+    "ImageLabelDataParameter": 'no reader for a layer of type "ImageLabelData"',
 }
 _OF_ANNOTATED_DATA = "tests/caffe/layers/test_data_sources.py; refused with the layer's data"
 ELSEWHERE = {
     "BlobProto": "tests/weights/test_blob.py",
     "CorrelationParameter": "tests/caffe/layers/test_correlation.py",
     "SaveOutputParameter": "see save_output_param",
+    "ImageLabelDataParameter.Slice": "tests/caffe/layers/test_data_sources.py",
     **dict.fromkeys(
         ("BatchSampler", "Sampler", "SampleConstraint", "ResizeParameter", "NoiseParameter",
          "SaltPepperParameter", "DistortionParameter", "ExpansionParameter", "EmitConstraint",

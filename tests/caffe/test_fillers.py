@@ -123,3 +123,8 @@ def test_default_message_fills_zeros():
 def test_msra_for_a_leaky_rectifier():
     values = filled('type: "msra" alpha: 0.5', (200, 4, 3, 5))
     assert abs(values.var() * 60 * 1.25 / 2 - 1) < 0.05
+
+
+def test_intels_scale_of_msra():
+    values = filled('type: "msra" scale: 0.5', (200, 4, 3, 5))
+    assert abs(values.var() * 60 / 2 * 4 - 1) < 0.05

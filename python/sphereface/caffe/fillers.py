@@ -1,10 +1,10 @@
 """How parameter blobs start: Caffe's fillers on Caffe's shapes.
 
 Source: Caffe's filler.hpp; gaussian_unitball is NormFace's, msra's alpha (the slope of the leaky
-rectifier behind) of the first version of msra. Fans are Caffe's: fan_in is count / shape[0] and
-fan_out count / shape[1] whatever the layer (not PyTorch's, which differ for transposed weights and
-never count groups). Numbers are drawn from a torch Generator, so they follow Caffe's distributions
-and not its random stream.
+rectifier behind) of the first version of msra, its scale Intel's. Fans are Caffe's: fan_in is count
+/ shape[0] and fan_out count / shape[1] whatever the layer (not PyTorch's, which differ for
+transposed weights and never count groups). Numbers are drawn from a torch Generator, so they follow
+Caffe's distributions and not its random stream.
 """
 
 from __future__ import annotations
@@ -106,7 +106,8 @@ def _xavier(tensor: Tensor, filler: Any, generator: torch.Generator | None) -> N
 
 def _msra(tensor: Tensor, filler: Any, generator: torch.Generator | None) -> None:
     gain = 2 / (1 + filler.alpha**2)
-    tensor.normal_(0, math.sqrt(gain / fan(tuple(tensor.shape), filler)), generator=generator)
+    std = filler.scale * math.sqrt(gain / fan(tuple(tensor.shape), filler))
+    tensor.normal_(0, std, generator=generator)
 
 
 def _bilinear(tensor: Tensor, filler: Any, generator: torch.Generator | None) -> None:

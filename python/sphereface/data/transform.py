@@ -20,7 +20,7 @@ __all__ = ["Transform"]
 _SSD = "SSD's"
 _SEGMENTS = "temporal segment networks'"
 _AUGMENTATION = "caffe-augmentation's"
-_INTEL, _NVIDIA = "Intel's", "NVIDIA's"
+_INTEL, _NVIDIA, _TI = "Intel's", "NVIDIA's", "Texas Instruments'"
 # Of forks, and not done here: a picture that they would change is not what a net shall learn from.
 _OF_FORKS = {
     **dict.fromkeys(
@@ -73,6 +73,7 @@ _OF_FORKS = {
         ),
         _NVIDIA,
     ),
+    "num_labels": _TI,
 }
 
 

@@ -13,6 +13,7 @@ _PRECISION = "nets compute in the precision that they are run in, not in that of
 _MEMORY = "torch has its own way with memory"
 _CLUSTER = "the nodes of a cluster are the launcher's"
 _SHOWN = "it says what a test prints; sphereface evaluates boxes and logs by itself"
+_SEED = "the solver's random_seed is the seed of all layers"
 _ENGINE = "it chooses between implementations of the same"
 
 _QUANTIZATION = (
@@ -74,14 +75,15 @@ _IGNORED = {
     },
     "TransformationParameter": {
         "use_gpu_transform": _ENGINE,
+        "display": _SHOWN,
     },
+    "DropoutParameter": {"engine": _ENGINE, "random_seed": _SEED},
     **{
         f"{kind}Parameter": {"engine": _ENGINE}
         for kind in (
             "BatchNorm",
             "BN",
             "Concat",
-            "Dropout",
             "Eltwise",
             "InnerProduct",
             "Scale",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sphereface.errors import SphereFaceError, raise_problems
+from sphereface.proto.crop_offsets import tell_of_crops
 from sphereface.proto.source import load_text
 from sphereface.proto.state_rules import filter_net, kept_layers, state_text
 from sphereface.proto.text import Located, parse_net, write
@@ -150,6 +151,7 @@ def net_of_text(text: str, source: str, types: Collection[str] | None = None) ->
         if located.problems:  # of which it may be a consequence
             raise_problems(located.problems, source)
         raise error from None
+    tell_of_crops(file.net, source)
     return file.checked() if types is None else file
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from sphereface.errors import SphereFaceError
 from sphereface.proto import schema
+from sphereface.proto.crop_offsets import place_crops
 from sphereface.proto.upgrade_fields import (
     freeze_batch_norm,
     has_net_inputs,
@@ -18,7 +19,13 @@ from sphereface.proto.upgrade_fields import (
     upgrade_solver_type,
 )
 from sphereface.proto.upgrade_v0 import is_v0, upgrade_v0
-from sphereface.proto.upgrade_v1 import has_old_transform, is_v1, move_transform, upgrade_v1
+from sphereface.proto.upgrade_v1 import (
+    has_old_transform,
+    is_v1,
+    move_transform,
+    old_crops,
+    upgrade_v1,
+)
 
 __all__ = ["Upgraded", "upgrade_net", "upgrade_solver"]
 
@@ -84,8 +91,12 @@ def _upgrade_net(net: Any) -> Upgraded:
         move_transform(net)
         changes.append("transformation fields of data layers to transform_param")
     if is_v1(net):
+        crops = old_crops(net)
         upgrade_v1(net)
         changes.append("V1 layers to layer")
+        if crops:
+            place_crops(net, crops)
+            changes.append("offsets for Crop, which V1's forks aligned by coordinates")
     if has_net_inputs(net):
         if upgrade_inputs(net):
             origin.insert(0, -1)

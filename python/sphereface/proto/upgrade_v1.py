@@ -11,7 +11,7 @@ from typing import Any
 from sphereface.errors import SphereFaceError
 from sphereface.proto import schema
 
-__all__ = ["V1_TYPES", "has_old_transform", "is_v1", "move_transform", "upgrade_v1"]
+__all__ = ["V1_TYPES", "has_old_transform", "is_v1", "move_transform", "old_crops", "upgrade_v1"]
 
 #: V1 type number -> today's type.
 V1_TYPES = {
@@ -108,6 +108,15 @@ def move_transform(net: Any) -> None:
 def is_v1(net: Any) -> bool:
     """Tell whether the NetParameter `net` has ``layers``."""
     return len(net.layers) > 0
+
+
+def old_crops(net: Any) -> list[int]:
+    """Return the indices of V1 Crops without offset, which their forks aligned by coordinates."""
+    return [
+        index
+        for index, layer in enumerate(net.layers)
+        if V1_TYPES[layer.type] == "Crop" and not layer.crop_param.offset
+    ]
 
 
 def upgrade_v1(net: Any) -> None:

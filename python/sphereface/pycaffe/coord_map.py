@@ -16,16 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sphereface.errors import SphereFaceError
+from sphereface.proto.crop_offsets import KEEPS_POSITIONS, window_centre
 from sphereface.pycaffe.net_spec import Function, Top, layers
 
 __all__ = ["CropError", "UnconnectedError", "coord_map_from_to", "crop"]
-
-# What leaves every value where it is.
-_IN_PLACE = frozenset(
-    ("AbsVal", "BNLL", "BatchNorm", "Bias", "Clip", "Dropout", "ELU", "Eltwise", "Exp", "LRN",
-     "Log", "MVN", "PReLU", "Power", "ReLU", "Scale", "Sigmoid", "Split", "Swish", "TanH",
-     "Threshold")
-)  # fmt: skip
 
 
 class UnconnectedError(SphereFaceError, RuntimeError):
@@ -141,7 +135,7 @@ def _maps(top: Top) -> dict[Top, _Map]:
 
 def _layer_map(fn: Function) -> _Map | None:
     """Return how a layer maps its bottom's coordinates; None if it mixes them."""
-    if fn.type_name in _IN_PLACE:
+    if fn.type_name in KEEPS_POSITIONS:
         return _IDENTITY
     if fn.type_name == "Crop":
         options = _options(fn, "crop_param")
@@ -152,8 +146,8 @@ def _layer_map(fn: Function) -> _Map | None:
     if "kernel_size" not in options and "kernel_h" not in options:
         return None  # global pooling
     kernel, stride = _sizes(options, "kernel", "kernel_size"), _sizes(options, "stride", "stride")
-    extent = (kernel - 1) * _numbers(options.get("dilation", 1)) + 1
-    centre = (extent - 1) / 2 - _sizes(options, "pad", "pad")
+    dilation = _numbers(options.get("dilation", 1))
+    centre = window_centre(kernel, _sizes(options, "pad", "pad"), dilation)
     axis = options.get("axis", 1)
     if fn.type_name == "Deconvolution":
         return _Map(axis, stride, centre)

@@ -200,3 +200,49 @@ def test_clips_of_videos(params, shape):
 def test_options_of_clips_are_refused_elsewhere():
     with pytest.raises(SphereFaceError, match="new_length; expected no such option"):
         net("ImageData", "image_data_param { new_height: 4 new_width: 4 new_length: 2 }")
+
+
+@pytest.mark.parametrize(
+    ("options", "transform", "images", "labels"),
+    [
+        ("", "crop_size: 64 mean_value: 0", (8, 3, 64, 64), (8, 1, 64, 64)),
+        ("label_slice { dim: [8, 9] }", "crop_size: 64 force_gray: true", (8, 1, 64, 64),
+         (8, 1, 8, 9)),
+    ],
+)  # fmt: skip
+def test_images_and_labels_of_two_lists(options, transform, images, labels):
+    params = (
+        'image_label_data_param { image_list_path: "i" label_list_path: "l" batch_size: 8'
+        f" threads: 1 backend: LMDB {options} }} transform_param {{ {transform} }}"
+    )
+    assert net("ImageLabelData", params).blob_shapes == {"data": images, "label": labels}
+
+
+def test_a_slice_of_labels_has_two_sizes():
+    params = "image_label_data_param { label_slice { dim: 3 } } transform_param { crop_size: 8 }"
+    with pytest.raises(SphereFaceError, match="label_slice of 1 dim; expected height and width"):
+        net("ImageLabelData", params)
+
+
+def test_images_with_many_labels():
+    params = (
+        "image_data_param { batch_size: 8 new_height: 60 new_width: 50 is_color: false "
+        "face_transform: true max_rotate_angle: 10 min_random_scale: 0.8 face_point_num: 5 }"
+    )
+    given = {"label": (8, 12)}
+    built = net("MultiLabelImageData", params, input_shapes=given)
+    assert built.blob_shapes == {"data": (8, 1, 60, 50), **given}
+    with pytest.raises(SphereFaceError, match="pass it: input_shapes"):
+        net("MultiLabelImageData", params)
+    with pytest.raises(SphereFaceError, match="no such option, which MultiLabelImageData has"):
+        net("ImageData", params)
+
+
+def test_true_boxes_of_yolo():
+    params = (
+        "data_param { batch_size: 4 }"
+        " annotated_data_param { yolo_data_type: 1 yolo_data_jitter: 0.3 }"
+        " transform_param { resize_param { height: 32 width: 32 } }"
+    )
+    shapes = net("AnnotatedData", params).blob_shapes
+    assert shapes == {"data": (4, 3, 32, 32), "label": (4, 300, 5)}

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from reference.layer_examples import example
+from reference.numeric_gradient import numeric_gradient
 from sphereface.errors import SphereFaceError
 
 EXAMPLES = {
     "rows": example("SigmoidCrossEntropyLoss", x=(3, 4), p=(3, 4)),
+    "balanced": example("SigmoidCrossEntropyBalanceLoss", x=(3, 4), cont=(3, 4)),
 }
 
 
@@ -73,3 +75,31 @@ def test_all_targets_ignored(layer_net, rng):
 def test_what_does_not_fit(t, message, layer_net):
     with pytest.raises(SphereFaceError, match=message):
         layer_net(layer(), x=(4, 6), t=t)
+
+
+def balanced(x, target):
+    """HED's equation 2, sample by sample."""
+    loss = 0.0
+    for scores, targets in zip(x.reshape(len(x), -1), target.reshape(len(x), -1), strict=True):
+        p = 1 / (1 + np.exp(-scores))
+        positives, negatives = (targets == 1).sum(), (targets == 0).sum()
+        if positives + negatives:
+            loss -= negatives / (positives + negatives) * np.log(p[targets == 1]).sum()
+            loss -= positives / (positives + negatives) * np.log(1 - p[targets == 0]).sum()
+    return loss / len(x)
+
+
+def test_few_positives_are_balanced(layer_net, rng):
+    shape = (3, 1, 6, 5)
+    x, target = rng.normal(size=shape), (rng.random(shape) < 0.2).astype(float)
+    target[1] = 0.5  # neither
+    target[2] = 0  # no positive: no loss
+    text = (
+        'layer { name: "l" type: "SigmoidCrossEntropyBalanceLoss" bottom: "x" bottom: "target"'
+        ' top: "y" }'
+    )
+    result = layer_net(text, x=shape, target=shape).run({"x": x, "target": target})
+    assert result.tops["y"] == pytest.approx(balanced(x, target), rel=1e-6)
+    expected = numeric_gradient(lambda x: balanced(x, target), {"x": x})["x"]
+    np.testing.assert_allclose(result.bottom_diffs["x"], expected, rtol=1e-5, atol=1e-9)
+    assert not result.bottom_diffs["x"][1:].any()

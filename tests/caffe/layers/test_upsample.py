@@ -117,3 +117,17 @@ def test_masks_that_do_not_fit(layer_net):
     net = layer_net(layer("Upsample", ""), x=(1, 1, 3, 2), mask=(1, 1, 3, 2)).net
     with pytest.raises(SphereFaceError, match="indices from 0 to 24 in the mask; expected 0 to 23"):
         net(torch.zeros(1, 1, 3, 2).double(), torch.arange(6.0).reshape(1, 1, 3, 2) * 4.8)
+
+
+def test_the_kernel_may_stand_in_pooling_param(layer_net, rng):
+    text = (
+        'layer { name: "l" type: "Unpooling" bottom: "x" bottom: "mask" top: "y"'
+        " pooling_param { pool: MAX kernel_size: 3 stride: 2 } }"
+    )
+    x, mask = rng.normal(size=(1, 1, 2, 2)), np.array([[[[0.0, 3], [22, 24]]]])
+    y = layer_net(text, x=x.shape, mask=mask.shape).run({"x": x, "mask": mask}).tops["y"]
+    expected = np.zeros(25)
+    expected[[0, 3, 22, 24]] = x.ravel()
+    np.testing.assert_array_equal(y, expected.reshape(1, 1, 5, 5))
+    with pytest.raises(SphereFaceError, match="expected unpool: MAX"):
+        layer_net(text.replace("MAX", "AVE"), x=x.shape, mask=mask.shape)

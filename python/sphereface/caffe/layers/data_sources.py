@@ -1,19 +1,20 @@
 """Data layers (Data, ImageData, HDF5Data, MemoryData and others) as inputs of a net.
 
 Source: Caffe's data_layer.cpp, image_data_layer.cpp and their kin; DenseImageData is SegNet's,
-ImageSegData DeepLab's, ImageLabelmapData HED's, VideoData C3D's, temporal segment networks' and
-SSD's. What differs: a layer here only says what its tops
-look like; the tops are inputs of the net, and a reader of sphereface.data feeds them. Shapes come
-from the parameters; where they do not tell (an LMDB's channels, images that are not resized), from
-the first sample, as in Caffe, or from `input_shapes`. WindowData, SSD's AnnotatedData and these
-four have no reader: a program gives them their batches.
+ImageSegData DeepLab's, ImageLabelmapData HED's, ImageLabelData that of dilated convolutions (Yu and
+Koltun, 2016) and Texas Instruments', MultiLabelImageData NormFace's fork's, VideoData C3D's,
+temporal segment networks' and SSD's. What differs: a layer here only says what its tops look like;
+the tops are inputs of the net, and a reader of sphereface.data feeds them. Shapes come from the
+parameters; where they do not tell (an LMDB's channels, images that are not resized), from the first
+sample, as in Caffe, or from `input_shapes`. WindowData, SSD's AnnotatedData and these have no
+reader: a program gives them their batches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from sphereface.caffe.graph import Arity, at_least, exactly
 from sphereface.caffe.layer import Layer, Shape, UnknownShapeError
@@ -28,9 +29,11 @@ __all__ = [
     "DenseImageData",
     "HDF5Data",
     "ImageData",
+    "ImageLabelData",
     "ImageLabelmapData",
     "ImageSegData",
     "MemoryData",
+    "MultiLabelImageData",
     "VideoData",
     "WindowData",
 ]
@@ -130,22 +133,54 @@ class Data(DataSource):
     tops = Arity(1, 2)
 
 
+_OF_CLIPS = dict.fromkeys(
+    ("new_length", "use_image", "use_temporal_jitter", "show_data"), "C3D's VideoData"
+)
+_OF_FACES = dict.fromkeys(
+    (
+        "face_transform",
+        "face_point_num",
+        "max_shear_ratio",
+        "max_aspect_ratio",
+        "max_rotate_angle",
+        "min_random_scale",
+        "max_random_scale",
+        "max_random_shift",
+    ),
+    "MultiLabelImageData",
+)
+
+
 @register_layer("ImageData", param="image_data_param")
 class ImageData(DataSource):
     """Image files of a list."""
 
+    #: Options of other types that share this message, and whose they are.
+    not_mine: ClassVar[Mapping[str, str]] = {**_OF_CLIPS, **_OF_FACES}
+
     def image_shape(self, transform: Any) -> Shape | None:
         """Return the shape of resized or cropped images."""
         options = self.options
-        for name in ("new_length", "use_image", "use_temporal_jitter", "show_data"):
+        for name, whose in self.not_mine.items():
             if options.HasField(name):
-                raise self.error(name, expected="no such option, which C3D's VideoData has")
+                raise self.error(name, expected=f"no such option, which {whose} has")
         height, width = options.new_height, options.new_width
         if bool(height) != bool(width):
             raise self.error(f"new_height {height}, new_width {width}", expected="both or neither")
         size = (transform.crop_size,) * 2 if transform.crop_size else (height, width)
         color = (options.is_color or transform.force_color) and not transform.force_gray
         return (self.batch_size, 3 if color else 1, *size) if size[0] else None
+
+
+@register_layer("MultiLabelImageData", param="image_data_param")
+class MultiLabelImageData(ImageData):
+    """Image files of a list with many labels each, whose number only the list tells."""
+
+    not_mine = _OF_CLIPS
+
+    def reshape(self, bottom_shapes: Sequence[Shape]) -> Sequence[Shape | None]:
+        """Return the shape of the images, and None for the labels."""
+        return [self.image_shape(self.layer_param.transform_param), None]
 
 
 @register_layer("HDF5Data", param="hdf5_data_param")
@@ -242,11 +277,36 @@ class ImageSegData(_ImagePairs):
         return (images[0], 1, 1, 1)
 
 
+@register_layer("ImageLabelData", param="image_label_data_param")
+class ImageLabelData(_ImagePairs):
+    """Images and images of labels, of two lists or databases.
+
+    With ``label_slice`` labels are those of its ``dim`` rows and columns.
+    """
+
+    tops = Arity(1, 2)
+
+    def image_shape(self, transform: Any) -> Shape | None:
+        """Return the shape of cropped images."""
+        size = transform.crop_size
+        channels = self.channel_count(transform) or 3
+        return (self.batch_size, channels, size, size) if size else None
+
+    def label_shape(self, images: Shape) -> Shape:
+        """Return the shape of labels of pixels."""
+        sizes = tuple(self.options.label_slice.dim) or images[2:]
+        if len(sizes) != 2:
+            raise self.error(f"label_slice of {len(sizes)} dim", expected="height and width")
+        return (images[0], 1, *sizes)
+
+
 @register_layer("AnnotatedData", param="annotated_data_param")
 class AnnotatedData(DataSource):
     """Pictures and the boxes of their objects (SSD); the batches are the program's to give.
 
-    Tops: images, and true boxes (1, 1, M, 8) as `MultiBoxLoss` takes them, M of any size.
+    Tops: images, and true boxes (1, 1, M, 8) as `MultiBoxLoss` takes them, M of any size; with
+    MobileNet-YOLO's ``yolo_data_type: 1`` 300 rows of label, x, y, width, height an image, as
+    `Yolov3` takes them.
     """
 
     tops = Arity(1, 2)
@@ -259,7 +319,9 @@ class AnnotatedData(DataSource):
     def reshape(self, bottom_shapes: Sequence[Shape]) -> Sequence[Shape | None]:
         """Return the shape of a batch, with one true box."""
         images = self.image_shape(self.layer_param.transform_param)
-        return [images, (1, 1, 1, 8)][: self.top_count]
+        yolo = self.options.yolo_data_type == 1
+        boxes = (self.batch_size, 300, 5) if yolo else (1, 1, 1, 8)
+        return [images, boxes][: self.top_count]
 
     def image_shape(self, transform: Any) -> Shape | None:
         """Return the shape that the resizing or the crop gives."""

@@ -8,6 +8,7 @@ an error in all of them, on the CPU.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -77,12 +78,12 @@ class Unpooled(Layer):
                 )
         return self.compute(x, mask.detach())
 
-    def _pair(self, name: str, sides: tuple[str, str], default: int) -> tuple[int, int]:
-        options = self.options
-        if any(options.HasField(side) for side in sides):
-            return getattr(options, sides[0]), getattr(options, sides[1])
-        value = getattr(options, name) if options.HasField(name) else default
-        return value, value
+
+def _pair(options: Any, name: str, sides: tuple[str, str], default: int) -> tuple[int, int]:
+    if any(options.HasField(side) for side in sides):
+        return getattr(options, sides[0]), getattr(options, sides[1])
+    value = getattr(options, name) if options.HasField(name) else default
+    return value, value
 
 
 @register_layer("Upsample", param="upsample_param")
@@ -99,7 +100,7 @@ class Upsample(Unpooled):
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Read the size."""
         options, masked = self.options, len(bottom_shapes) == 2
-        self.scale = self._pair("scale", ("scale_h", "scale_w"), 2 if masked else 1)
+        self.scale = _pair(options, "scale", ("scale_h", "scale_w"), 2 if masked else 1)
         self.shift, self.sizes = (-int(options.pad_out_h), -int(options.pad_out_w)), None
         if options.HasField("upsample_h") or options.HasField("upsample_w"):
             self.sizes = (options.upsample_h, options.upsample_w)
@@ -117,19 +118,25 @@ class MaxUnpooling(Unpooled):
     """Second bottom: the mask of the Pooling that is undone.
 
     Top: ``unpool_size`` or ``unpool_h`` by ``unpool_w``, or what a pooling of ``kernel_size``,
-    ``stride`` and ``pad`` would have seen: ``(size - 1) stride + kernel - 2 pad``.
+    ``stride`` and ``pad`` would have seen: ``(size - 1) stride + kernel - 2 pad``. They may stand
+    in ``pooling_param`` too.
     """
 
     bottoms = exactly(2)
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Read kernel, stride and pad."""
-        if self.option_name("unpool") != "MAX":
-            raise self.error(f"unpool: {self.option_name('unpool')}", expected="unpool: MAX")
-        kernel = self._pair("kernel_size", ("kernel_h", "kernel_w"), 0)
-        self.scale = self._pair("stride", ("stride_h", "stride_w"), 1)
-        pad = self._pair("pad", ("pad_h", "pad_w"), 0)
-        sizes = self._pair("unpool_size", ("unpool_h", "unpool_w"), 0)
+        pooling = self.layer_param.pooling_param
+        alone = self.layer_param.HasField("pooling_param") and not self.options.ListFields()
+        options = pooling if alone else self.options
+        if self.option_name("unpool") != "MAX" or pooling.pool != pooling.MAX:
+            method = self.option_name("unpool")
+            other = "a pooling that is not MAX" if method == "MAX" else f"unpool: {method}"
+            raise self.error(other, expected="unpool: MAX")
+        kernel = _pair(options, "kernel_size", ("kernel_h", "kernel_w"), 0)
+        self.scale = _pair(options, "stride", ("stride_h", "stride_w"), 1)
+        pad = _pair(options, "pad", ("pad_h", "pad_w"), 0)
+        sizes = _pair(self.options, "unpool_size", ("unpool_h", "unpool_w"), 0)
         self.sizes = sizes if min(sizes) > 0 else None
         if min(self.scale) < 1 or (self.sizes is None and min(kernel) < 1):
             raise self.error(f"kernel {kernel}, stride {self.scale}", expected="at least 1")
