@@ -109,6 +109,8 @@ IGNORED = {
     "LayerParameter.video_data_param": "refused, see REFUSED",
     "LayerParameter.image_label_data_param": "refused, see REFUSED",
     "Yolov3Parameter.side": "the map tells it",
+    "YoloDetectionOutputParameter.side": "the map tells it",
+    "YoloDetectionOutputParameter.label_map_file": "names are for `sphereface run --draw`",
     "Yolov3Parameter.noobject_scale": "the fork does not use it",
     "LayerParameter.correlation_param": "refused, see ELSEWHERE",
     "LayerParameter.blobs": "weights, which sphereface.weights reads",

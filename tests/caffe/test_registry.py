@@ -211,8 +211,11 @@ def test_layers_are_listed_by_pattern():
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("RegionLoss", "forks define darknet's losses"),
+        ("RegionLoss", "forks define darknet's older losses"),
         ("MultiStageMeanfield", "permutohedral lattice"),
+        ("DiceCoefLoss", "forks of this name compute different things"),
+        ("Nms", "end the net before it"),
+        ("MatWrite", "gives any blob"),
         ("CPMData", "give the net its batches"),
         ("ROIAlign", "forks of this name compute different things; a layer of your own"),
     ],

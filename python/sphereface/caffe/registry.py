@@ -49,8 +49,12 @@ _PACKAGE = "sphereface."
 
 _FLOW = "optical flow is nothing that this package is for"
 _CRF = "it filters on a permutohedral lattice"
-_YOLO = "forks define darknet's losses and detections each in a way of its own"
+_YOLO = "forks define darknet's older losses and detections each in a way of its own"
 _FORKS = "forks of this name compute different things"
+_ONE = "a single fork defines it"
+_SAMPLED = "torch has no operator that samples at learned offsets"
+_POSE = "OpenPose computes it behind the net: end the net before it and do it in the program"
+_MATLAB = "Matlab's files are a program's to read and write: net(x, blobs=[...]) gives any blob"
 _DATA = 'it reads data of its own fork: give the net its batches by a "Python" or "Input" layer'
 LEFT_OUT = {
     "CustomData": _DATA,
@@ -66,9 +70,22 @@ LEFT_OUT = {
     "MultiStageMeanfield": _CRF,
     "EvalDetection": _YOLO,
     "RegionLoss": _YOLO,
-    "YoloDetectionOutput": _YOLO,
     "YoloSeg": _YOLO,
+    "CompactBilinear": _ONE,
+    "Hotspot": _ONE,
+    "MaskPooling": _ONE,
+    "MaskResize": _ONE,
+    "ROIWarping": _ONE,
+    "SubRegion": _ONE,
+    "DeformableConvolution": _SAMPLED,
+    "DeformablePSROIPooling": _SAMPLED,
+    "ImResize": _POSE,
+    "Nms": _POSE,
+    "MatRead": _MATLAB,
+    "MatWrite": _MATLAB,
     "AutoCrop": _FORKS,
+    "DiceCoefLoss": _FORKS,
+    "DiceLoss": _FORKS,
     "Maxout": _FORKS,
     "ROIAlign": _FORKS,
     "Resize": _FORKS,

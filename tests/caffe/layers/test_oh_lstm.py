@@ -9,7 +9,7 @@ from sphereface.errors import SphereFaceError
 
 EXAMPLES = {
     "sequences": example("Lstm", "num_output: 3", x=(4, 2, 5)),
-    "side_by_side": example("Lstm", "num_output: 3 batch_size: 2", x=(6, 5)),
+    "side_by_side": example("Lstm", "num_output: 3 batch_size: 2", x=(6, 5), batch=False),
 }
 
 

@@ -14,7 +14,7 @@ OPTIONS = (
     "object_scale: 5 mask: [1, 2] biases: [6, 8, 12, 9, 20, 25]"
 )
 EXAMPLES = {
-    "map": example("Yolov3", OPTIONS, x=(2, 16, 4, 4), label=(2, 300, 5)),
+    "map": example("Yolov3", OPTIONS, x=(2, 16, 4, 4), p=(2, 300, 5)),
 }
 
 

@@ -16,6 +16,9 @@ OPTIONS = (
 )
 EXAMPLES = {
     "two_maps": example("Yolov3DetectionOutput", OPTIONS, x=(1, 16, 2, 2), z=(1, 16, 4, 4)),
+    "older": example(
+        "YoloDetectionOutput", "num_classes: 3 num_box: 2 biases: [1, 2, 2, 1.5]", x=(1, 16, 4, 4)
+    ),
 }
 
 
@@ -55,6 +58,10 @@ def detections(maps, confidence, nms):
                 if score > confidence:
                     corners = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
                     found.append((label + 1, score, *corners))
+    return kept_of(found, nms)
+
+
+def kept_of(found, nms):
     found.sort(key=lambda row: -row[1])
     kept = []
     for row in found:
@@ -76,6 +83,36 @@ def test_cell_by_cell(confidence, nms, layer_net, rng):
     ]
     assert top.shape == (1, 1, len(expected), 7)
     np.testing.assert_allclose(top[0, 0].numpy(), expected, rtol=1e-10)
+
+
+def test_the_second_version_has_one_class_a_box(layer_net, rng):
+    maps = [rng.normal(size=(1, 16, 3, 3)), rng.normal(size=(1, 16, 4, 4))]
+    sizes = np.array([[1, 2], [2, 1.5]])
+    text = (
+        'layer { name: "l" type: "YoloDetectionOutput" bottom: "a" bottom: "b" top: "y"'
+        " yolo_detection_output_param { num_classes: 3 num_box: 2 confidence_threshold: 0.25"
+        " nms_threshold: 0.5 biases: [1, 2, 2, 1.5] } }"
+    )
+    net = layer_net(text, phase="TEST", a=maps[0].shape, b=maps[1].shape).net.double()
+    (top,) = net(*map(torch.from_numpy, maps)).values()
+    found = []
+    for values in maps:
+        side = values.shape[-1]
+        parts = values.reshape(2, 8, side, side)
+        for j, i, n in np.ndindex(side, side, 2):
+            v = parts[n, :, j, i]
+            classes = np.exp(v[5:]) / np.exp(v[5:]).sum()
+            score = sigmoid(v[4]) * classes.max()
+            x, y = (i + sigmoid(v[0])) / side, (j + sigmoid(v[1])) / side
+            w, h = np.exp(v[2:4]) * sizes[n] / side
+            if score >= 0.25:
+                corners = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
+                found.append((classes.argmax() + 1, score, *corners))
+    expected = [(0, *row) for row in kept_of(found, 0.5)]
+    assert 1 < len(expected) < len(found)
+    np.testing.assert_allclose(top[0, 0].numpy(), expected, rtol=1e-10)
+    with pytest.raises(SphereFaceError, match="2 biases, coords 4; expected width and height of 2"):
+        layer_net(text.replace("[1, 2, 2, 1.5]", "[1, 2]"), a=maps[0].shape, b=maps[1].shape)
 
 
 def test_no_box_is_a_row_an_image(layer_net):

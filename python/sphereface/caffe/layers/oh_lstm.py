@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,20 +21,11 @@ from sphereface.caffe.registry import register_layer
 __all__ = ["Lstm", "clipped", "lstm_from_zero"]
 
 
-class _Clipped(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, threshold: float) -> Tensor:
-        ctx.threshold = threshold
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return grads[0].clamp(-ctx.threshold, ctx.threshold), None
-
-
 def clipped(x: Tensor, threshold: float) -> Tensor:
     """Return x, whose gradient is moved into -threshold to threshold if that is positive."""
-    return _Clipped.apply(x, threshold) if threshold > 0 and x.requires_grad else x
+    if threshold > 0 and x.requires_grad:
+        x.register_hook(lambda gradient: gradient.clamp(-threshold, threshold))
+    return x
 
 
 def lstm_from_zero(

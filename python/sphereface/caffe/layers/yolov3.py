@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import log, prod
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,20 +23,6 @@ from sphereface.caffe.value_loop import uncompiled
 __all__ = ["Yolov3"]
 
 _ROWS = 300
-
-
-class _PassedBack(torch.autograd.Function):
-    """The mean square over the images, and a gradient of its own."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, delta: Tensor, passed: Tensor) -> Tensor:
-        ctx.save_for_backward(passed)
-        return delta.square().sum() / len(x)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        (passed,) = ctx.saved_tensors
-        return grads[0] * passed / len(passed), None, None
 
 
 def _corners(center: Tensor) -> Tensor:
@@ -98,7 +83,8 @@ class Yolov3(LossLayer):
                 slope = found * (1 - found)
                 slope[:, :, 2:4] = 1
                 passed = delta * slope
-        return _PassedBack.apply(x, delta.reshape(x.shape), passed.reshape(x.shape))
+        nothing = (passed.reshape(x.shape) * (x - x.detach())).sum()  # but its gradient is `passed`
+        return (delta.square().sum() + nothing) / len(x)
 
     def _delta(self, x: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
         """Return the differences and the map after its sigmoids, (N, num, 5 + classes, S, S)."""

@@ -36,6 +36,6 @@ def lstm(graph: OnnxGraph, layer: Lstm, x: Value) -> str:
         graph.constant(torch.cat([bias, torch.zeros_like(bias)], 1)),
         hidden_size=size,
     )  # (T, directions, N, D)
-    if layer.batch:
-        return graph.node("Reshape", found, graph.integers([-1, size]))
-    return graph.node("Squeeze", found, graph.integers([1]))
+    return graph.node(
+        "Reshape", found, graph.integers([-1, size] if layer.batch else [0, -1, size])
+    )
