@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import pytest
 
 from sphereface.proto.crop_offsets import crop_offset
 from sphereface.proto.net_file import net_of_text
 
+LEGACY = Path(__file__).parents[1] / "caffe" / "legacy"
 INPUT = 'input: "data" input_dim: [1, 3, 500, 500] '
 
 
@@ -61,6 +63,16 @@ def test_published_offsets():
     assert offset_of(fcn32s() + crop()) == (19, 19)
     assert offset_of(HED + crop("c2")) == (34, 34)
     assert offset_of(HED + crop()) == (35, 35)
+
+
+@pytest.mark.parametrize("name", ["fcn_8s", "fcn_alexnet_train"])
+def test_offsets_of_fcns_own_nets(name):
+    layers = net_of_text((LEGACY / f"{name}.prototxt").read_text(), name).net.layer
+    crops = [index for index, layer in enumerate(layers) if layer.type == "Crop"]
+    assert crops
+    for index in crops:
+        (given,) = layers[index].crop_param.offset
+        assert crop_offset(layers, index) == (given, given)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,8 @@ def lstm_from_zero(
     steps = x.reshape(-1, batch, weight.shape[1]) if batch else x
     inputs = F.linear(steps, weight, bias)
     h = c = x.new_zeros(())
-    mark, hidden = x.new_zeros(()), []
+    mark = x.new_zeros(())
+    hidden: list[Tensor] = []
     for step in inputs.unbind():
         gates = step + F.linear(h, weight_hidden) if hidden else step
         c, h = lstm_unit(c, clipped(gates, clipping), mark)
@@ -62,6 +63,7 @@ class Lstm(Layer):
     """
 
     weight_hidden: Tensor
+    bias: Tensor
     function = staticmethod(lstm_from_zero)
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
