@@ -28,9 +28,10 @@ SPHEREFACE_INLINE float exponential(float x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * r * r + r + 1;
-  int32_t exponent;
-  std::memcpy(&exponent, &shifted, sizeof(exponent));
-  exponent = std::max(exponent - kShiftBits + 127, 0) << 23;
+  int32_t power;
+  std::memcpy(&power, &shifted, sizeof(power));
+  // Unsigned, for what a NaN or a positive x makes of it may be no power of a float.
+  const uint32_t exponent = static_cast<uint32_t>(std::max(power - kShiftBits + 127, 0)) << 23;
   float scale;
   std::memcpy(&scale, &exponent, sizeof(scale));
   return p * scale;

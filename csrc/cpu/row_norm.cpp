@@ -31,7 +31,7 @@ class FirstRow {
 template <typename T>
 SPHEREFACE_INLINE int64_t scan_range(Matrix<const T> rows, int64_t begin, int64_t end) {
   for (int64_t i = begin; i < end; ++i) {
-    if (!std::isfinite(dot(rows.row(i), rows.row(i), rows.cols))) return i;
+    if (!std::isfinite(squared_norm(rows.row(i), rows.cols))) return i;
   }
   return -1;
 }
@@ -44,7 +44,7 @@ SPHEREFACE_INLINE int64_t normalize_range(Matrix<const T> from, Matrix<T> to, in
   for (int64_t i = begin; i < end; ++i) {
     const T* source = from.row(i);
     T* target = to.row(i);
-    MathOf<T> scale = unit_scale<T>(dot(source, source, from.cols));
+    MathOf<T> scale = unit_scale<T>(squared_norm(source, from.cols));
     if (std::isnan(scale)) {  // the caller reports the row; what it had stays
       if (bad < 0) bad = i;
       scale = 1;
@@ -79,6 +79,16 @@ SPHEREFACE_MULTIVERSION double inner(const double* a, const double* b, int64_t c
 }
 SPHEREFACE_MULTIVERSION double inner(const bfloat16* a, const bfloat16* b, int64_t count) {
   return dot(a, b, count);
+}
+
+SPHEREFACE_MULTIVERSION double squared(const float* a, int64_t count) {
+  return squared_norm(a, count);
+}
+SPHEREFACE_MULTIVERSION double squared(const double* a, int64_t count) {
+  return squared_norm(a, count);
+}
+SPHEREFACE_MULTIVERSION double squared(const bfloat16* a, int64_t count) {
+  return squared_norm(a, count);
 }
 
 template <typename T>

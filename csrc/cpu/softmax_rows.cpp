@@ -108,7 +108,7 @@ template <typename T>
 void row_scales(Matrix<const T> x, MathOf<T> scale, MathOf<T>* out, ParallelFor parallel_for) {
   for_ranges(parallel_for, x.rows, 64, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      const double norm = row_norm<T>(inner(x.row(i), x.row(i), x.cols));
+      const double norm = row_norm<T>(squared(x.row(i), x.cols));
       out[i] = norm == 0 ? 0 : static_cast<MathOf<T>>(scale / norm);
     }
   });
@@ -118,9 +118,9 @@ template <typename T>
 int64_t column_scales(Matrix<const T> weight, MathOf<T>* out) {
   int64_t bad = -1;
   for (int64_t j = 0; j < weight.rows; ++j) {
-    const double squared = inner(weight.row(j), weight.row(j), weight.cols);
-    const double norm = row_norm<T>(squared);
-    if (bad < 0 && !std::isfinite(squared)) bad = j;
+    const double length2 = squared(weight.row(j), weight.cols);
+    const double norm = row_norm<T>(length2);
+    if (bad < 0 && !std::isfinite(length2)) bad = j;
     out[j] = norm == 0 ? 0 : static_cast<MathOf<T>>(1 / norm);
   }
   return bad;

@@ -2,15 +2,19 @@
 // -ffast-math. In float, the norm of a long row would be off by more than unit_tolerance.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <type_traits>
 
 #include "sphereface/problem.h"
 
 // One binary for every x86-64: the loops are compiled for three instruction sets and picked when
 // the library is loaded (by glibc; sanitizers are not ready at that point). The levels have fused
-// multiplication and addition, which older compilers cannot ask for in a clone.
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && \
+// multiplication and addition, which older compilers cannot ask for in a clone. Defined already,
+// it is left as it is.
+#if defined(SPHEREFACE_MULTIVERSION)
+#elif defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && \
     !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #if __GNUC__ >= 12
 #define SPHEREFACE_MULTIVERSION \
@@ -51,10 +55,40 @@ SPHEREFACE_INLINE double dot(const A* a, const B* b, int64_t count) {
   return sum_lanes(lanes);
 }
 
+// dot(a, a). Products of bfloat16 are exact in float, where a few are added up with half of
+// double's work; in double after all where one of them may be out of float's range.
+template <typename T>
+SPHEREFACE_INLINE double squared_norm(const T* a, int64_t count) {
+  if constexpr (std::is_same_v<T, bfloat16>) {
+    constexpr int64_t kPiece = 16 * kLanes;
+    double sum = 0;
+    int64_t i = 0;
+    while (i + kLanes <= count) {
+      float lanes[kLanes] = {};
+      for (const int64_t end = std::min(i + kPiece, count); i + kLanes <= end; i += kLanes) {
+        for (int l = 0; l < kLanes; ++l) {
+          const float value = Scalar<T>::load(a[i + l]);
+          lanes[l] += value * value;
+        }
+      }
+      double wide[kLanes];
+      for (int l = 0; l < kLanes; ++l) wide[l] = lanes[l];
+      sum += sum_lanes(wide);
+    }
+    sum += dot(a + i, a + i, count - i);
+    if (sum > 1e-20 && sum < 1e30) return sum;
+  }
+  return dot(a, a, count);
+}
+
 // dot(a, b) for whoever is not compiled for the instruction sets himself.
 double inner(const float* a, const float* b, int64_t count);
 double inner(const double* a, const double* b, int64_t count);
 double inner(const bfloat16* a, const bfloat16* b, int64_t count);
+// And squared_norm(a).
+double squared(const float* a, int64_t count);
+double squared(const double* a, int64_t count);
+double squared(const bfloat16* a, int64_t count);
 
 template <typename T, typename Margin>
 LabelGeometry label_geometry(const MarginProblem<T, Margin>& p, int64_t i) {

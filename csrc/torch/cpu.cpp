@@ -6,10 +6,28 @@
 #include "softmax_ops.h"
 #include "sphereface/cpu_softmax.h"
 #include "threads.h"
+#include "wide_product.h"
 
 namespace sphereface::torch_ops {
 
 namespace {
+
+struct Cpu;
+
+// torch's own product where the processor has instructions for bfloat16.
+struct Bfloat16Gemm {
+  Gemm<Cpu, bfloat16> own;
+  cpu::WideProduct<Gemm<Cpu, float>> wide;
+
+  explicit Bfloat16Gemm(const Gemm<Cpu, bfloat16>& gemm)
+      : own(gemm), wide({gemm.device(), ScalarType::Float}, torch_parallel_for) {}
+
+  void operator()(Matrix<const bfloat16> a, Matrix<const bfloat16> b, Matrix<bfloat16> c,
+                  bool accumulate) const {
+    if (cpu::has_bfloat16_products()) return own(a, b, c, accumulate);
+    wide(a, b, c, accumulate);
+  }
+};
 
 struct Cpu {
   static constexpr auto mm_out = &aoti_torch_cpu_mm_out;
@@ -80,7 +98,8 @@ struct Cpu {
 
   template <typename T>
   static auto backend(const Context&, const Gemm<Cpu, T>& gemm) {
-    return cpu::backend<T>(gemm, torch_parallel_for, true);
+    using Product = std::conditional_t<std::is_same_v<T, bfloat16>, Bfloat16Gemm, Gemm<Cpu, T>>;
+    return cpu::backend<T>(Product(gemm), torch_parallel_for, true);
   }
 
   template <typename T>

@@ -100,7 +100,10 @@ inline Tensor with_unit_columns(const Tensor& t) {
 template <typename Device, typename T>
 class Gemm {
  public:
-  explicit Gemm(const Tensor& like) : device_(like.device()), type_(like.scalar_type()) {}
+  explicit Gemm(const Tensor& like) : Gemm(like.device(), like.scalar_type()) {}
+  Gemm(torch::stable::Device device, ScalarType type) : device_(device), type_(type) {}
+
+  torch::stable::Device device() const { return device_; }
 
   void operator()(Matrix<const T> a, Matrix<const T> b, Matrix<T> c, bool accumulate) const {
     const Tensor left = view(a), right = view(b), out = view(c);

@@ -144,6 +144,20 @@ void check_special_rows(int64_t cols, std::mt19937& random) {
   }
 }
 
+// Lengths whose squares, or the sums of them, are out of float's range or near its ends.
+void check_far_lengths(int64_t cols, std::mt19937& random) {
+  for (const float length : {1e-30f, 3e-23f, 1e-18f, 1e-10f, 1e14f, 3e15f, 1e18f, 1e19f, 1e30f}) {
+    Rows<bfloat16> from(5, cols), to(5, cols);
+    fill(from, Kind::kNormal, random);
+    for (bfloat16& value : from.data) {
+      value = S<bfloat16>::store(length * std::remainder(S<bfloat16>::load(value), 1.0f));
+    }
+    CHECK_EQUAL(cpu::first_non_finite_row(from.matrix().as_const(), openmp_parallel_for), -1);
+    cpu::normalize_rows(from.matrix().as_const(), to.matrix(), openmp_parallel_for);
+    check_values(from, to);
+  }
+}
+
 template <typename T>
 void check_all(std::mt19937& random) {
   for (int64_t cols = 1; cols <= 70; ++cols) {
@@ -175,5 +189,6 @@ int main() {
   check_all<float>(random);
   check_all<double>(random);
   check_all<bfloat16>(random);
+  for (const int64_t cols : {31, 512, 1100}) check_far_lengths(cols, random);
   return summary();
 }

@@ -2,8 +2,9 @@
 // sum over rows and loop over columns; the formulas are here.
 //
 // Precision, on every device: sums over a row (norms, products) and all that is done for the M
-// label entries is in double. What is done for all N x K entries of dweight is in MathOf<T>, from
-// double sums. Each addition rounds once to the storage type.
+// label entries is in double, but for squares of bfloat16 on the CPU (cpu/vector.h). What is done
+// for all N x K entries of dweight is in MathOf<T>, from double sums. Each addition rounds once to
+// the storage type.
 #pragma once
 
 #include "sphereface/problem.h"

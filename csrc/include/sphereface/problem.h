@@ -22,11 +22,13 @@ struct Matrix {
 
   SPHEREFACE_HD T* row(int64_t i) const { return data + i * row_stride; }
   SPHEREFACE_HD T& at(int64_t i, int64_t j) const { return row(i)[j * col_stride]; }
+  // An empty matrix may have no memory, and so no address within it.
   Matrix row_range(int64_t begin, int64_t count) const {
-    return {row(begin), count, cols, row_stride, col_stride};
+    return {data == nullptr ? nullptr : row(begin), count, cols, row_stride, col_stride};
   }
   Matrix col_range(int64_t begin, int64_t count) const {
-    return {data + begin * col_stride, rows, count, row_stride, col_stride};
+    T* const from = data == nullptr ? nullptr : data + begin * col_stride;
+    return {from, rows, count, row_stride, col_stride};
   }
   Matrix transposed() const { return {data, cols, rows, col_stride, row_stride}; }
   Matrix<const T> as_const() const { return {data, rows, cols, row_stride, col_stride}; }
