@@ -24,8 +24,8 @@ __all__ = ["write_aot_inductor"]
 def write_aot_inductor(net: Net, path: str | os.PathLike[str], *, images: bool = False) -> None:
     """Compile `net` into a package, which ``torch._inductor.aoti_load_package`` loads.
 
-    In C++ it is ``torch::inductor::AOTIModelPackageLoader`` (docs/examples/cpp/run_package.cpp).
-    The call takes and returns what `Net.forward` does; weights are constants of the code.
+    In C++ it is ``torch::inductor::AOTIModelPackageLoader``; docs/examples/compiled_net is a
+    program. The call takes and returns what `Net.forward` does; weights are constants of the code.
 
     Parameters
     ----------
