@@ -276,10 +276,14 @@ FIGURES += [
 
 
 def recipe(
-    method: str, pairs: str, key: str, of: Callable[[list[float]], float]
+    method: str,
+    pairs: str,
+    key: str,
+    of: Callable[[list[float]], float],
+    record: str = "lfw_recipe-epyc",
 ) -> Callable[[], float]:
     def value() -> float:
-        runs = recorded("lfw_recipe-epyc")["runs"]
+        runs = recorded(record)["runs"]
         return of([100 * run[pairs][key] for run in runs if run["method"] == method])
 
     return value
@@ -338,4 +342,29 @@ FIGURES += [
         (rf"{NUMBER} \| {NUMBER} \| ({NUMBER}) \+-", "accuracy"),
         (rf"{NUMBER} \| {NUMBER} \| {NUMBER} \+- ({NUMBER}) \|", "standard_error"),
     )
+]
+WIDE = "lfw_recipe_wide-epyc"
+FIGURES += [
+    Figure("README.md", rf"m=4 has ({NUMBER}) \+-", recipe("m=4", "drawn", "accuracy", MEAN, WIDE)),
+    Figure(
+        "README.md",
+        rf"m=4 has {NUMBER} \+- ({NUMBER}) %",
+        recipe("m=4", "drawn", "accuracy", SPREAD, WIDE),
+    ),
+    Figure(
+        "README.md",
+        rf"against ({NUMBER}) \+- {NUMBER} % of m=1",
+        recipe("m=1", "drawn", "accuracy", MEAN, WIDE),
+    ),
+    Figure(
+        "README.md",
+        rf"against {NUMBER} \+- ({NUMBER}) % of m=1",
+        recipe("m=1", "drawn", "accuracy", SPREAD, WIDE),
+    ),
+    Figure("README.md", rf"\(AUC ({NUMBER}) against", recipe("m=4", "drawn", "auc", MEAN, WIDE)),
+    Figure(
+        "README.md",
+        rf"\(AUC {NUMBER} against ({NUMBER})\)",
+        recipe("m=1", "drawn", "auc", MEAN, WIDE),
+    ),
 ]
