@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from sphereface.caffe import Net, load
 from sphereface.inference import Predictor
-from sphereface.inference.packed_convolution import PackedConvolutions
+from sphereface.inference.packed_convolution import PackedConvolutions, PackedKernel
 
 
 def make(options: str, shape: tuple[int, ...] = (1, 6, 11, 9), kind: str = "Convolution") -> Net:
@@ -83,3 +83,23 @@ def test_an_empty_batch():
     net = make("num_output: 4 kernel_size: 3")
     with torch.inference_mode(), PackedConvolutions(net).applied():
         assert net(torch.empty(0, 6, 11, 9))["y"].shape == (0, 4, 9, 7)
+
+
+def test_another_thread_while_a_kernel_is_packed(monkeypatch):
+    """It comes with the new size, too, before the first thread has its kernel."""
+    weight, x = torch.randn(8, 6, 3, 3), torch.randn(2, 6, 11, 9)
+    packed, reorder = PackedKernel(), torch._C._nn.mkldnn_reorder_conv2d_weight
+    rest = (weight, None, (1, 1), (1, 1), (1, 1), 1)
+    between = []
+
+    def reordered(*args):
+        if not between:
+            between.append(None)
+            between[0] = packed(x, *rest)
+        return reorder(*args)
+
+    monkeypatch.setattr(torch._C._nn, "mkldnn_reorder_conv2d_weight", reordered)
+    found = packed(x, *rest)
+    expected = F.conv2d(x.double(), weight.double(), None, 1, 1)
+    for ours in (found, between[0]):
+        assert (ours - expected).norm() < 1e-5 * expected.norm()

@@ -55,8 +55,8 @@ class PackedKernel:
     """Stands for F.conv2d; packs again when the image size changes, as the best layout does."""
 
     def __init__(self) -> None:
-        self._shape: torch.Size | None = None
-        self._kernel = torch.empty(0)
+        # Replaced together, because several threads may run one net.
+        self._packed: tuple[torch.Size | None, Tensor] = (None, torch.empty(0))
 
     def __call__(
         self,
@@ -71,14 +71,13 @@ class PackedKernel:
         """Return the convolution."""
         if not x.numel():
             return F.conv2d(x, weight, bias, stride, pad, dilation, group)
-        if x.shape != self._shape:
-            self._shape = x.shape
+        shape, kernel = self._packed
+        if x.shape != shape:
             reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
-            self._kernel = reorder(
-                weight.detach().to_mkldnn(), pad, stride, dilation, group, x.shape
-            )
+            kernel = reorder(weight.detach().to_mkldnn(), pad, stride, dilation, group, x.shape)
+            self._packed = (x.shape, kernel)
         operator: Any = torch.ops.mkldnn._convolution_pointwise
-        return operator(x, self._kernel, bias, pad, stride, dilation, group, "none", [], None)
+        return operator(x, kernel, bias, pad, stride, dilation, group, "none", [], None)
 
 
 def can_pack(layer: Convolution) -> bool:
