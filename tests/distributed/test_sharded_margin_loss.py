@@ -265,8 +265,10 @@ def test_without_a_label():
         loss(torch.ones(2, K), return_stats=True)
     with pytest.raises(SphereFaceError, match=r"x has shape \(2, 3\); expected \(M, 5\)"):
         loss(torch.ones(2, 3))
-    with pytest.raises(SphereFaceError, match="looks one-hot"):
+    with pytest.raises(RuntimeError, match="looks one-hot"):
         loss(torch.ones(2, K), torch.ones(2, N))
+    with pytest.raises(RuntimeError, match="label has dtype float32"):
+        loss(torch.ones(2, K), torch.ones(2))
 
 
 def test_what_is_refused():
