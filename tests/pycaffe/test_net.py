@@ -251,6 +251,21 @@ def test_hooks_around_each_layer(net, image):
     ]
 
 
+def test_a_parameter_blob_may_be_replaced_by_one_of_another_net(small_net, small_numbers, image):
+    net, other = small_net(), small_net()
+    net.forward(data=image)
+    for index in (0, 1):
+        net.params["conv"][index] = other.params["conv"][index]
+    other.params["conv"][1].data[...] = 3
+    out = net.forward(data=image)["sum"]
+    assert net.params["conv"][0] is other.params["conv"][0]
+    numbers, _ = small_numbers(net, image)
+    np.testing.assert_allclose(out, numbers["sum"], rtol=1e-5)
+    net.blobs["sum"].diff[...] = 1
+    net.backward()
+    assert other.params["conv"][0].diff.any()
+
+
 def test_nets_warn_of_nothing_in_ordinary_use(net):
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -7,6 +7,7 @@ from google.protobuf import text_format
 from sphereface import pycaffe as caffe
 from sphereface.errors import SphereFaceError
 from sphereface.pycaffe import layers as L
+from sphereface.pycaffe import net_spec
 from sphereface.pycaffe import params as P
 from sphereface.pycaffe.proto import caffe_pb2
 
@@ -140,6 +141,16 @@ def test_pycaffes_classes_of_errors():
         with pytest.raises(kind, match=r'layer "y" \(InnerProduct\)') as caught:
             n.to_proto()
         assert isinstance(caught.value, SphereFaceError)
+
+
+def test_assign_proto():
+    net = caffe_pb2.NetParameter()
+    net_spec.assign_proto(net, "name", "n")
+    net_spec.assign_proto(net, "layer", [{"name": "a", "loss_weight": 2}, {"name": "b"}])
+    assert (net.name, [layer.name for layer in net.layer]) == ("n", ["a", "b"])
+    assert list(net.layer[0].loss_weight) == [2]
+    with pytest.raises(SphereFaceError, match='NetParameter has no field "nam"'):
+        net_spec.assign_proto(net, "nam", "n")
 
 
 def test_params_are_enums():

@@ -214,6 +214,7 @@ def test_classes_and_types(small):
         made = caffe.get_solver("solver.prototxt")
         assert type(made) is getattr(caffe, f"{name}Solver")
         assert made.param.type == name
+    assert type(caffe.get_solver_from_file("solver.prototxt")) is caffe.AdamSolver
     # The class wins over the file.
     assert caffe.SGDSolver("solver.prototxt").param.type == "SGD"
     with pytest.raises(SphereFaceError, match="momentum 0.5 with AdaGrad"):

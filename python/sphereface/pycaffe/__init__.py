@@ -34,6 +34,7 @@ from sphereface.pycaffe.solver import (
     RMSPropSolver,
     SGDSolver,
     get_solver,
+    get_solver_from_file,
 )
 from sphereface.pycaffe.timer import Timer
 
@@ -57,6 +58,7 @@ __all__ = [
     "coord_map",
     "draw",
     "get_solver",
+    "get_solver_from_file",
     "has_nccl",
     "init_log",
     "install",

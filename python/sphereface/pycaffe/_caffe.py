@@ -29,6 +29,7 @@ from sphereface.pycaffe.solver import (
     RMSPropSolver,
     SGDSolver,
     get_solver,
+    get_solver_from_file,
 )
 from sphereface.pycaffe.timer import Timer
 from sphereface.pycaffe.vectors import DtypeVec, IntVec, LayerVec, NetVec, StringVec
@@ -54,6 +55,7 @@ __all__ = [
     "StringVec",
     "Timer",
     "get_solver",
+    "get_solver_from_file",
     "has_nccl",
     "init_log",
     "layer_type_list",

@@ -70,7 +70,7 @@ class Execution:
         self.bottom_ids: list[list[int]] = []
         self.top_ids: list[list[int]] = []
         self._add_blobs()
-        self._owners: list[tuple[Blob, Layer, str]] = []
+        self._owners: list[tuple[BlobVec, int, Layer, str]] = []
         self.params = self._param_blobs()
         if net.force_backward:
             for parameter in net.parameters():
@@ -267,10 +267,11 @@ class Execution:
                 params.append(layer.instance.blobs)
             else:
                 params.append(BlobVec(map(Blob.of, layer.blobs)))
-            for name, tensor, blob in zip(layer.blob_names, layer.blobs, params[-1], strict=True):
+            named = zip(layer.blob_names, layer.blobs, params[-1], strict=True)
+            for position, (name, tensor, blob) in enumerate(named):
                 owner = known.setdefault(tensor.data_ptr(), blob)
                 if owner is blob:
-                    self._owners.append((blob, layer, name))
+                    self._owners.append((params[-1], position, layer, name))
                 else:
                     shape = blob.shape
                     blob.share_data(owner)
@@ -288,8 +289,8 @@ class Execution:
 
     def _bind(self, device: torch.device) -> None:
         """Let the layers compute with the memory of the parameter blobs."""
-        for blob, layer, name in self._owners:
-            memory = blob.data_tensor(device, write=True)
+        for blobs, position, layer, name in self._owners:
+            memory = blobs[position].data_tensor(device, write=True)  # a program may put another
             tensor = getattr(layer, name)
             if tensor.data_ptr() != memory.data_ptr() or tensor.shape != memory.shape:
                 tensor.data = memory

@@ -23,6 +23,7 @@ __all__ = [
     "Parameters",
     "Top",
     "UnknownOptionError",
+    "assign_proto",
     "layers",
     "params",
     "to_proto",
@@ -228,7 +229,7 @@ def _set_option(layer: Any, option: str, value: Any) -> None:
             fix=nearest(option, known),
         )
     try:
-        _assign(owner, option, value)
+        assign_proto(owner, option, value)
     except SphereFaceError as error:
         raise error.at(f'layer "{layer.name}" ({layer.type}): {option}={value!r}') from None
     except (TypeError, ValueError, AttributeError) as error:
@@ -247,8 +248,8 @@ def _options_field(type_name: str) -> str:
     return next((f.name for f in fields if f.message_type and f.message_type.name == wanted), "")
 
 
-def _assign(message: Any, name: str, value: Any) -> None:
-    """Set a field from a value, a dict (message) or a list of either (repeated)."""
+def assign_proto(message: Any, name: str, value: Any) -> None:
+    """Set a field of a message from a value, a dict (message) or a list of either (repeated)."""
     if name not in message.DESCRIPTOR.fields_by_name:
         kind = message.DESCRIPTOR
         raise UnknownOptionError(
@@ -272,4 +273,4 @@ def _assign(message: Any, name: str, value: Any) -> None:
 
 def _fill(message: Any, values: Mapping[str, Any]) -> None:
     for name, value in values.items():
-        _assign(message, name, value)
+        assign_proto(message, name, value)

@@ -37,6 +37,7 @@ __all__ = [
     "RMSPropSolver",
     "SGDSolver",
     "get_solver",
+    "get_solver_from_file",
 ]
 
 
@@ -249,3 +250,7 @@ _CLASSES = {
 def get_solver(param_file: str | os.PathLike[str]) -> SGDSolver:
     """Return the solver of the ``type`` that a prototxt gives."""
     return _CLASSES[solver.read_solver(param_file).param.type](param_file)
+
+
+get_solver_from_file = get_solver
+"""Its name in Caffe's branch for Windows."""

@@ -21,6 +21,16 @@ def test_messages_enums_and_values():
     assert proto.caffe_pb2 is io.caffe_pb2 is caffe_pb2
     with pytest.raises(AttributeError, match='did you mean "NetParameter"'):
         _ = caffe_pb2.NetParamter
+    with pytest.raises(AttributeError, match="_NETPARAMTER"):
+        _ = caffe_pb2._NETPARAMTER
+
+
+def test_descriptors_by_the_names_of_generated_modules():
+    types = caffe_pb2._V1LAYERPARAMETER_LAYERTYPE
+    assert types.values_by_name["CONVOLUTION"].number == 4
+    assert caffe_pb2._POOLINGPARAMETER_POOLMETHOD.values_by_number[1].name == "AVE"
+    assert caffe_pb2._PHASE.values_by_name["TEST"].number == 1
+    assert caffe_pb2._NETPARAMETER is caffe_pb2.NetParameter.DESCRIPTOR
 
 
 def test_text_and_binary():

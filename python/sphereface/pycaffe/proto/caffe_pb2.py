@@ -6,6 +6,7 @@ later are known; a class kept from before a registration does not know the new l
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
@@ -21,15 +22,31 @@ list_layers()  # layers bring their parameter messages
 
 
 def __getattr__(name: str) -> Any:
-    descriptor = schema.message("NetParameter").DESCRIPTOR.file
+    file = schema.message("NetParameter").DESCRIPTOR.file
     if name == "DESCRIPTOR":
-        return descriptor
-    if name in descriptor.enum_types_by_name:
-        return EnumTypeWrapper(descriptor.enum_types_by_name[name])
+        return file
+    if name in file.enum_types_by_name:
+        return EnumTypeWrapper(file.enum_types_by_name[name])
+    for descriptor in _descriptors(file) if name.startswith("_") else ():
+        if name[1:] == descriptor.full_name.partition(".")[2].replace(".", "_").upper():
+            return descriptor
     try:
         return schema.message(name)
     except SphereFaceError as error:
         raise AttributeError(f"module 'caffe_pb2': {error}") from None
+
+
+def _descriptors(file: Any) -> Iterator[Any]:
+    """Yield what the modules that protobuf generated named ``_V1LAYERPARAMETER_LAYERTYPE`` etc."""
+    yield from file.enum_types_by_name.values()
+    yield from _with_nested(file.message_types_by_name.values())
+
+
+def _with_nested(messages: Iterable[Any]) -> Iterator[Any]:
+    for message in messages:
+        yield message
+        yield from message.enum_types
+        yield from _with_nested(message.nested_types)
 
 
 def __dir__() -> list[str]:
