@@ -6,7 +6,6 @@ Importing the package is cheap: torch is loaded when a name that needs it is fir
 from __future__ import annotations
 
 import importlib
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
     from sphereface.ops.margin_inner_product import margin_inner_product as margin_inner_product
     from sphereface.ops.margin_softmax import margin_softmax_loss as margin_softmax_loss
 
+    __version__: str
+
 __all__ = [
     "SphereFaceError",
     "caffe",
@@ -62,8 +63,6 @@ __all__ = [
     "weights",
 ]
 
-__version__ = metadata.version("sphereface")
-
 _HOMES = {
     "SphereFaceError": "sphereface.errors",
     "margin_inner_product": "sphereface.ops",
@@ -73,6 +72,10 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib import metadata  # reads files, and loads more than the rest of the package
+
+        return metadata.version("sphereface")
     if name not in __all__:
         raise AttributeError(f"module 'sphereface' has no attribute {name!r}")
     if name in _HOMES:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sphereface.caffe.blob import Blob, BlobVec, SyncedMemory, unchanged
+from sphereface.caffe.blob import Blob, BlobVec, SyncedMemory, layout_version, unchanged
 from sphereface.errors import SphereFaceError
 
 CPU = torch.device("cpu")
@@ -175,3 +175,29 @@ def test_bound_memory_keeps_its_diff():
     blob.bind(np.zeros((2, 3), np.float32))
     assert blob.diff.all()
     assert blob.data is not array
+
+
+def test_the_layout_version_tells_changes_of_shape_and_memory():
+    blob, other = Blob((2, 3)), Blob((3, 3))
+    array = np.ones((2, 3), np.float32)
+    for change, changes in [
+        (lambda: blob.reshape(2, 3), False),
+        (lambda: blob.data.fill(4), False),
+        (lambda: blob.data_tensor(CPU, write=True), False),
+        (lambda: blob.reshape(3, 2), True),
+        (lambda: blob.reshape(4, 4), True),
+        (lambda: blob.bind(array), True),
+        (lambda: blob.cast(np.float64), True),
+        (lambda: blob.cast(np.float64), False),
+        (lambda: blob.share_data(other), True),
+        (lambda: blob.share_data(other), False),
+        (lambda: blob.share_diff(other), True),
+        (lambda: blob.join(other), True),
+    ]:
+        before = layout_version()
+        change()
+        assert (layout_version() != before) is changes
+    before = layout_version()
+    with unchanged([blob]):
+        inside = layout_version()
+    assert len({before, inside, layout_version()}) == 3

@@ -108,6 +108,7 @@ FOREIGN = {
     "_SubParsersAction", "_asdict", "_replace", "_exit", "_fields", "_version",
     "_parameters", "_buffers", "_modules", "_non_persistent_buffers_set",
     "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks",
+    "_compiled_call_impl",
 }  # fmt: skip
 # Its own or inherited, or of a library that has no public name for it.
 FREE = {"self", "cls", "super()", "torch", "operators"}

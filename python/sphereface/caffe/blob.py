@@ -21,9 +21,23 @@ from torch import Tensor
 
 from sphereface.errors import SphereFaceError
 
-__all__ = ["Blob", "BlobVec", "RawBlobVec", "SyncedMemory", "unchanged"]
+__all__ = ["Blob", "BlobVec", "RawBlobVec", "SyncedMemory", "layout_version", "unchanged"]
 
 _HOST = torch.device("cpu")
+_layout = 0
+
+
+def layout_version() -> int:
+    """Return a number that is another one after a blob changed its shape or where its values are.
+
+    While it stays the same, so do the tensors that blobs gave on the CPU.
+    """
+    return _layout
+
+
+def _layout_changed() -> None:
+    global _layout
+    _layout += 1
 
 
 class SyncedMemory:
@@ -62,6 +76,7 @@ class SyncedMemory:
         """Return the values on `device`; `write` if they are going to be written there."""
         if device == _HOST:
             return torch.from_numpy(self.host())
+        _layout_changed()
         if self._copy is None or self._device != device:
             host = torch.from_numpy(self.host())
             self._copy = torch.empty(host.numel(), dtype=host.dtype, device=device)
@@ -80,6 +95,10 @@ class _State:
     shape: tuple[int, ...]
     data: SyncedMemory
     diff: SyncedMemory
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        _layout_changed()
 
     def copy(self) -> _State:
         data, diff = (SyncedMemory(memory.host().copy()) for memory in (self.data, self.diff))
@@ -141,9 +160,12 @@ class Blob:
     def join(self, other: Blob) -> None:
         """Be the same blob as `other` from now on: shape, data and diff are one."""
         self._state = other._state
+        _layout_changed()
 
     def share_data(self, other: Blob) -> None:
         """Take the shape of `other` and use its data."""
+        if self._state.data is other._state.data and self._state.shape == other._state.shape:
+            return
         self._state.shape = other._state.shape
         self._state.data = other._state.data
         self._grow_diff()
@@ -234,6 +256,11 @@ class BlobVec(list[Blob]):
         """Append a blob of zeros."""
         self.append(Blob(shape))
 
+    def __setitem__(self, index: Any, blob: Any) -> None:
+        """Put another blob in place of one, for whoever uses this list to find."""
+        super().__setitem__(index, blob)
+        _layout_changed()
+
 
 class RawBlobVec(list[Blob]):
     """Blobs that belong to others: the bottoms and tops of a layer."""
@@ -246,8 +273,10 @@ def unchanged(blobs: Iterable[Blob]) -> Iterator[None]:
     copies = {id(state): state.copy() for _, state in kept}
     for blob, state in kept:
         blob._state = copies[id(state)]
+    _layout_changed()
     try:
         yield
     finally:
         for blob, state in kept:
             blob._state = state
+        _layout_changed()

@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from sphereface.caffe.direct_call import is_watched
 from sphereface.caffe.graph import NetGraph, Node
 from sphereface.caffe.layer import Layer, Shape
 
@@ -32,19 +33,19 @@ class FusedHead(NamedTuple):
     places: tuple[int, ...]
     slots: tuple[int, ...]
 
-    def take_over(self, calls: list[Any]) -> None:
-        """Put what runs them together in the places of the layers in `calls`.
+    def take_over(self, layers: Sequence[Any], calls: list[Any]) -> None:
+        """Put what runs them together in the places of the `layers` in `calls`.
 
         Not in TEST, and not where somebody looks at one of them through a hook.
         """
-        head, *between, loss = (calls[place] for place in self.places)
-        if any(_is_watched(layer) for layer in (head, *between, loss)):
+        head, *between, loss = (layers[place] for place in self.places)
+        if any(is_watched(layer) for layer in (head, *between, loss)):
             return
         if not all(layer.training for layer in (head, *between)) or not _is_known(between):
             return
         calls[self.places[0]] = head.pending
         for place in self.places[1:]:
-            calls[place] = calls[place].of_pending
+            calls[place] = layers[place].of_pending
 
 
 def find_heads(
@@ -132,12 +133,3 @@ def _is_known(between: Sequence[Any]) -> bool:
         elif behind and layer.constant_factor() is None:
             return False
     return True
-
-
-def _is_watched(layer: Layer) -> bool:
-    return bool(
-        layer._forward_hooks
-        or layer._forward_pre_hooks
-        or layer._backward_hooks
-        or layer._backward_pre_hooks
-    )

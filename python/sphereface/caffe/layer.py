@@ -149,7 +149,14 @@ class Layer(nn.Module):
     def compute(self, *bottoms: Tensor) -> Any:
         """Return `function` of the bottoms and of the attributes that it takes."""
         assert self.function is not None  # or the class defines forward
-        return self.function(*bottoms, **{k: getattr(self, k) for k in self.function_keywords})
+        # Module's own look-up of a parameter takes longer than a small layer computes.
+        values: dict[str, Any] = self.__dict__
+        parameters = self._parameters
+        given = {
+            k: values[k] if k in values else parameters[k] if k in parameters else getattr(self, k)
+            for k in self.function_keywords
+        }
+        return self.function(*bottoms, **given)
 
     forward: Callable[..., Any] = compute
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any, NamedTuple
 
+from sphereface.caffe.direct_call import direct_calls
 from sphereface.caffe.fused_loss import FusedHead
 from sphereface.caffe.graph import NetGraph
 from sphereface.errors import SphereFaceError, nearest
@@ -48,21 +50,21 @@ class Program(NamedTuple):
         SphereFaceError
             A layer cannot take its bottoms, or the CPU has too little memory for its tops.
         """
-        calls = layers = list(layers)
-        if fuse and self.heads:
-            calls = layers.copy()
+        layers = list(islice(layers, len(self.steps)))
+        calls = direct_calls(layers)
+        if fuse:
             for head in self.heads:
-                head.take_over(calls)
+                head.take_over(layers, calls)
         done = 0
         try:
-            for call, step in zip(calls, self.steps, strict=False):
-                result = call(*[values[slot] for slot in step.reads])
-                if step.write >= 0:
-                    values[step.write] = result
+            for call, (reads, write, writes, frees) in zip(calls, self.steps, strict=True):
+                result = call(*[values[slot] for slot in reads])
+                if write >= 0:
+                    values[write] = result
                 else:
-                    for slot, value in zip(step.writes, result, strict=True):
+                    for slot, value in zip(writes, result, strict=True):
                         values[slot] = value
-                for slot in step.frees:
+                for slot in frees:
                     values[slot] = None
                 done += 1
         except RuntimeError as error:

@@ -16,6 +16,7 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import sphereface
 from sphereface.allocator import tune_allocator
@@ -179,13 +180,21 @@ def _warning_line(message: Warning | str, *place: object, **more: object) -> str
     return f"warning: {message}\n"
 
 
+class _Version(argparse.Action):
+    """Unlike argparse's own, looks the version up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        print(f"sphereface {sphereface.__version__}")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sphereface",
         description="SphereFace: legacy Caffe face models and A-Softmax on today's PyTorch.",
     )
     parser.add_argument(
-        "--version", action="version", version=f"sphereface {sphereface.__version__}"
+        "--version", action=_Version, nargs=0, help="show program's version number and exit"
     )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:

@@ -8,7 +8,8 @@ gradient is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,11 +17,12 @@ import torch
 from torch import Tensor
 
 from sphereface.caffe import Layer, OpenNet
-from sphereface.caffe.blob import Blob, BlobVec
+from sphereface.caffe.blob import Blob, BlobVec, layout_version
 from sphereface.caffe.layers.python import Python
 from sphereface.data import Source, reads_data
 from sphereface.pycaffe.backward_plan import plan_backward
 from sphereface.pycaffe.mode import current_device
+from sphereface.pycaffe.prepared import Prepared, Step
 from sphereface.pycaffe.sources import LayerSources, feed
 
 __all__ = ["AUTOMATIC_TOP", "Execution", "Hook"]
@@ -35,7 +37,7 @@ Hook = Callable[[int], object]
 class _Record(NamedTuple):
     """What a layer's forward left for its backward."""
 
-    bottoms: list[Tensor]
+    bottoms: Sequence[Tensor]
     tops: tuple[Tensor, ...]
 
 
@@ -70,6 +72,7 @@ class Execution:
         self.bottom_ids: list[list[int]] = []
         self.top_ids: list[list[int]] = []
         self._add_blobs()
+        self._losses = [self._weighted_tops(index) for index in range(len(net.layers))]
         self._owners: list[tuple[BlobVec, int, Layer, str]] = []
         self.params = self._param_blobs()
         if net.force_backward:
@@ -87,19 +90,31 @@ class Execution:
         self._records: list[_Record | None] = [None] * len(net.layers)
         self._checked: list[Any] = [None] * len(net.layers)
         self._device = torch.device("cpu")
+        self._modes = [self._grad_mode(index) for index in range(len(net.layers))]
+        self._known_runs: dict[tuple[int, int], list[tuple[int, int, bool | None]]] = {}
+        # What holds while `layout_version` stays: memory of layers and of parameters.
+        self._steps: dict[int, Step] = {}
+        self._prepared: dict[tuple[int, int], Prepared] = {}
+        self._steps_layout = -1
+        self._bound: list[Tensor] = []
+        self._pointers: list[int] = []
+        self._bound_layout = -1
 
     # ---- passes
 
     def forward(self, start: int, end: int) -> float:
         """Run layers `start` to `end` on what their bottoms hold; return their weighted loss."""
         self.place(current_device())
+        hooked = bool(self.before_forward or self.after_forward)
         loss = 0.0
-        for index in range(start, end + 1):
-            _call(self.before_forward, index)
-            self._forward_layer(index)
-            _call(self.after_forward, index)
-            for blob_id, weight in self._losses(index):
-                loss += weight * float(self.blobs[blob_id].data.sum())
+        for first, last, mode in self._runs(start, end, alone=hooked):
+            _call(self.before_forward, first)
+            if mode is None:
+                loss += self._forward_layers(first, last)
+            else:
+                with torch.set_grad_enabled(mode):
+                    loss += self._forward_layers(first, last)
+            _call(self.after_forward, first)
         return loss
 
     def backward(self, start: int, end: int) -> None:
@@ -134,40 +149,104 @@ class Execution:
             self.net.to(device)
             self._device = device
             self._records = [None] * len(self._records)
-        self._bind(device)
+            self._steps_layout = -1
+        pointers = [tensor.data_ptr() for tensor in self._bound]
+        if self._bound_layout != layout_version() or pointers != self._pointers:
+            self._bind(device)
 
     # ---- one layer
 
-    def _forward_layer(self, index: int) -> None:
-        layer, tops = self.net.layers[index], self._tops(index)
+    def _runs(self, start: int, end: int, *, alone: bool) -> list[tuple[int, int, bool | None]]:
+        """Return the first and last layer of runs of one mode, or each layer alone, and the mode.
+
+        Setting torch's mode takes as long as a small layer.
+        """
+        if alone:
+            return [(index, index, self._modes[index]) for index in range(start, end + 1)]
+        if (start, end) not in self._known_runs:
+            runs = [
+                (list(run), mode)
+                for mode, run in groupby(range(start, end + 1), self._modes.__getitem__)
+            ]
+            self._known_runs[start, end] = [(run[0], run[-1], mode) for run, mode in runs]
+        return self._known_runs[start, end]
+
+    def _grad_mode(self, index: int) -> bool | None:
+        """Return whether torch records a layer's forward; None is as the caller has it."""
+        layer = self.net.layers[index]
+        return None if layer.is_input or isinstance(layer, Python) else self.plan.layers[index]
+
+    def _forward_layers(self, first: int, last: int) -> float:
+        """Run layers of one mode; return their weighted loss."""
+        if self._steps_layout == layout_version() and (first, last) in self._prepared:
+            stopped = self._prepared[first, last].run(self._store)
+            if stopped is None:
+                return 0.0
+            first = stopped + 1
+        layout = layout_version()
+        loss = sum(self._forward_layer(index) for index in range(first, last + 1))
+        if layout == layout_version() == self._steps_layout:
+            self._prepare(first, last)
+        return loss
+
+    def _prepare(self, first: int, last: int) -> None:
+        """Keep the steps of layers that ran, if they are all that there is to do."""
+        indices = [i for i in range(first, last + 1) if self.net.layers[i].type != "Split"]
+        plain = all(i in self._steps and not self._losses[i] for i in indices)
+        if plain and self._modes[first] is False:
+            self._prepared[first, last] = Prepared(indices, [self._steps[i] for i in indices])
+
+    def _forward_layer(self, index: int) -> float:
+        layer = self.net.layers[index]
         if layer.is_input:
             if index in self.sources:
-                feed(self.sources[index], layer, tops)
-            return
-        if layer.type == "Split":
-            for top in tops:
+                feed(self.sources[index], layer, self._tops(index))
+        elif layer.type == "Split":
+            for top in self._tops(index):
                 top.share_data(self.blobs[self.bottom_ids[index][0]])
-            return
-        if isinstance(layer, Python):
+        elif isinstance(layer, Python):
             layer.run()
-            return
-        self._check_shapes(index)
-        record = self._run(index)
-        for top, value in zip(tops, record.tops, strict=True):
+        else:
+            record = self._run(index, self._step(index))
+            self._store(index, record.tops)
+            self._records[index] = record if self.plan.layers[index] else None
+        weighted = self._losses[index]
+        return sum(weight * float(blob.data.sum()) for blob, weight in weighted) if weighted else 0
+
+    def _store(self, index: int, values: Sequence[Tensor]) -> None:
+        """Give the tops of a layer the shapes and the values of what it computed."""
+        for top, value in zip(self._tops(index), values, strict=True):
             top.reshape(*value.shape)
             top.data_tensor(self._device, write=True).copy_(value.detach())
-        self._records[index] = record if self.plan.layers[index] else None
 
-    def _run(self, index: int) -> _Record:
-        values = []
-        for blob_id, wanted in zip(self.bottom_ids[index], self.plan.bottoms[index], strict=True):
-            value = self.blobs[blob_id].data_tensor(self._device)
-            if blob_id in self.top_ids[index]:
-                value = value.clone()  # the top overwrites the blob
-            values.append(value.requires_grad_(wanted))
-        with torch.set_grad_enabled(self.plan.layers[index]):
-            result = self.net.layers[index](*values)
+    def _run(self, index: int, step: Step) -> _Record:
+        """Compute a layer in the mode that it is called in."""
+        values = [value.clone() for value in step.bottoms] if step.in_place else step.bottoms
+        if self.plan.layers[index]:
+            # `data` has a version counter of its own: what a program edits is its affair.
+            values = [
+                value.data.requires_grad_(wanted)
+                for value, wanted in zip(values, self.plan.bottoms[index], strict=True)
+            ]
+        result = step.layer(*values)
         return _Record(values, result if isinstance(result, tuple) else (result,))
+
+    def _step(self, index: int) -> Step:
+        """Return a layer with the memory of its blobs, which is looked up once while it stays."""
+        if self._steps_layout != layout_version():
+            self._steps.clear()
+            self._prepared.clear()
+            self._steps_layout = layout_version()
+        step = self._steps.get(index)
+        if step is None:
+            self._check_shapes(index)
+            bottoms = [self.blobs[i].data_tensor(self._device) for i in self.bottom_ids[index]]
+            tops = [top.data_tensor(self._device, write=True) for top in self._tops(index)]
+            in_place = not set(self.bottom_ids[index]).isdisjoint(self.top_ids[index])
+            step = Step(self.net.layers[index], bottoms, tops, in_place)
+            if self._device.type == "cpu":  # elsewhere every access may copy
+                self._steps[index] = step
+        return step
 
     def _backward_layer(self, index: int) -> None:
         layer = self.net.layers[index]
@@ -181,8 +260,11 @@ class Execution:
             return
         for blob in bottoms:
             blob.data_tensor(self._device)  # what the program edited reaches the record's memory
-        record = self._records[index] or self._run(index)
-        self._records[index] = record
+        record = self._records[index]
+        if record is None:
+            with torch.enable_grad():
+                record = self._run(index, self._step(index))
+            self._records[index] = record
         wanted = self.plan.bottoms[index]
         params = self._learning(index)
         into = [value for value, wish in zip(record.bottoms, wanted, strict=True) if wish]
@@ -229,9 +311,9 @@ class Execution:
     def _tops(self, index: int) -> list[Blob]:
         return [self.blobs[blob_id] for blob_id in self.top_ids[index]]
 
-    def _losses(self, index: int) -> list[tuple[int, float]]:
+    def _weighted_tops(self, index: int) -> list[tuple[Blob, float]]:
         weights = self.net.layers[index].loss_weight
-        return [(i, w) for i, w in zip(self.top_ids[index], weights, strict=True) if w]
+        return [(top, w) for top, w in zip(self._tops(index), weights, strict=True) if w]
 
     def _add_blobs(self) -> None:
         graph = self.net.graph
@@ -289,11 +371,16 @@ class Execution:
 
     def _bind(self, device: torch.device) -> None:
         """Let the layers compute with the memory of the parameter blobs."""
+        self._bound.clear()
         for blobs, position, layer, name in self._owners:
             memory = blobs[position].data_tensor(device, write=True)  # a program may put another
             tensor = getattr(layer, name)
             if tensor.data_ptr() != memory.data_ptr() or tensor.shape != memory.shape:
                 tensor.data = memory
+            self._bound.append(tensor)
+        self._pointers = [tensor.data_ptr() for tensor in self._bound]
+        lasts = device.type == self._device.type == "cpu"  # elsewhere every access may copy
+        self._bound_layout = layout_version() if lasts else -1
 
 
 def _call(hooks: Iterable[Hook], index: int) -> None:

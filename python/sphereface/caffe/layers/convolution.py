@@ -36,6 +36,8 @@ def convolution(
     convolve: Callable[..., Tensor],
 ) -> Tensor | tuple[Tensor, ...]:
     """Return the convolution of each bottom, whose channels are on `axis`, by ``F.conv2d`` etc."""
+    if len(bottoms) == 1 and axis == 1:
+        return convolve(bottoms[0], weight, bias, stride, pad, dilation, group)
     tops = []
     for x in bottoms:
         images = x if axis == 1 else x.reshape(-1, *x.shape[axis:])

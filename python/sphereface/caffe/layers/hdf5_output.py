@@ -54,10 +54,13 @@ class HDF5Output(Layer):
         """Write the file."""
         if torch.compiler.is_exporting():
             raise self.error("a layer that writes a file has no export", fix="leave it out")
-        self._write(data, label)
+        write = self._write
+        if torch.compiler.is_compiling():
+            # No decorator: it would load the whole compiler with the layers.
+            write = torch.compiler.disable(write)
+        write(data, label)
         return ()
 
-    @torch.compiler.disable
     def _write(self, *bottoms: Tensor) -> None:
         with open_writer(self.file_name) as file:
             for name, blob in zip(_DATASETS, bottoms, strict=True):

@@ -63,14 +63,15 @@ def pooled_size(
 
 def wide_pad(kernel: tuple[int, int], pad: tuple[int, int]) -> bool:
     """Tell whether the padding is one that torch refuses, beyond half of the kernel."""
-    return any(2 * p > k for p, k in zip(pad, kernel, strict=True))
+    return 2 * pad[0] > kernel[0] or 2 * pad[1] > kernel[1]
 
 
 def windows_outside(
     kernel: tuple[int, int], stride: tuple[int, int], pad: tuple[int, int], ceil_mode: bool
 ) -> bool:
     """Tell whether windows can lie outside the input, which torch drops and Caffe keeps."""
-    return ceil_mode and max(pad) == 0 and any(k < s for k, s in zip(kernel, stride, strict=True))
+    smaller = kernel[0] < stride[0] or kernel[1] < stride[1]
+    return smaller and ceil_mode and max(pad) == 0
 
 
 def keep_outside(
