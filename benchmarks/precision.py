@@ -95,10 +95,13 @@ def quantised(net: Net, calibration: Tensor) -> Run:
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
     from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
 
-    exported = torch.export.export(Folded(net).eval(), (calibration[:BATCH],)).module()
+    # Strict, or no node says which function it comes from, and the quantiser takes none.
+    program = torch.export.export(Folded(net).eval(), (calibration[:BATCH],), strict=True)
     quantizer = x86.X86InductorQuantizer()
     quantizer.set_global(x86.get_default_x86_inductor_quantization_config())
-    prepared = prepare_pt2e(exported, quantizer)
+    prepared = prepare_pt2e(program.module(), quantizer)
+    if not any(node.op == "call_module" for node in prepared.graph.nodes):
+        raise SystemExit("torchao found nothing to quantise in the net")
     with torch.no_grad():
         for images in calibration.split(BATCH):
             prepared(images)
