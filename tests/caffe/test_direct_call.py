@@ -34,6 +34,16 @@ def test_what_is_watched_is_called_as_a_module(watch):
     assert direct_calls([first, second]) == [first.forward, second.forward]
 
 
+def test_a_call_that_replaces_torchs_is_made(monkeypatch):
+    module = nn.ReLU()
+    monkeypatch.setattr(nn.ReLU, "__call__", lambda self, x: x - 1)
+    assert direct_calls([module]) == [module]
+    monkeypatch.undo()
+    call = nn.Module.__call__  # as torch.fx's tracer does
+    monkeypatch.setattr(nn.Module, "__call__", lambda self, x: call(self, x))
+    assert direct_calls([module]) == [module]
+
+
 def test_a_compiled_module_runs_its_compiled_form(dynamo):
     module = nn.ReLU()
     module.compile(backend="eager")

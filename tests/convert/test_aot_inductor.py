@@ -69,7 +69,8 @@ def test_a_name_that_torch_would_not_load(build, tmp_path):
 
 def test_without_a_compiler(build, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("no-such-compiler",))
-    with pytest.raises(SphereFaceError, match='cannot compile net "tiny".*--to pt2 needs none'):
+    without = torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",)})
+    problem = 'cannot compile net "tiny".*--to pt2 needs none'
+    with without, pytest.raises(SphereFaceError, match=problem):
         write_aot_inductor(build(NET), tmp_path / "net.pt2")
     assert not (tmp_path / "net.pt2").exists()

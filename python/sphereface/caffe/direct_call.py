@@ -14,11 +14,16 @@ from torch import nn
 
 __all__ = ["direct_calls", "is_watched"]
 
+_CALL = nn.Module.__call__
+
 
 def is_watched(module: nn.Module) -> bool:
-    """Tell whether a call of `module` does more than its forward: hooks, a compiled form."""
+    """Tell whether a call of `module` does more than its forward: hooks, a `__call__` put in place
+    of torch's (torch.fx does it to trace), a compiled form.
+    """
     return bool(
-        module._forward_hooks
+        type(module).__call__ is not _CALL
+        or module._forward_hooks
         or module._forward_pre_hooks
         or module._backward_hooks
         or module._backward_pre_hooks
