@@ -65,6 +65,8 @@ V1_TYPES = {
     10007: "Convolution3D",
     10008: "Pooling3D",
     10009: "VideoData",
+    10010: "ROIPooling",
+    10011: "SmoothL1Loss",
 }
 
 _TRANSFORM = ("scale", "mean_file", "crop_size", "mirror")

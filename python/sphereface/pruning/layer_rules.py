@@ -181,7 +181,9 @@ _CHANNELWISE = (
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(_CHANNELWISE, _channelwise),
-    **dict.fromkeys(("Convolution", "Convolution3D", "ConvolutionRistretto"), _convolution),
+    **dict.fromkeys(
+        ("Convolution", "Convolution3D", "ConvolutionRistretto", "HoleConvolution"), _convolution
+    ),
     **dict.fromkeys(("DepthwiseConvolution", "ConvolutionDepthwise"), _convolution),
     "Deconvolution": _convolution,
     **dict.fromkeys(("InnerProduct", "FcRistretto"), _inner_product),

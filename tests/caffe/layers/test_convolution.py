@@ -30,12 +30,13 @@ EXAMPLES = {
     ),
     "depthwise": example("DepthwiseConvolution", "num_output: 4 kernel_size: 3", x=(1, 4, 13, 11)),
     "ristretto": example("ConvolutionRistretto", "num_output: 3 kernel_size: 3", x=(1, 4, 13, 11)),
+    "hole": example("HoleConvolution", "num_output: 3 kernel_size: 3 hole: 2", x=(1, 4, 13, 11)),
     "c3d": example(
         "Convolution3D",
         "num_output: 3 kernel_size: 3 kernel_depth: 2 pad: 1 temporal_pad: 1 stride: 2",
         x=(1, 2, 4, 6, 5),
     ),
-    "other_name": example("ConvolutionDepthwise", "num_output: 4 kernel_size: 3", x=(1, 4, 13, 11)),
+    "other_name": example("ConvolutionDepthwise", "kernel_size: 3", x=(1, 4, 13, 11)),
 }
 
 
@@ -161,6 +162,24 @@ def test_depthwise(type_, layer_net, rng):
     np.testing.assert_allclose(result.tops["y"], y, atol=1e-10)
     np.testing.assert_allclose(result.bottom_diffs["x"], dx, atol=1e-10)
     np.testing.assert_allclose(result.param_diffs["weight"], dw, atol=1e-10)
+
+
+def test_depthwise_without_a_number_of_outputs(layer_net):
+    """farmingyard's ConvolutionDepthwise has as many as the bottom has channels."""
+    text = layer("kernel_size: 3 pad: 1", type_="ConvolutionDepthwise")
+    net = layer_net(text, x=(2, 4, 5, 5))
+    assert tuple(net.layer.weight.shape) == (4, 1, 3, 3)
+
+
+def test_hole(layer_net, rng):
+    net = layer_net(
+        layer("num_output: 6 kernel_size: 3 hole: 2", type_="HoleConvolution"), x=(2, 4, 7, 6)
+    )
+    x, w, b = rng.normal(size=(2, 4, 7, 6)), rng.normal(size=(6, 4, 3, 3)), rng.normal(size=6)
+    y, dx, *_, dy = convolution(x, w, b, lambda s: rng.normal(size=s), (1, 1), (0, 0), (2, 2), 1)
+    result = net.set(weight=w, bias=b).run({"x": x}, {"y": dy})
+    np.testing.assert_allclose(result.tops["y"], y, atol=1e-10)
+    np.testing.assert_allclose(result.bottom_diffs["x"], dx, atol=1e-10)
 
 
 def test_ristretto_is_in_full_precision(layer_net, rng):

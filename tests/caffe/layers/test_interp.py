@@ -10,6 +10,7 @@ from sphereface.errors import SphereFaceError
 EXAMPLES = {
     "zoom": example("Interp", "zoom_factor: 3", images=True, x=(1, 3, 5, 4)),
     "shrink": example("Interp", "shrink_factor: 2", images=True, x=(1, 3, 9, 8)),
+    "like": example("Interp", x=(1, 3, 5, 4), like=(1, 2, 7, 9)),
     "sizes": example("Interp", "height: 7 width: 9", images=True, x=(1, 3, 5, 4)),
     "crop": example(
         "Interp", "zoom_factor: 2 pad_beg: -1 pad_end: -2", images=True, x=(1, 3, 9, 8)
@@ -74,3 +75,16 @@ def test_bilinear(options, crop, sizes, layer_net, rng):
 def test_what_is_refused(options, message, layer_net):
     with pytest.raises(SphereFaceError, match=message):
         layer_net(layer(options), x=(1, 1, 5, 4))
+
+
+def test_size_of_a_second_bottom(layer_net, rng):
+    x, like = rng.normal(size=(2, 2, 5, 4)), rng.normal(size=(1, 3, 9, 6))
+    dy = rng.normal(size=(2, 2, 9, 6))
+    text = 'layer { name: "l" type: "Interp" bottom: "x" bottom: "like" top: "y" }'
+    result = layer_net(text, x=x.shape, like=like.shape).run({"x": x, "like": like}, {"y": dy})
+    np.testing.assert_allclose(result.tops["y"], resized(x, 9, 6), rtol=1e-10, atol=1e-12)
+    expected = numeric_gradient(lambda x: (dy * resized(x, 9, 6)).sum(), {"x": x})["x"]
+    np.testing.assert_allclose(result.bottom_diffs["x"], expected, rtol=1e-6, atol=1e-8)
+    assert "like" not in result.bottom_diffs
+    with pytest.raises(SphereFaceError, match="second bottom of shape"):
+        layer_net(text, x=x.shape, like=(1, 9))

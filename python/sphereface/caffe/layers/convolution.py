@@ -2,7 +2,8 @@
 
 Source: Caffe's base_conv_layer.cpp and conv_layer.cpp; DepthwiseConvolution is a third-party layer
 of mobile nets (Convolution with a group a channel), Convolution3D that of C3D (Tran et al., ICCV
-2015), ConvolutionRistretto that of Ristretto (Gysel, 2016), which is run in full precision.
+2015), ConvolutionRistretto that of Ristretto (Gysel, 2016), which is run in full precision,
+HoleConvolution, whose dilation is called ``hole``, that of PSPNet's fork before it had dilation.
 `engine` and `force_nd_im2col` choose between implementations in Caffe and mean nothing here. At
 most three spatial axes, as in PyTorch.
 """
@@ -48,6 +49,7 @@ def convolution(
 
 @register_layer("Convolution", param="convolution_param")
 @register_layer("ConvolutionRistretto", param="convolution_param")
+@register_layer("HoleConvolution", param="convolution_param")
 class Convolution(SlidingKernel):
     """Convolve each bottom into its top.
 
@@ -72,7 +74,7 @@ class Convolution(SlidingKernel):
             )
         self.channels = bottom_shapes[0][self.axis]
         self.group = self.group_count()
-        self.num_output = self.options.num_output
+        self.num_output = self.output_count()
         if self.num_output < 1:
             raise self.error(f"num_output {self.num_output}", expected="at least 1")
         for name, value in (("num_output", self.num_output), ("bottom channels", self.channels)):
@@ -86,6 +88,10 @@ class Convolution(SlidingKernel):
             self.add_blob("bias", (self.num_output,), self.options.bias_filler)
         else:
             self.bias = None
+
+    def output_count(self) -> int:
+        """Return the number of output channels."""
+        return self.options.num_output
 
     def group_count(self) -> int:
         """Return the number of groups that channels and outputs are split into."""
@@ -114,7 +120,11 @@ class Convolution(SlidingKernel):
 @register_layer("DepthwiseConvolution", param="convolution_param")
 @register_layer("ConvolutionDepthwise", param="convolution_param")
 class DepthwiseConvolution(Convolution):
-    """Convolution whose group is the number of channels, written or not."""
+    """Convolution whose group is the number of channels, written or not, as ``num_output`` is."""
+
+    def output_count(self) -> int:
+        """Return ``num_output``, the number of channels if it is not written."""
+        return self.options.num_output if self.options.HasField("num_output") else self.channels
 
     def group_count(self) -> int:
         """Return the number of channels."""

@@ -16,7 +16,16 @@ from sphereface.caffe.layer import Shape
 from sphereface.caffe.layers.softmax_loss import SoftmaxWithLoss
 from sphereface.caffe.registry import register_layer
 
-__all__ = ["FocalLoss"]
+__all__ = ["FocalLoss", "focal_losses"]
+
+
+def focal_losses(losses: Tensor, log_prob: Tensor, alpha: float, gamma: float) -> Tensor:
+    """Return ``alpha (1 - p)^gamma`` times the `losses` of labels of these log p."""
+    rest = -torch.expm1(log_prob)
+    # A power of 0 may have no derivative; the loss there is 0, whatever moves.
+    certain = rest <= 0
+    kept = torch.where(certain, 1, rest) ** gamma
+    return alpha * losses * kept.where(~certain, float(gamma == 0))
 
 
 @register_layer("FocalLoss", param="focal_loss_param")
@@ -45,8 +54,4 @@ class FocalLoss(SoftmaxWithLoss):
         losses = super().label_losses(log_prob)
         if self.form == "ONEADDP":
             return losses * (self.alpha + log_prob.exp()) ** self.gamma
-        rest = -torch.expm1(log_prob)
-        # A power of 0 may have no derivative; the loss there is 0, whatever moves.
-        certain = rest <= 0
-        kept = torch.where(certain, 1, rest) ** self.gamma
-        return self.alpha * losses * kept.where(~certain, float(self.gamma == 0))
+        return focal_losses(losses, log_prob, self.alpha, self.gamma)

@@ -1,6 +1,7 @@
 """Interp: bilinear resizing whose corners stay corners.
 
-Source: interp_layer.cpp of DeepLab's and PSPNet's Caffe forks. What differs: nothing.
+Source: interp_layer.cpp of DeepLab's and PSPNet's Caffe forks; a second bottom is of forks of
+PSPNet's. What differs: nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
+from sphereface.caffe.graph import Arity
 from sphereface.caffe.layer import Layer, Shape
 from sphereface.caffe.registry import register_layer
 
@@ -23,11 +25,18 @@ def interpolated_size(size: int, shrink: int, zoom: int) -> int:
 
 
 def interp(
-    x: Tensor, *, crop: tuple[int, int], sizes: tuple[int, int] | None, shrink: int, zoom: int
+    x: Tensor,
+    *like: Tensor,
+    crop: tuple[int, int],
+    sizes: tuple[int, int] | None,
+    shrink: int,
+    zoom: int,
 ) -> Tensor:
-    """Return x without `crop` rows and columns at the near and far ends, resized."""
+    """Return x without `crop` rows and columns at both ends, resized, to the size of `like`."""
     near, far = crop
     x = x[:, :, near : x.shape[2] - far, near : x.shape[3] - far]
+    if like:
+        sizes = (like[0].shape[2], like[0].shape[3])
     height, width = sizes or [interpolated_size(size, shrink, zoom) for size in x.shape[2:]]
     return F.interpolate(x, (height, width), mode="bilinear", align_corners=True)
 
@@ -38,9 +47,11 @@ class Interp(Layer):
 
     To ``height`` and ``width``, or to ``(size - 1) / shrink_factor + 1``, then
     ``size + (size - 1)(zoom_factor - 1)``; one of the two factors alone goes before the sizes.
-    Negative ``pad_beg`` and ``pad_end`` crop the bottom first.
+    Negative ``pad_beg`` and ``pad_end`` crop the bottom first. A second bottom gives the height and
+    width instead; it has no gradient.
     """
 
+    bottoms = Arity(1, 2)
     function = staticmethod(interp)
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
@@ -59,7 +70,7 @@ class Interp(Layer):
             )
         factors = [options.HasField(f) for f in ("shrink_factor", "zoom_factor")]
         given = options.HasField("height") and options.HasField("width")
-        if not given and not any(factors):
+        if len(bottom_shapes) == 1 and not given and not any(factors):
             raise self.error("no size", expected="height and width, or a factor")
         self.sizes = None
         if given and sum(factors) != 1:
@@ -74,6 +85,10 @@ class Interp(Layer):
             raise self.error(
                 f"bottom of shape {shape}", expected=f"4 axes, height and width above {lost}"
             )
+        if len(bottom_shapes) == 2:
+            if len(bottom_shapes[1]) != 4:
+                raise self.error(f"second bottom of shape {bottom_shapes[1]}", expected="4 axes")
+            return [(*shape[:2], *bottom_shapes[1][2:])]
         sizes = self.sizes or [
             interpolated_size(size - lost, self.shrink, self.zoom) for size in shape[2:]
         ]

@@ -1,7 +1,8 @@
 """MultiBoxLoss: offsets and scores of priors against the true boxes of a batch of images.
 
 Source: multibox_loss_layer.cpp and bbox_util.cpp of SSD's Caffe fork (Liu et al., SSD, ECCV 2016,
-section 2.2). What differs: with ``conf_loss_type: LOGISTIC`` and ``mining_type: NONE`` the targets
+section 2.2); of five or six bottoms those of RefineDet's fork (Zhang et al., CVPR 2018, section
+3). What differs: with ``conf_loss_type: LOGISTIC`` and ``mining_type: NONE`` the targets
 of the second image on stand where they belong, which the original misses; matching predictions
 (``use_prior_for_matching: false``) needs ``share_location``.
 """
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from sphereface.caffe.box_matching import UNMATCHED, match_boxes
 from sphereface.caffe.boxes import box_area, decode_boxes, encode_boxes, unsuppressed
-from sphereface.caffe.graph import exactly
+from sphereface.caffe.graph import Arity
 from sphereface.caffe.layer import Shape
 from sphereface.caffe.loss_layer import LossLayer
 from sphereface.caffe.registry import register_layer
@@ -39,9 +40,14 @@ class MultiBoxLoss(LossLayer):
     (`sphereface.caffe.box_matching`); offsets of the matched count, and scores of the matched and
     of the negatives that ``mining_type`` takes: MAX_NEGATIVE the worst ``neg_pos_ratio`` as many,
     HARD_EXAMPLE the worst ``sample_size`` of all, NONE every one.
+
+    RefineDet's second step has a fifth bottom, the first step's two probabilities (N, priors * 2):
+    negatives that are an object by less than ``objectness_score`` are not taken; and a sixth, its
+    offsets (N, priors * 4), which move the priors before anything else. With ``objectness_score``
+    in the file and two classes all labels are 1: the first step tells objects from background.
     """
 
-    bottoms = exactly(4)
+    bottoms = Arity(4, 6)
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Read the options."""
@@ -74,6 +80,18 @@ class MultiBoxLoss(LossLayer):
                 "share_location: false with mining or with matching of predictions",
                 expected="mining_type: NONE and use_prior_for_matching: true",
             )
+        self.objectness = options.objectness_score
+        self.object_or_not = options.HasField("objectness_score") and self.classes == 2
+        if len(bottom_shapes) > 4 and (
+            not (self.share_location and self.match_priors)
+            or self.suppress > 0
+            or self.mining == "HARD_EXAMPLE"
+        ):
+            raise self.error(
+                "a first step with share_location: false, with matching of predictions, nms_param"
+                " or mining_type: HARD_EXAMPLE",
+                expected="RefineDet's options, which are none of these",
+            )
         agnostic = 2 if self.background >= 0 else 1
         if self.agnostic and self.classes != agnostic:
             raise self.error(
@@ -83,7 +101,7 @@ class MultiBoxLoss(LossLayer):
 
     def reshape(self, bottom_shapes: Sequence[Shape]) -> Sequence[Shape]:
         """Check that there are as many offsets and scores as priors."""
-        location, confidence, prior, truth = bottom_shapes
+        location, confidence, prior, truth, *first = bottom_shapes
         if len(prior) < 3 or prior[1] != 2:
             raise self.error(f"priors of shape {prior}", expected="(1, 2, ...)")
         count, classes = prod(prior[2:]) // 4, self.classes
@@ -91,6 +109,7 @@ class MultiBoxLoss(LossLayer):
         for name, shape, size in (
             ("offsets", location, count * per_prior),
             ("scores", confidence, count * classes),
+            *zip(("probabilities", "offsets"), first, (2 * count, 4 * count), strict=False),
         ):
             if prod(shape[1:]) != size:
                 raise self.error(
@@ -106,18 +125,21 @@ class MultiBoxLoss(LossLayer):
         loss: Tensor = uncompiled(self, self._loss)(*bottoms)
         return loss
 
-    def _loss(self, location: Tensor, confidence: Tensor, prior: Tensor, truth: Tensor) -> Tensor:
+    def _loss(
+        self, location: Tensor, confidence: Tensor, prior: Tensor, truth: Tensor, *first: Tensor
+    ) -> Tensor:
         images = len(location)
-        box, variance = prior.detach().reshape(2, -1, 4)
-        offset = location.reshape(images, len(box), -1, 4)
-        score = confidence.reshape(images, len(box), self.classes)
+        priors, variance = prior.detach().reshape(2, -1, 4)
+        offset = location.reshape(images, len(priors), -1, 4)
+        score = confidence.reshape(images, len(priors), self.classes)
         truths = self._truths(truth.detach())
-        matched = torch.zeros(images, len(box), dtype=torch.bool, device=score.device)
+        matched = torch.zeros(images, len(priors), dtype=torch.bool, device=score.device)
         offset_loss = score.new_zeros(())
         score_loss = score.new_zeros(())
         for image in range(images):
             own = truths[truths[:, 0] == image]
-            index, negative = self._matches(offset[image], score[image], box, variance, own)
+            box, able = self._first_step(image, priors, variance, first)
+            index, negative = self._matches(offset[image], score[image], box, variance, own, able)
             positive = index >= 0
             matched[image] = positive
             label = torch.full_like(index, self.background)
@@ -135,12 +157,25 @@ class MultiBoxLoss(LossLayer):
             chosen = positive | negative
             score_loss = (
                 score_loss
-                + self._score_losses(
+                + self._counted_losses(
                     score[image][chosen], label[chosen], negative[chosen] & (self.mining == "NONE")
                 ).sum()
             )
         total = score_loss + self.weight_of_offsets * offset_loss
-        return total / self.normalizer(images, images * len(box), matched)
+        return total / self.normalizer(images, images * len(priors), matched)
+
+    @torch.no_grad()
+    def _first_step(
+        self, image: int, prior: Tensor, variance: Tensor, first: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor]:
+        """Return an image's boxes, and which of them may be negatives that count."""
+        able = torch.ones(len(prior), dtype=torch.bool, device=prior.device)
+        if first:
+            able = first[0][image].reshape(-1, 2)[:, 1] >= self.objectness
+        if len(first) == 2:
+            used = None if self.in_target else variance
+            prior = decode_boxes(first[1][image].reshape(-1, 4), prior, used, self.code_type)
+        return prior, able
 
     def _truths(self, truth: Tensor) -> Tensor:
         """Return the rows of true boxes that count."""
@@ -148,6 +183,8 @@ class MultiBoxLoss(LossLayer):
         rows = rows[rows[:, 0] >= 0]
         if not self.difficult:
             rows = rows[rows[:, 7] == 0]
+        if self.object_or_not:
+            rows = torch.cat([rows[:, :1], rows[:, 1:2].clamp(max=1), rows[:, 2:]], 1)
         wrong = (rows[:, 1] == self.background) | (rows[:, 1] < 0)
         if not self.agnostic:
             wrong |= rows[:, 1] >= self.classes
@@ -160,7 +197,13 @@ class MultiBoxLoss(LossLayer):
 
     @torch.no_grad()
     def _matches(
-        self, offset: Tensor, score: Tensor, box: Tensor, variance: Tensor, truth: Tensor
+        self,
+        offset: Tensor,
+        score: Tensor,
+        box: Tensor,
+        variance: Tensor,
+        truth: Tensor,
+        able: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Return the true box of each prior, and which priors are negatives that count."""
         index = torch.full((len(box),), UNMATCHED, device=box.device)
@@ -192,6 +235,7 @@ class MultiBoxLoss(LossLayer):
             moved, true = offset[positive, 0], truth[index[positive], 3:7]
             loss = loss.clone()
             loss[positive] += self._offset_losses(moved, true, box[positive], variance[positive])
+        eligible = eligible & able
         chosen = torch.zeros_like(positive)
         chosen[self._worst(loss, eligible, offset, box, variance)[:most]] = True
         if self.mining == "HARD_EXAMPLE":
@@ -233,6 +277,10 @@ class MultiBoxLoss(LossLayer):
         if self.squared:
             return (offset - target).square().sum(1) / 2
         return F.smooth_l1_loss(offset, target, reduction="none").sum(1)
+
+    def _counted_losses(self, score: Tensor, label: Tensor, blank: Tensor) -> Tensor:
+        """Return the losses of scores that add up, where `_score_losses` are what mining sees."""
+        return self._score_losses(score, label, blank)
 
     def _score_losses(self, score: Tensor, label: Tensor, blank: Tensor) -> Tensor:
         """Return the loss of each prior's scores; of the `blank` no class is true (LOGISTIC)."""

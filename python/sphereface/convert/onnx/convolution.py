@@ -17,6 +17,7 @@ __all__ = ["convolution", "convolve"]
     "Convolution3D",
     "ConvolutionDepthwise",
     "ConvolutionRistretto",
+    "HoleConvolution",
     "DepthwiseConvolution",
 )
 def convolution(graph: OnnxGraph, layer: Convolution, *bottoms: Value) -> list[str]:

@@ -16,14 +16,16 @@ _END = 2**31 - 1
 
 
 @onnx_layer("Interp")
-def interp(graph: OnnxGraph, layer: Interp, x: Value) -> str:
+def interp(graph: OnnxGraph, layer: Interp, x: Value, *like: Value) -> str:
     """Write Resize, after a Slice of what is cropped."""
     near, far = layer.crop
     name = x.name
     if near or far:
         ends = graph.integers([-far or _END] * 2)
         name = graph.node("Slice", name, graph.integers([near] * 2), ends, graph.integers([2, 3]))
-    if layer.sizes or None not in x.shape[2:]:
+    if like:
+        sizes = _last(graph, like[0].name)
+    elif layer.sizes or None not in x.shape[2:]:
         known = layer.sizes or [
             interpolated_size(graph.fixed(size, layer) - near - far, layer.shrink, layer.zoom)
             for size in x.shape[2:]
@@ -40,8 +42,12 @@ def interp(graph: OnnxGraph, layer: Interp, x: Value) -> str:
 
 
 def _sizes(graph: OnnxGraph, layer: Interp, name: str) -> str:
-    last = graph.integers([2]), graph.integers([4])
-    size = graph.node("Slice", graph.node("Shape", name), *last)
+    size = _last(graph, name)
     one = graph.integers([1])
     less = graph.node("Div", graph.node("Sub", size, one), graph.integers([layer.shrink]))
     return graph.node("Add", graph.node("Mul", less, graph.integers([layer.zoom])), one)
+
+
+def _last(graph: OnnxGraph, name: str) -> str:
+    """Return height and width."""
+    return graph.node("Slice", graph.node("Shape", name), graph.integers([2]), graph.integers([4]))

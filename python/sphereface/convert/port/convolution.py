@@ -18,6 +18,7 @@ __all__ = ["convolution", "torch_module"]
     "Convolution3D",
     "ConvolutionDepthwise",
     "ConvolutionRistretto",
+    "HoleConvolution",
     "DepthwiseConvolution",
 )
 def convolution(writer: SourceWriter, layer: Convolution, *bottoms: str) -> str:
