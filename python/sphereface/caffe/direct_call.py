@@ -18,8 +18,9 @@ _CALL = nn.Module.__call__
 
 
 def is_watched(module: nn.Module) -> bool:
-    """Tell whether a call of `module` does more than its forward: hooks, a `__call__` put in place
-    of torch's (torch.fx does it to trace), a compiled form.
+    """Tell whether a call of `module` does more than its forward.
+
+    By hooks, a `__call__` put in place of torch's (torch.fx does it to trace), or a compiled form.
     """
     return bool(
         type(module).__call__ is not _CALL
