@@ -33,8 +33,8 @@ ORIGINAL = words(
     SoftmaxWithLoss Split TanH Threshold Tile WindowData
     """
 )
-# Python at work, not tensor operations; of CTCLoss torch has no kernel for compilers.
-UNTRACEABLE = {"HDF5Output", "Python", "CTCLoss"}
+# Python at work, not tensor operations; of CTC's loss torch has no kernel for compilers.
+UNTRACEABLE = {"HDF5Output", "Python", "CTCLoss", "CtcLoss", "WarpCTCLoss"}
 REFUSED = {"Correlation"}
 # Loops over values: torch.compile breaks the graph, torch.export refuses.
 LOOPS = words(

@@ -163,6 +163,13 @@ NETS = {
         for name, shape in (("x", [4, 2, 3]), ("cont", [4, 2]), ("t", [4, 2]))
     )
     + 'layer { name: "l" type: "CTCLoss" bottom: "x" bottom: "cont" bottom: "t" top: "y" }',
+    "CtcLoss": "".join(
+        f'layer {{ name: "{name}" type: "Input" top: "{name}"'
+        f" input_param {{ shape {{ dim: {shape} }} }} }}"
+        for name, shape in (("x", [4, 2, 3]), ("t", [2, 3]))
+    )
+    + """layer { name: "l" type: "CtcLoss" bottom: "x" bottom: "t" top: "y"
+        ctc_loss_param { blank_label: 2 alphabet_size: 3 time_step: 4 } }""",
     "ParamSpec": IN.format([2, 3])
     + """
         layer { name: "a" type: "InnerProduct" bottom: "x" top: "a" inner_product_param {

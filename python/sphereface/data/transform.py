@@ -112,7 +112,7 @@ class Transform:
         self._mirror = bool(param.mirror)
         self._scale = np.float32(param.scale)
         for field, whose in _OF_FORKS.items():
-            repeated = field == "scale_ratios"
+            repeated = field in ("scale_ratios", "resize_param")
             if getattr(param, field) if repeated else param.HasField(field):
                 raise self._error(f"{field}, which is {whose}", "Caffe's options")
         if param.force_color and param.force_gray:

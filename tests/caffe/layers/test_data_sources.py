@@ -41,6 +41,8 @@ def test_shapes_from_the_parameters(type_, options, transform, shape):
     [
         ("resize_param { height: 300 width: 200 }", (8, 3, 300, 200)),
         ("resize_param { height: 300 width: 200 } crop_size: 5", (8, 3, 5, 5)),
+        # MobileNet-YOLO's, which trains in sizes that take turns.
+        ("resize_param { height: 60 width: 50 } resize_param { height: 30 }", (8, 3, 60, 50)),
         ("crop_h: 4 crop_w: 6 force_gray: true", (8, 1, 4, 6)),
     ],
 )

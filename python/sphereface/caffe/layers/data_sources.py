@@ -21,6 +21,7 @@ from sphereface.caffe.layer import Layer, Shape, UnknownShapeError
 from sphereface.caffe.registry import register_layer
 from sphereface.data import SOURCE_TYPES, open_source
 from sphereface.errors import SphereFaceError
+from sphereface.proto import schema
 
 __all__ = [
     "AnnotatedData",
@@ -300,13 +301,20 @@ class ImageLabelData(_ImagePairs):
         return (images[0], 1, *sizes)
 
 
+def _resizing(transform: Any) -> Any:
+    """Return the first ``resize_param``."""
+    given = transform.resize_param
+    return given[0] if given else schema.message("ResizeParameter")()
+
+
 @register_layer("AnnotatedData", param="annotated_data_param")
 class AnnotatedData(DataSource):
     """Pictures and the boxes of their objects (SSD); the batches are the program's to give.
 
     Tops: images, and true boxes (1, 1, M, 8) as `MultiBoxLoss` takes them, M of any size; with
     MobileNet-YOLO's ``yolo_data_type: 1`` 300 rows of label, x, y, width, height an image, as
-    `Yolov3` takes them.
+    `Yolov3` takes them. Of several ``resize_param``, the sizes that it trains in turn, the shape is
+    the first's.
     """
 
     tops = Arity(1, 2)
@@ -325,7 +333,7 @@ class AnnotatedData(DataSource):
 
     def image_shape(self, transform: Any) -> Shape | None:
         """Return the shape that the resizing or the crop gives."""
-        crop, resize = transform.crop_size, transform.resize_param
+        crop, resize = transform.crop_size, _resizing(transform)
         size = (transform.crop_h or crop, transform.crop_w or crop)
         if not all(size) and self._whole(resize):
             size = (resize.height, resize.width)
@@ -368,10 +376,8 @@ class VideoData(DataSource):
         """Return the shape of a batch of clips."""
         clips = self.layer_param.HasField("image_data_param")
         options = self.layer_param.image_data_param if clips else self.options
-        crop, resize = (
-            transform.crop_size or getattr(options, "crop_size", 0),
-            transform.resize_param,
-        )
+        crop = transform.crop_size or getattr(options, "crop_size", 0)
+        resize = _resizing(transform)
         size = (crop, crop) if crop else (options.new_height, options.new_width)
         size = size if all(size) else (resize.height, resize.width)
         if not all(size):
