@@ -61,12 +61,16 @@ struct Cpu {
 
   static constexpr bool kCopiesRows = false;
 
-  // Without kept logits the buffers of a pass stay below a tenth of M x N. An odd multiple of 16,
-  // so that rows of logits do not all fall into the same sets of a cache.
+  // Without kept logits the buffers of a pass stay below a tenth of M x N. All passes take about the
+  // same number of classes, an odd multiple of 16, so that rows of logits do not all fall into the
+  // same sets of a cache.
   template <typename T>
   static int64_t softmax_chunk(int64_t, int64_t, int64_t classes, bool, bool keep) {
     const int64_t most = keep ? classes : static_cast<int64_t>(0.09 * static_cast<double>(classes));
-    return std::clamp<int64_t>(most / 32 * 32 - 16, 80, 2032);
+    const int64_t chunk = std::clamp<int64_t>(most / 32 * 32 - 16, 80, 2032);
+    const int64_t passes = std::max<int64_t>((classes + chunk - 1) / chunk, 1);
+    const int64_t even = (classes + passes - 1) / passes;
+    return std::min(chunk, (even + 15) / 32 * 32 + 16);
   }
 
   template <typename T>

@@ -47,6 +47,9 @@ def packages(tmp_path_factory) -> tuple[Path, Path]:
         shutil.copy2(ROOT / name, target)
     link = "python/sphereface/prototxt"
     (source / link).symlink_to(os.readlink(ROOT / link))  # noqa: PTH115 - the link's own text
+    # What is packed counts here, not its speed: the optimiser takes three quarters of the build.
+    script = source / "setup.py"
+    script.write_text(script.read_text().replace('"-O3"', '"-O0"'))
     environment = {**os.environ, "SPHEREFACE_CUDA": "0"}
     subprocess.run(
         [sys.executable, source / "tools" / "make_wheel.py", "--output", output],

@@ -86,22 +86,25 @@ void softmax_input_gradient(const MarginProblem<T, Margin>& problem, const MathO
 namespace detail {
 
 constexpr int64_t kBlockClasses = 256;  // a block's logits and its rows of W fit a core's cache
-constexpr int64_t kMinBlocks = 4;       // of a chunk, for the threads
+constexpr int64_t kMinBlocks = 4;       // of a chunk, whose blocks are a multiple, for the threads
 constexpr int64_t kTileRows = 128, kTileColumns = 256;  // of dx
 
 inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 inline int64_t block_classes(int64_t chunk) {
-  const int64_t blocks = std::max(kMinBlocks, chunk / kBlockClasses);
+  const int64_t blocks =
+      divide_up(std::max(kMinBlocks, chunk / kBlockClasses), kMinBlocks) * kMinBlocks;
   return divide_up(divide_up(chunk, blocks), 16) * 16;
 }
 
-// Calls f(index) for [0, count), by the threads. At least two ranges, so that with more than one
-// thread f is in a parallel region, where a BLAS uses one.
+// Calls f(index) for [0, count), by the threads, each of which takes the next index when it is done
+// with one: a thread that is held up leaves its share to the others. At least two ranges, so that
+// with more than one thread f is in a parallel region, where a BLAS uses one.
 template <typename F>
 void for_each(ParallelFor parallel_for, int64_t count, const F& f) {
-  for_ranges(parallel_for, std::max<int64_t>(count, 2), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < std::min(end, count); ++i) f(i);
+  std::atomic<int64_t> next{0};
+  for_ranges(parallel_for, std::max<int64_t>(count, 2), 1, [&](int64_t, int64_t) {
+    for (int64_t i = next++; i < count; i = next++) f(i);
   });
 }
 
