@@ -332,7 +332,20 @@ void check_binary() {
 
 }  // namespace
 
+// What threads wait for each other, counted in classes, for chunks as torch asks for.
+void check_shares() {
+  for (int64_t chunk = 400; chunk <= 2032; chunk += 16) {
+    const int64_t block = cpu::detail::block_classes(chunk);
+    for (const int64_t threads : {2, 4}) {
+      const int64_t blocks = cpu::detail::divide_up(chunk, block);
+      const int64_t most = cpu::detail::divide_up(blocks, threads) * block;
+      CHECK(most * threads <= chunk + threads * 64);
+    }
+  }
+}
+
 int main() {
+  check_shares();
   check_binary();
   std::mt19937 random(7);
   for (const Gradient gradient : {Gradient::kCaffe, Gradient::kExact}) {
