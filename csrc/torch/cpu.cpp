@@ -61,9 +61,9 @@ struct Cpu {
 
   static constexpr bool kCopiesRows = false;
 
-  // Without kept logits the buffers of a pass stay below a tenth of M x N. All passes take about the
-  // same number of classes, an odd multiple of 16, so that rows of logits do not all fall into the
-  // same sets of a cache.
+  // Without kept logits the buffers of a pass stay below a tenth of M x N. All passes take about
+  // the same number of classes, an odd multiple of 16, so that rows of logits do not all fall into
+  // the same sets of a cache.
   template <typename T>
   static int64_t softmax_chunk(int64_t, int64_t, int64_t classes, bool, bool keep) {
     const int64_t most = keep ? classes : static_cast<int64_t>(0.09 * static_cast<double>(classes));
