@@ -46,6 +46,19 @@ def test_loss_and_gradient(count, sigma, layer_net, rng):
         np.testing.assert_allclose(result.bottom_diffs[name], value, rtol=1e-5, atol=1e-8)
 
 
+def test_axes_of_one_at_the_end(layer_net, rng):
+    """As R-FCN's boxes beside the targets of Faster R-CNN's Python layers."""
+    bottoms = {name: rng.normal(size=(3, 4)) for name in NAMES}
+    wide = bottoms | {"x": bottoms["x"].reshape(3, 4, 1, 1)}
+    net = layer_net(layer(4), **{name: value.shape for name, value in wide.items()})
+    result = net.run(wide)
+    assert result.tops["loss"] == pytest.approx(loss(**bottoms), rel=1e-12)
+    plain = layer_net(layer(4), **dict.fromkeys(NAMES, (3, 4))).run(bottoms)
+    for name in ("x", "target"):
+        expected = plain.bottom_diffs[name].reshape(wide[name].shape)
+        np.testing.assert_array_equal(result.bottom_diffs[name], expected)
+
+
 def test_what_is_refused(layer_net):
     with pytest.raises(SphereFaceError, match="sigma 0; expected a positive number"):
         layer_net(layer(2, "sigma: 0"), x=(2, 3), target=(2, 3))

@@ -27,8 +27,9 @@ class SmoothL1Loss(LossLayer):
     """``sum outside * f(inside * (x - target)) / N``.
 
     ``f(d) = sigma^2 d^2 / 2`` for ``|d| < 1 / sigma^2``, else ``|d| - 1 / (2 sigma^2)``. Bottoms:
-    x, the target, and weights of the same shape, inside and outside; both gradients flow to the
-    first two.
+    x, the target, and weights of the same shape, inside and outside, but for axes of size 1 at the
+    end, which R-FCN's boxes have and targets of Faster R-CNN's Python layers have not; both
+    gradients flow to the first two.
     """
 
     bottoms = Arity(2, 4)
@@ -42,7 +43,9 @@ class SmoothL1Loss(LossLayer):
 
     def reshape(self, bottom_shapes: Sequence[Shape]) -> Sequence[Shape]:
         """Check that all bottoms have one shape."""
-        if any(shape != bottom_shapes[0] for shape in bottom_shapes):
+        axes = max(map(len, bottom_shapes))
+        full = {(*shape, *[1] * (axes - len(shape))) for shape in bottom_shapes}
+        if len(full) > 1:
             raise self.error(f"bottoms of shapes {list(bottom_shapes)}", expected="equal shapes")
         return super().reshape(bottom_shapes)
 
@@ -50,11 +53,13 @@ class SmoothL1Loss(LossLayer):
         self, x: Tensor, target: Tensor, inside: Tensor | None = None, outside: Tensor | None = None
     ) -> Tensor:
         """Return the loss."""
+        target = target.reshape(x.shape)
         if inside is not None:
-            x, target = x * inside.detach(), target * inside.detach()
+            factor = inside.detach().reshape(x.shape)
+            x, target = x * factor, target * factor
         loss = F.smooth_l1_loss(x, target, reduction="none", beta=self.sigma**-2)
         if outside is not None:
-            loss = loss * outside.detach()
+            loss = loss * outside.detach().reshape(x.shape)
         return loss.sum() / len(x)
 
 
