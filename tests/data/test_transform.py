@@ -87,6 +87,7 @@ def test_float_images_of_another_layout(transform_param):
         ("scale_ratios: 0.8", "scale_ratios, which is temporal segment"),
         ("min_side: 4", "min_side, which is caffe-augmentation's"),
         ("random_resize_param { }", "random_resize_param, which is Intel's"),
+        ("rotation_angle: 30", "rotation_angle, which is caffe-augmentation's"),
         ("allow_upscale: true", "allow_upscale, which is NVIDIA's"),
         ("resize_param { height: 9 }", "resize_param, which is SSD's; expected Caffe's options"),
     ],

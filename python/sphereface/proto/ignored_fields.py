@@ -73,6 +73,7 @@ _IGNORED = {
     "DataParameter": {
         "cache": _MEMORY,
         "threads": _MEMORY,
+        "disk_reader_threads": _MEMORY,
         "parser_threads": _MEMORY,
     },
     "TransformationParameter": {
