@@ -60,10 +60,17 @@ def inference(net: str, batch: str, side: str, quartile: int = 1) -> Callable[[]
     return value
 
 
-def training(name: str) -> Callable[[], float]:
+def training(name: str, column: str = "seconds", of: str = "") -> Callable[[], float]:
     def value() -> float:
-        rows = recorded("training-epyc")["rows"]
-        return statistics.median(next(row["seconds"] for row in rows if row["name"] == name))
+        rows = recorded(f"training{of}-epyc")["rows"]
+        return statistics.median(next(row[column] for row in rows if row["name"] == name))
+
+    return value
+
+
+def small_nets(name: str) -> Callable[[], float]:
+    def value() -> float:
+        return float(recorded("small_nets-epyc")["passes"][name]["ratio"][1])
 
     return value
 
@@ -171,6 +178,28 @@ FIGURES += [
     Figure("docs/training.md", r"torch.optim.SGD \| ([\d.]+) \|", training("by hand")),
     Figure("docs/training.md", r"`sphereface train` \| ([\d.]+) \|", training("ours")),
     Figure("docs/training.md", r"`--amp bf16` \| ([\d.]+) \|", training("bf16")),
+]
+FIGURES += [
+    Figure(
+        "docs/training.md", row + r" \|[^|]*\|[^|]*\| ([\d.]+) \|", training(name, of="_bfloat16")
+    )
+    for row, name in (
+        ("torch.optim.SGD", "by hand"),
+        ("`sphereface train`", "ours"),
+        ("`--amp bf16`", "bf16"),
+    )
+]
+AGAINST = "ratios", "_against"
+PNET = "pycaffe forward of PNet at 12 px / torch's functions"
+FIGURES += [
+    Figure("docs/training.md", r"tree has ([\d.]+) times", training("ours", *AGAINST)),
+    Figure("docs/training.md", r"in float32 and ([\d.]+) times", training("bf16", *AGAINST)),
+    Figure("docs/pycaffe.md", r"at 12 px takes ([\d.]+) times", small_nets(PNET)),
+    Figure(
+        "docs/pycaffe.md",
+        r"ReLU layers ([\d.]+) times",
+        small_nets("net(x) of 1,000 ReLU / nn.Sequential"),
+    ),
 ]
 FIGURES += [
     Figure("docs/faces.md", text, detection(f"{benchmark}-epyc", side, *keys))
