@@ -36,6 +36,9 @@ SPHEREFACE_INLINE void elementwise_units(const Step& s, const StepMemory& m, int
 // window that is inside the padding.
 template <int V, bool kMax>
 SPHEREFACE_INLINE void pool_units(const Step& s, const StepMemory& m, int64_t begin, int64_t end) {
+  if constexpr (V > 4) {
+    if (s.channels < V) return pool_units<V / 2, kMax>(s, m, begin, end);
+  }
   using Vector = typename VectorOf<V>::type;
   const int64_t area = s.out_height * s.out_width;
   // The last vector overlaps the one before.
@@ -72,7 +75,8 @@ SPHEREFACE_INLINE void pool_units(const Step& s, const StepMemory& m, int64_t be
           window(start, [&](Vector& best, const float* p) SPHEREFACE_LAMBDA_INLINE {
             const Vector next = load<V>(p + c);
             // As torch: a NaN in the window is its maximum.
-            if (kMax) best = (next > best) | (next != next) ? next : best;
+            if (kMax) best = next > best ? next : best;
+            if (kMax) best = next == next ? best : next;
             if (!kMax) best += next;
           });
       store<V>(out + c, kMax ? value : value / size);

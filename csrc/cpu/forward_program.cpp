@@ -13,19 +13,21 @@ namespace sphereface::cpu {
 
 namespace {
 
-template <int V, int kRows>
+template <int V>
 SPHEREFACE_INLINE void units(const Step& s, const StepMemory& m, int64_t begin, int64_t end) {
+  // GCC takes a maximum of 16 floats apart, float by float.
+  constexpr int kPooled = std::min(V, 8);
   switch (s.kind) {
     case StepKind::kConvolution:
-      return convolution_units<V, kRows>(s, m, begin, end);
+      return convolution_units<V>(s, m, begin, end);
     case StepKind::kDepthwise:
       return depthwise_units<V>(s, m, begin, end);
     case StepKind::kElementwise:
       return elementwise_units<V>(s, m, begin, end);
     case StepKind::kMaxPool:
-      return pool_units<V, true>(s, m, begin, end);
+      return pool_units<kPooled, true>(s, m, begin, end);
     case StepKind::kAveragePool:
-      return pool_units<V, false>(s, m, begin, end);
+      return pool_units<kPooled, false>(s, m, begin, end);
     case StepKind::kSoftmax:
       return softmax_units(s, m, begin, end);
     case StepKind::kInterleave:
@@ -35,22 +37,21 @@ SPHEREFACE_INLINE void units(const Step& s, const StepMemory& m, int64_t begin, 
 
 struct Units {
   void (*run)(const Step&, const StepMemory&, int64_t, int64_t);
-  int64_t rows;  // of a convolution's tile
+  TileSize tile;
 };
 
 void units_anywhere(const Step& s, const StepMemory& m, int64_t begin, int64_t end) {
-  units<4, 2>(s, m, begin, end);
+  units<4>(s, m, begin, end);
 }
 
 #ifdef SPHEREFACE_X86
-// As many sums as the registers hold, with room for a row of the panel: 12 of 16, 14 of 32.
 SPHEREFACE_AVX2 void units_avx2(const Step& s, const StepMemory& m, int64_t begin, int64_t end) {
-  units<8, 6>(s, m, begin, end);
+  units<8>(s, m, begin, end);
 }
 
 SPHEREFACE_AVX512 void units_avx512(const Step& s, const StepMemory& m, int64_t begin,
                                     int64_t end) {
-  units<16, 14>(s, m, begin, end);
+  units<16>(s, m, begin, end);
 }
 #endif
 
@@ -58,14 +59,14 @@ Units best_units() {
 #ifdef SPHEREFACE_X86
   switch (best_vectors()) {
     case Vectors::kAvx512:
-      return {units_avx512, 14};
+      return {units_avx512, kTile<16>};
     case Vectors::kAvx2:
-      return {units_avx2, 6};
+      return {units_avx2, kTile<8>};
     case Vectors::kAnywhere:
       break;
   }
 #endif
-  return {units_anywhere, 2};
+  return {units_anywhere, kTile<4>};
 }
 
 // a * b * ..., or -1 beyond what an offset may be, or of a negative factor.
@@ -170,8 +171,9 @@ void run_step(const Step& s, float* const* buffers, const float* constants,
   const int64_t pixels = s.images * s.out_height * s.out_width;
   int64_t count = pixels, work = s.channels;  // of one unit, in multiplications
   if (s.kind == StepKind::kConvolution) {
-    count = tiles_of(s, kUnits.rows) * (padded_channels(s.out_channels) / kPanel);
-    work = kUnits.rows * kPanel * s.kernel_h * s.kernel_w * s.channels / 8;
+    count = tiles_of(s, kUnits.tile) * groups_of(s, kUnits.tile);
+    work =
+        kUnits.tile.rows * kUnits.tile.panels * kPanel * s.kernel_h * s.kernel_w * s.channels / 8;
   } else if (s.kind == StepKind::kDepthwise) {
     count = s.images * s.out_height;
     work = s.out_width * s.channels * s.kernel_h * s.kernel_w / 4;

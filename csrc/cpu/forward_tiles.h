@@ -97,13 +97,12 @@ SPHEREFACE_INLINE void store_some(float* to, typename VectorOf<V>::type value, i
   copy_some<V>(to, some, count);
 }
 
-// Finishes the sums of a panel's first `count` channels and stores them, the first at `at`. Each
-// question is asked once, not for every sum.
-template <int V, int kRows, typename Vector>
+// Finishes the sums of the first `count` channels of a tile and stores them, the first at `at`.
+// Each question is asked once, not for every sum.
+template <int V, int kRows, int kVectors, typename Vector>
 SPHEREFACE_INLINE void finish_tile(const Step& s, const StepMemory& m,
-                                   Vector (&sum)[kRows][kPanel / V], int64_t at, int64_t first,
+                                   Vector (&sum)[kRows][kVectors], int64_t at, int64_t first,
                                    int64_t count) {
-  constexpr int kVectors = kPanel / V;
   const Vector zero{};
   const auto add_residual = [&]() SPHEREFACE_LAMBDA_INLINE {
     for (int r = 0; r < kRows; ++r) {
@@ -136,14 +135,18 @@ SPHEREFACE_INLINE void finish_tile(const Step& s, const StepMemory& m,
   }
 }
 
-// kRows output pixels from `pixel` on, times one panel of output channels.
-template <int V, int kRows>
+// kRows output pixels from `pixel` on, times kPanels panels of output channels.
+template <int V, int kRows, int kPanels>
 SPHEREFACE_INLINE void convolution_tile(const Step& s, const StepMemory& m, int64_t pixel,
                                         int64_t panel) {
   using Vector = typename VectorOf<V>::type;
-  constexpr int kVectors = kPanel / V;
+  constexpr int kEach = kPanel / V, kVectors = kPanels * kEach;
   const int64_t taps = s.kernel_h * s.kernel_w, area = s.out_height * s.out_width;
-  const float* b = m.weight + panel * taps * s.channels * kPanel;
+  const int64_t apart_panels = taps * s.channels * kPanel;
+  const float* b = m.weight + panel * apart_panels;
+  const auto weights = [&](int v, int64_t c) SPHEREFACE_LAMBDA_INLINE {
+    return load<V>(b + c * kPanel + v / kEach * apart_panels + v % kEach * V);
+  };
   Vector sum[kRows][kVectors];
   for (int v = 0; v < kVectors; ++v) {
     Vector start{};
@@ -159,7 +162,7 @@ SPHEREFACE_INLINE void convolution_tile(const Step& s, const StepMemory& m, int6
       for (; c + kApart <= count; c += kApart, b += kApart * kPanel) {
         for (int p = 0; p < kApart; ++p) {
           for (int v = 0; v < kVectors; ++v) {
-            const Vector w = load<V>(b + p * kPanel + v * V);
+            const Vector w = weights(v, p);
             for (int r = 0; r < kRows; ++r) apart[p][r][v] += a[r][c + p] * w;
           }
         }
@@ -172,7 +175,7 @@ SPHEREFACE_INLINE void convolution_tile(const Step& s, const StepMemory& m, int6
     }
     for (; c < count; ++c, b += kPanel) {
       Vector w[kVectors];
-      for (int v = 0; v < kVectors; ++v) w[v] = load<V>(b + v * V);
+      for (int v = 0; v < kVectors; ++v) w[v] = weights(v, 0);
       for (int r = 0; r < kRows; ++r) {
         for (int v = 0; v < kVectors; ++v) sum[r][v] += a[r][c] * w[v];
       }
@@ -221,21 +224,57 @@ SPHEREFACE_INLINE void convolution_tile(const Step& s, const StepMemory& m, int6
     }
   }
   const int64_t first = panel * kPanel;
-  const int64_t count = std::min(s.out_channels - first, kPanel);
+  const int64_t count = std::min(s.out_channels - first, kPanels * kPanel);
   const int64_t at = pixel * s.out_channels + first;
-  if (count == kPanel) {
-    finish_tile<V, kRows>(s, m, sum, at, first, kPanel);
+  if (count == kPanels * kPanel) {
+    finish_tile<V, kRows, kVectors>(s, m, sum, at, first, kPanels * kPanel);
   } else {
-    finish_tile<V, kRows>(s, m, sum, at, first, count);
+    finish_tile<V, kRows, kVectors>(s, m, sum, at, first, count);
   }
 }
 
 // The same for a number of rows that is known only now.
-template <int V, int kRows>
+template <int V, int kRows, int kPanels>
 SPHEREFACE_INLINE void convolution_rows(const Step& s, const StepMemory& m, int64_t pixel,
                                         int64_t panel, int64_t rows) {
-  if (rows == kRows) return convolution_tile<V, kRows>(s, m, pixel, panel);
-  if constexpr (kRows > 1) convolution_rows<V, kRows - 1>(s, m, pixel, panel, rows);
+  if (rows == kRows) return convolution_tile<V, kRows, kPanels>(s, m, pixel, panel);
+  if constexpr (kRows > 1) {
+    convolution_rows<V, kRows - 1, kPanels>(s, m, pixel, panel, rows);
+  }
+}
+
+// A tile is as high as leaves room in the registers for its sums and a row of its panels. Two
+// panels of one vector each share what they read of the pictures.
+struct TileSize {
+  int64_t rows, panels;
+};
+
+template <int V>
+constexpr TileSize kTile = {2, 1};
+template <>
+inline constexpr TileSize kTile<8> = {6, 1};
+template <>
+inline constexpr TileSize kTile<16> = {12, 2};
+
+inline int64_t tiles_of(const Step& s, TileSize size) {
+  return (s.images * s.out_height * s.out_width + size.rows - 1) / size.rows;
+}
+
+inline int64_t groups_of(const Step& s, TileSize size) {
+  const int64_t panels = padded_channels(s.out_channels) / kPanel;
+  return (panels + size.panels - 1) / size.panels;
+}
+
+// Rows of a group of panels, of which the last group may have fewer.
+template <int V>
+SPHEREFACE_INLINE void convolution_group(const Step& s, const StepMemory& m, int64_t pixel,
+                                         int64_t group, int64_t rows) {
+  constexpr TileSize kSize = kTile<V>;
+  const int64_t panel = group * kSize.panels;
+  if (kSize.panels == 1 || s.out_channels - panel * kPanel <= kPanel) {
+    return convolution_rows<V, kSize.rows, 1>(s, m, pixel, panel, rows);
+  }
+  convolution_rows<V, kSize.rows, kSize.panels>(s, m, pixel, panel, rows);
 }
 
 constexpr int64_t kGathered = 160;  // values that a pixel of few channels reads at most
@@ -281,56 +320,52 @@ SPHEREFACE_INLINE void gather(const Step& s, const float* in, int64_t pixel, int
   }
 }
 
-// A unit is a tile and a panel, in each tile all panels.
-template <int V, int kRows>
+// A unit is a tile and a group of panels, in each tile all groups.
+template <int V>
 SPHEREFACE_INLINE void gathered_units(const Step& s, const StepMemory& m, int64_t begin,
                                       int64_t end) {
   const int64_t pixels = s.images * s.out_height * s.out_width;
-  const int64_t tiles = (pixels + kRows - 1) / kRows;
-  const int64_t panels = padded_channels(s.out_channels) / kPanel;
+  const int64_t tiles = tiles_of(s, kTile<V>);
+  const int64_t groups = groups_of(s, kTile<V>);
   const int64_t rows = pixels / tiles, taller = pixels % tiles;
-  float patch[kRows * kGathered];
+  float patch[kTile<V>.rows * kGathered];
   Step dense = s;
   dense.channels = s.kernel_h * s.kernel_w * s.channels;
   dense.kernel_h = dense.kernel_w = dense.stride_h = dense.stride_w = 1;
   dense.pad_h = dense.pad_w = 0;
   StepMemory from = m;
   from.in = patch;
-  int64_t tile = begin / panels, panel = begin % panels;
-  for (int64_t unit = begin; unit < end; ++tile, panel = 0) {
+  int64_t tile = begin / groups, group = begin % groups;
+  for (int64_t unit = begin; unit < end; ++tile, group = 0) {
     from.gathered = tile * rows + std::min(tile, taller);
     const int64_t count = rows + (tile < taller);
     gather(s, m.in, from.gathered, count, patch);
-    for (; panel < panels && unit < end; ++panel, ++unit) {
-      convolution_rows<V, kRows>(dense, from, from.gathered, panel, count);
+    for (; group < groups && unit < end; ++group, ++unit) {
+      convolution_group<V>(dense, from, from.gathered, group, count);
     }
   }
 }
 
 constexpr int64_t kBlockTiles = 16;  // whose input stays in cache while all panels pass by
 
-inline int64_t tiles_of(const Step& s, int64_t rows) {
-  return (s.images * s.out_height * s.out_width + rows - 1) / rows;
-}
-
-// A unit is a tile and a panel: blocks of tiles, in each all panels, in each the tiles.
-template <int V, int kRows>
+// A unit is a tile and a group of panels: blocks of tiles, in each all groups, in each the tiles.
+template <int V>
 SPHEREFACE_INLINE void convolution_units(const Step& s, const StepMemory& m, int64_t begin,
                                          int64_t end) {
-  if (is_gathered(s)) return gathered_units<V, kRows>(s, m, begin, end);
+  if (is_gathered(s)) return gathered_units<V>(s, m, begin, end);
   const int64_t pixels = s.images * s.out_height * s.out_width;
-  const int64_t tiles = tiles_of(s, kRows), panels = padded_channels(s.out_channels) / kPanel;
+  const int64_t tiles = tiles_of(s, kTile<V>), groups = groups_of(s, kTile<V>);
   // Tiles of nearly equal height: seven rows and six waste less than seven, seven and one.
   const int64_t rows = pixels / tiles, taller = pixels % tiles;
-  int64_t block = begin / (kBlockTiles * panels), rest = begin - block * kBlockTiles * panels;
+  int64_t block = begin / (kBlockTiles * groups), rest = begin - block * kBlockTiles * groups;
   for (int64_t unit = begin; unit < end; ++block, rest = 0) {
     const int64_t in_block = std::min(kBlockTiles, tiles - block * kBlockTiles);
-    int64_t panel = rest / in_block, in_panel = rest % in_block;
-    for (; panel < panels && unit < end; ++panel, in_panel = 0) {
-      for (; in_panel < in_block && unit < end; ++in_panel, ++unit) {
-        const int64_t tile = block * kBlockTiles + in_panel;
+    int64_t group = rest / in_block, in_group = rest % in_block;
+    for (; group < groups && unit < end; ++group, in_group = 0) {
+      for (; in_group < in_block && unit < end; ++in_group, ++unit) {
+        const int64_t tile = block * kBlockTiles + in_group;
         const int64_t first = tile * rows + std::min(tile, taller);
-        convolution_rows<V, kRows>(s, m, first, panel, rows + (tile < taller));
+        convolution_group<V>(s, m, first, group, rows + (tile < taller));
       }
     }
   }
