@@ -86,16 +86,32 @@ def test_hash_of_the_user(tmp_path, entry):
         list(get(entry[0], tmp_path, "00"))
 
 
-def test_archives_do_not_leave_their_folder(tmp_path, entry):
+def link(name, target, kind=tarfile.SYMTYPE):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        tarfile.TarInfo("../escaped"),
+        tarfile.TarInfo("/escaped"),
+        link("inside", "../escaped"),
+        link("inside", "../escaped", tarfile.LNKTYPE),
+    ],
+    ids=["above", "absolute", "symlink", "hardlink"],
+)
+def test_archives_do_not_leave_their_folder(tmp_path, entry, member):
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w:gz") as tar:
-        tar.addfile(tarfile.TarInfo("../escaped"))
+        tar.addfile(member)
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "t.tgz").write_bytes(data.getvalue())
     made = RemoteSet("one", "w", "l", (RemoteFile("t.tgz", (), unpack=True),))
-    with pytest.raises(SphereFaceError, match="no archive to unpack"):
+    with pytest.raises(SphereFaceError, match=f"no archive to unpack.*{member.name}"):
         list(get(made, tmp_path / "in"))
-    assert not (tmp_path / "escaped").exists()
+    assert {path.name for path in tmp_path.rglob("*")} == {"in", "t.tgz"}
 
 
 def test_command(entry, tmp_path, capsys):
