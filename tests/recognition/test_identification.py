@@ -76,6 +76,43 @@ def test_pictures(tmp_path, identifier, picture):
         identify_pictures(list_images([inputs]), identifier, tmp_path / "out")
 
 
+def test_the_users_pictures_are_never_replaced(tmp_path, identifier, picture):
+    inputs = tmp_path / "inputs"
+    inputs.mkdir()
+    write_image(inputs / "a.png", picture((10, "Ann")), color="rgb")
+    before = (inputs / "a.png").read_bytes()
+    for overwrite in (False, True):
+        with pytest.raises(SphereFaceError, match=r"a\.png: the output is an input"):
+            identify_pictures(list_images([inputs]), identifier, inputs, overwrite=overwrite)
+    # Nor by another name of the folder.
+    (tmp_path / "link").symlink_to(inputs)
+    with pytest.raises(SphereFaceError, match="the output is an input"):
+        identify_pictures(list_images([inputs]), identifier, tmp_path / "link", overwrite=True)
+    assert [path.name for path in inputs.iterdir()] == ["a.png"]
+    assert (inputs / "a.png").read_bytes() == before
+    # What lies in the folder of results only where that is asked for.
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a.png").write_bytes(b"precious")
+    with pytest.raises(ExistsError, match=r"a\.png"):
+        identify_pictures(list_images([inputs]), identifier, out)
+    assert [path.name for path in out.iterdir()] == ["a.png"]
+    assert (out / "a.png").read_bytes() == b"precious"
+    identify_pictures(list_images([inputs]), identifier, out, overwrite=True)
+    assert read_image(out / "a.png").shape == (80, 200, 3)
+
+
+def test_pictures_that_would_be_written_under_one_name(tmp_path, identifier, picture):
+    inputs = tmp_path / "inputs"
+    inputs.mkdir()
+    write_image(inputs / "a.png", picture((10, "Ann")), color="rgb")
+    write_image(inputs / "a.tif", picture((10, "Bob")), color="rgb")
+    identify_pictures(list_images([inputs]), identifier, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "000000_a.png", "000001_a.png", "identities.jsonl",
+    ]  # fmt: skip
+
+
 def film(path, picture, names):
     with VideoFile(path, 10, (80, 200)) as video:
         for number, name in enumerate(names):
@@ -97,6 +134,22 @@ def test_video(tmp_path, identifier, picture, monkeypatch):
         assert video.frames == 6
     with pytest.raises(SphereFaceError, match="every 0"):
         identify_video(str(tmp_path / "in.avi"), identifier, tmp_path / "out", every=0)
+
+
+def test_the_users_video_is_never_replaced(tmp_path, identifier, picture):
+    film(tmp_path / "in.mp4", picture, ["Ann"] * 2)
+    before = (tmp_path / "in.mp4").read_bytes()
+    for overwrite in (False, True):
+        with pytest.raises(SphereFaceError, match=r"in\.mp4: the output is an input"):
+            identify_video(
+                str(tmp_path / "in.mp4"), identifier, tmp_path, overwrite=overwrite
+            )  # fmt: skip
+    assert (tmp_path / "in.mp4").read_bytes() == before
+    film(tmp_path / "in.avi", picture, ["Ann"] * 2)
+    with pytest.raises(ExistsError, match=r"in\.mp4"):
+        identify_video(str(tmp_path / "in.avi"), identifier, tmp_path)
+    assert (tmp_path / "in.mp4").read_bytes() == before
+    assert not (tmp_path / "identities.jsonl").exists()
 
 
 def test_smoothing_over_frames(identifier, picture):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -142,12 +142,13 @@ def identify_pictures(
     Raises
     ------
     SphereFaceError
-        The folder has results, and nobody said that they may go.
+        What would be written is there, and nobody said that it may go; or it is one of `files`.
     """
     done, folder = Identified(), Path(output)
-    names = _names(files)
-    with _results(folder, overwrite) as lines, Progress(len(files), "identify") as progress:
-        for file, name in zip(files, names, strict=True):
+    targets = [folder / name for name in _names(files)]
+    _check_targets([folder / RESULTS, *targets], [file.path for file in files], overwrite)
+    with _results(folder) as lines, Progress(len(files), "identify") as progress:
+        for file, target in zip(files, targets, strict=True):
             line: dict[str, Any] = {"file": file.name}
             try:
                 image = read_image(file.path, color="rgb")
@@ -158,7 +159,6 @@ def identify_pictures(
                 done.count(people)
                 line.update(status="ok" if people else "no_face")
                 line["faces"] = [person.to_dict() for person in people]
-                target = (folder / name).with_suffix(_written(name))
                 target.parent.mkdir(parents=True, exist_ok=True)
                 write_image(target, draw_people(image, people), color="rgb")
             lines.write(json.dumps(line) + "\n")
@@ -194,17 +194,19 @@ def identify_video(
     Raises
     ------
     SphereFaceError
-        The video cannot be read; or the folder has results, and nobody said that they may go.
+        The video cannot be read; what would be written is there, and nobody said that it may go; or
+        it is the video that is read.
     """
     if every < 1:
         raise SphereFaceError(f"every {every}", expected="1 or more")
     done, tracks, folder = Identified(), Tracks(smooth), Path(output)
+    target = folder / f"{Path(name).stem.replace(':', '_')}.mp4"
     people: list[Person] = []
     with contextlib.ExitStack() as stack:
         video = stack.enter_context(Video(name))
-        lines = stack.enter_context(_results(folder, overwrite))
-        stem = Path(name).stem.replace(":", "_")
-        drawn = stack.enter_context(VideoFile(folder / f"{stem}.mp4", video.rate, video.size))
+        _check_targets([folder / RESULTS, target], [name], overwrite)
+        lines = stack.enter_context(_results(folder))
+        drawn = stack.enter_context(VideoFile(target, video.rate, video.size))
         progress = stack.enter_context(Progress(video.frames, "identify"))
         stack.enter_context(contextlib.suppress(KeyboardInterrupt))
         for frame in video:
@@ -229,17 +231,37 @@ def _written(name: str) -> str:
 def _names(files: Sequence[ImageFile]) -> list[str]:
     """Return names of pictures inside the output folder, each one's own."""
     names = [os.path.normpath(file.name).lstrip("/") for file in files]
+    names = [str(Path(name).with_suffix(_written(name))) for name in names]
     if any(name.startswith("..") for name in names) or len(set(names)) < len(names):
         return [f"{number:06d}_{Path(name).name}" for number, name in enumerate(names)]
     return names
 
 
+def _check_targets(targets: Sequence[Path], inputs: Iterable[str], overwrite: bool) -> None:
+    """Raise before the work if a file that the user has would be replaced."""
+    there = [target for target in targets if target.exists()]
+    if not there:
+        return
+    read = {_identity(Path(name)) for name in inputs if Path(name).exists()}  # not a camera
+    for target in there:
+        if _identity(target) in read:
+            raise SphereFaceError(
+                "the output is an input", where=str(target), fix="write into another folder"
+            )
+        if not overwrite:
+            raise ExistsError(str(target))
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Return what two names of one file have in common."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
 @contextlib.contextmanager
-def _results(folder: Path, overwrite: bool) -> Iterator[TextIO]:
+def _results(folder: Path) -> Iterator[TextIO]:
     """Open the lines; they get their name when the block ends, however it ends."""
     path = folder / RESULTS
-    if path.exists() and not overwrite:
-        raise ExistsError(str(path))
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f".{RESULTS}.partial"
     try:
