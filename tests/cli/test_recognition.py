@@ -50,6 +50,45 @@ def test_verify(folder, options, capsys, second, threshold, code, same):
     assert f"cosine {result['score']:.4f}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (["--threshold", "nan"], "--threshold: nan; expected a cosine, from -1 to 1"),
+        (["--threshold", "1.24"], "--threshold: 1.24; expected a cosine"),
+        (["--calibration", "nan.json"], "no calibration (threshold nan"),
+        (["--calibration", "none.json"], "no such calibration"),
+        (["--threshold", "0.5", "--json", "told.json"], "exists already"),
+    ],
+)
+def test_what_is_no_decision(folder, options, capsys, monkeypatch, change, told):
+    monkeypatch.chdir(folder)
+    (folder / "nan.json").write_text('{"value": NaN, "origin": "x"}')
+    (folder / "told.json").write_text("before")
+    assert main(["verify", "people/p0/0.png", "people/p1/0.png", *options, *change]) == 2
+    assert told in capsys.readouterr().err
+    assert (folder / "told.json").read_text() == "before"
+
+
+def test_pictures_that_verify_cannot_decide_on(folder, options, capsys):
+    one, threshold = str(folder / "people/p0/0.png"), ["--threshold", "0.5", *options]
+    (folder / "empty.png").write_bytes(b"")
+    for other in ("missing.png", "empty.png", "net.prototxt"):
+        assert main(["verify", one, str(folder / other), *threshold]) == 2
+        assert other in capsys.readouterr().err
+        assert main(["verify", str(folder / other), one, *threshold]) == 2
+
+
+def test_verify_without_a_face(folder, options, capsys, monkeypatch):
+    from sphereface.faces import FaceAnalyzer
+
+    monkeypatch.setattr(FaceAnalyzer, "get", lambda self, image: [])
+    one, told = str(folder / "people/p0/0.png"), folder / "told.json"
+    command = ["verify", one, one, "--threshold", "0.5", "--json", str(told)]
+    assert main([*command, *options]) == 2
+    assert capsys.readouterr().out.count("no face found") == 2
+    assert json.loads(told.read_text())["same"] is None
+
+
 def test_calibrated_on_a_list_of_pairs(folder, options, capsys):
     lines = [f"p{p}/0.png p{q}/1.png {int(p == q)}\n" for p in range(6) for q in range(6)]
     (folder / "pairs.txt").write_text("".join(lines))

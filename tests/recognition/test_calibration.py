@@ -42,7 +42,11 @@ def test_written_and_read(tmp_path):
     Threshold(0.5, "--threshold").check("anything")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"value": "x", "origin": "y"}', '{"a": 1}'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", '{"value": "x", "origin": "y"}', '{"a": 1}', '{"value": NaN, "origin": "y"}',
+     '{"value": Infinity, "origin": "y"}'],
+)  # fmt: skip
 def test_what_is_no_calibration(tmp_path, text):
     (tmp_path / "c.json").write_text(text)
     with pytest.raises(SphereFaceError, match=r"c\.json: .*calibra"):

@@ -56,7 +56,13 @@ def open_analyzer(args: argparse.Namespace) -> FaceAnalyzer:
 
 
 def threshold_of(args: argparse.Namespace, embedder: Embedder) -> Threshold | None:
-    """Return the threshold of the options, else the model's known one, else None."""
+    """Return the threshold of the options, else the model's known one, else None.
+
+    Raises
+    ------
+    SphereFaceError
+        --threshold is no cosine; or the calibration is none, or another model's.
+    """
     from sphereface.faces.sface import SFACE_LABEL, SFACE_THRESHOLD
     from sphereface.recognition import Threshold, read_calibration
 
@@ -65,6 +71,10 @@ def threshold_of(args: argparse.Namespace, embedder: Embedder) -> Threshold | No
         threshold.check(embedder.identity)
         return threshold
     if args.threshold is not None:
+        if not -1 <= args.threshold <= 1:
+            raise SphereFaceError(
+                f"{args.threshold:g}", where="--threshold", expected="a cosine, from -1 to 1"
+            )
         return Threshold(args.threshold, "--threshold")
     if embedder.label == SFACE_LABEL:
         return Threshold(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,6 +36,11 @@ class Threshold:
         The false accept rate that it was set for, and what it did on the pairs that set it.
     genuine, impostors : int
         How many pairs of one person's and of two those were.
+
+    Raises
+    ------
+    SphereFaceError
+        `value` is no finite number: every pair would be two people's, or one's.
     """
 
     value: float
@@ -45,6 +51,10 @@ class Threshold:
     tar: float | None = None
     genuine: int = 0
     impostors: int = 0
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.value):
+            raise SphereFaceError(f"threshold {self.value}", expected="a finite number")
 
     def __str__(self) -> str:
         return f"{self.value:.4f} ({self.origin})"
@@ -127,15 +137,12 @@ def read_calibration(path: str | os.PathLike[str]) -> Threshold:
     SphereFaceError
         It is no calibration.
     """
-    where = os.fspath(path)
+    where, text = os.fspath(path), read_text(Path(path), limit=_LIMIT, what="calibration")
     try:
-        fields = json.loads(read_text(Path(path), limit=_LIMIT, what="calibration"))
-        threshold = Threshold(**fields)
+        threshold = Threshold(**json.loads(text))
         if not isinstance(threshold.value, float) or not isinstance(threshold.origin, str):
             raise TypeError("value and origin")
     except (ValueError, TypeError, RecursionError) as error:
-        if isinstance(error, SphereFaceError):
-            raise
         raise SphereFaceError(
             f"no calibration ({error})", where=where, expected="what `sphereface calibrate` writes"
         ) from None
