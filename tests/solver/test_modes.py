@@ -70,6 +70,34 @@ def test_gradients_that_overflow_in_fp16_count_as_zero():
         assert grad.tolist() == [expected]
 
 
+PULL = """
+layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 4 dim: 3 } } }
+layer { name: "label" type: "Input" top: "label" input_param { shape { dim: 4 } } }
+layer { name: "fc" type: "InnerProduct" bottom: "x" top: "fc"
+  inner_product_param { num_output: 3 weight_filler { type: "xavier" } } }
+layer { name: "pull" type: "CenterLoss" bottom: "fc" bottom: "label" top: "pull"
+  param { lr_mult: RATE } center_loss_param { num_output: 5 } }
+"""
+
+
+def test_a_gradient_that_no_scale_reaches():
+    """CenterLoss moves its centres by hand: as ever with bf16, refused by name with fp16."""
+    batch = {"x": torch.randn(4, 3), "label": torch.tensor([0.0, 1, 2, 2])}
+    found = []
+    for amp in ("", "bf16"):
+        torch.manual_seed(0)
+        net = load(PULL.replace("RATE", "1"), phase="TRAIN")
+        passes = ModePasses(net, Mode(amp=amp), torch.device("cpu"), RankGroup(Place()))
+        passes.forward_backward(batch)
+        found.append(passes.gradients([net.layer("pull").weight])[0])
+    assert found[0].norm() > 0.1
+    torch.testing.assert_close(found[1], found[0], rtol=0.02, atol=0.02)
+    mode, group = Mode(amp="fp16"), RankGroup(Place())
+    with pytest.raises(SphereFaceError, match=r'"pull".*--amp fp16 .*expected --amp bf16'):
+        ModePasses(load(PULL.replace("RATE", "1"), phase="TRAIN"), mode, torch.device("cpu"), group)
+    ModePasses(load(PULL.replace("RATE", "0"), phase="TRAIN"), mode, torch.device("cpu"), group)
+
+
 def test_the_loss_scale_goes_on_after_a_resume(tmp_path):
     """Whatever the scale was, the snapshot brings it back; a run in float32 says that it cannot."""
     from sphereface.solver import Solver

@@ -102,6 +102,8 @@ class Layer(nn.Module):
     is_input: ClassVar[bool] = False
     #: `forward` may write into the memory of its bottoms, for later readers to see.
     writes_bottoms: ClassVar[bool] = False
+    #: It adds to its blobs' gradient what a factor of the net's loss does not reach.
+    unscaled_gradient: ClassVar[bool] = False
 
     # The usual blobs; a layer that has others annotates them.
     weight: Tensor

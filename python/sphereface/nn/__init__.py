@@ -2,6 +2,7 @@
 
 from sphereface.nn.a_softmax_loss import ASoftmaxLoss, LSoftmaxLoss
 from sphereface.nn.angular_triplet import AngularTriplet
+from sphereface.nn.center_loss import CenterLoss
 from sphereface.nn.hyperspherical_energy import HypersphericalEnergy
 from sphereface.nn.margin_inner_product import MarginInnerProduct
 from sphereface.nn.margin_loss import (
@@ -21,6 +22,7 @@ __all__ = [
     "AngularTriplet",
     "ArcFaceLoss",
     "COCOLoss",
+    "CenterLoss",
     "CombinedMarginLoss",
     "CosFaceLoss",
     "HypersphericalEnergy",

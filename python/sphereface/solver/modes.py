@@ -109,6 +109,8 @@ class ModePasses(Passes):
 
     def __init__(self, net: Net, mode: Mode, device: torch.device, group: RankGroup) -> None:
         super().__init__(net)
+        if mode.amp == "fp16":
+            _refuse_unscaled(net)
         self._group = group
         net.fuse_losses = mode.fuse_loss
         # Before histories are made, which follow the order in memory.
@@ -193,3 +195,13 @@ class ModePasses(Passes):
         losses = [result.outputs[n] for n in self.net.outputs if n in self.net.loss_weights]
         self._group.average([result.loss, *losses])
         return result
+
+
+def _refuse_unscaled(net: Net) -> None:
+    """Raise if a layer's gradient would be divided by a scale that it was not multiplied by."""
+    for layer in net.layers:
+        if layer.unscaled_gradient and any(layer.lr_mult):
+            raise layer.error(
+                "--amp fp16 with a gradient that the loss's scale does not reach",
+                expected="--amp bf16, or float32",
+            )

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from sphereface.caffe.class_weights import ClassWeights
 from sphereface.caffe.layer import Shape
 from sphereface.caffe.registry import register_layer
 from sphereface.caffe.row_gradient import add_row_gradient
+from sphereface.ops.center_loss import center_loss
 
 __all__ = ["CenterLoss"]
 
@@ -29,6 +29,7 @@ class CenterLoss(ClassWeights):
 
     auto_tops = True
     default_loss_weight = 1.0
+    unscaled_gradient = True
     filler = "center_filler"
 
     def reshape(self, bottom_shapes: Sequence[Shape]) -> Sequence[Shape]:
@@ -38,11 +39,6 @@ class CenterLoss(ClassWeights):
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         """Return the loss."""
-        rows, labels = self.rows(x), self.labels(label)
-        difference = rows - self.weight.detach()[labels]
-        loss = difference.square().sum() / (2 * max(rows.shape[0], 1))
-        count = torch.zeros_like(self.weight[:, 0]).index_add_(
-            0, labels, torch.ones_like(rows[:, 0])
-        )
-        diff = -difference.detach() / (1 + count[labels])[:, None]
-        return add_row_gradient(loss, self.weight, labels, diff)
+        labels = self.labels(label)
+        loss, rows = center_loss(self.rows(x), self.weight, labels)
+        return add_row_gradient(loss, self.weight, labels, rows)

@@ -42,6 +42,7 @@ class InterClass(ClassWeights):
     tops = Arity(1, 2)
     auto_tops = True
     default_loss_weight = 1.0
+    unscaled_gradient = True
     iteration: Tensor
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
