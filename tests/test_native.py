@@ -17,7 +17,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "docs" / "examples" / "cpp"
-CPP_TESTS = [*sorted(path.stem for path in (ROOT / "tests" / "cpp").glob("test_*.cpp")), "train"]
+SOURCES = [*(ROOT / "tests" / "cpp").glob("test_*.cpp"), *EXAMPLE.glob("*.cpp")]
+CPP_TESTS = sorted(path.stem for path in SOURCES)
 # cmake and ninja of this environment come before the system's, also when it is not activated.
 PATH = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
 CUDA_BIN = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")) / "bin"
@@ -85,6 +86,7 @@ def test_installed_package(core: Path, tmp_path: Path) -> None:
     example = build(tmp_path / "example", f"-DCMAKE_PREFIX_PATH={prefix}", source=EXAMPLE)
     # lambda of iteration 300: 1000 / (1 + 0.12 * 300)
     assert run(example / "train").startswith("lambda 27.0270, loss ")
+    assert "60 of 60 right without the margin" in run(example / "fused")
 
     (version_file,) = prefix.rglob("sphereface-config-version.cmake")
     version = re.search(r'^version = "([\d.]+)', (ROOT / "pyproject.toml").read_text(), re.M)
@@ -97,7 +99,7 @@ def test_document_quotes_the_example() -> None:
     quotes = re.findall(r"```(cpp|cmake)\n(.*?)```", text, re.S)
     assert {language for language, _ in quotes} == {"cpp", "cmake"}
     sources = {
-        "cpp": (EXAMPLE / "train.cpp").read_text(),
+        "cpp": "".join((EXAMPLE / f"{name}.cpp").read_text() for name in ("train", "fused")),
         "cmake": (EXAMPLE / "CMakeLists.txt").read_text(),
     }
     # Quotes are not indented.
