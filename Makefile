@@ -11,7 +11,7 @@ demo: .venv/demo.stamp
 
 # DATA=folder: a folder of photographs for each person.
 demo-faces: .venv/test.stamp
-	.venv/bin/sphereface demo-faces $(DATA)
+	.venv/bin/sphereface demo-faces $(if $(DATA),"$(DATA)")
 
 test: .venv/test.stamp
 	$(PY) -m pytest

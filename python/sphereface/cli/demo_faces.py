@@ -43,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
         command = step.prepared()
         print(f"sphereface {' '.join(command)}", flush=True)
         if code := main(command):
+            print(f"stopped at {command[0]}; other photographs or options want another --output")
             return code
         if not step.output.exists():  # train ends well when Ctrl-C has made a snapshot
             print("stopped; the same command goes on from there")
