@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
@@ -30,8 +31,49 @@ def test_from_pictures_to_names(folder, options, capsys):
     lines = (folder / "out/identities.jsonl").read_text().splitlines()
     assert [json.loads(line)["faces"][0]["name"] for line in lines] == ["p0", "p1", None]
     assert len(list((folder / "out").rglob("*.png"))) == 3
+    assert "left out" not in told
     assert main([*command, "--calibration", calibration, *options]) == 2
     assert "--overwrite" in capsys.readouterr().err
+
+
+def test_a_video_from_frame_to_frame(folder, options, capsys):
+    """Every third frame is looked at, and the rate counts these; options of videos are theirs."""
+    from sphereface.images import read_image
+    from sphereface.recognition.video import VideoFile
+
+    gallery = str(folder / "g.npz")
+    assert main(["enroll", str(folder / "people"), "--output", gallery, *options]) == 0
+    with VideoFile(folder / "in.mp4", 10, (112, 96)) as video:
+        for _ in range(7):
+            video.write(read_image(folder / "people/p2/0.png", color="rgb"))
+    command = ["identify", "--gallery", gallery, "--threshold", "0.5", "--every", "3", *options]
+    more = ["--smooth", "0.5", "--output", str(folder / "out")]
+    capsys.readouterr()
+    assert main([*command, str(folder / "in.mp4"), *more]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].endswith("threshold 0.5000 (--threshold)")
+    assert re.fullmatch(
+        r"3 faces in 3 frames, 0 of them unknown; [\d.]+ frames/s -> .*out \(identities\.jsonl\)",
+        told[1],
+    )
+    lines = (folder / "out/identities.jsonl").read_text().splitlines()
+    assert [(json.loads(line)["frame"], json.loads(line)["seconds"]) for line in lines] == [
+        (0, 0.0), (3, 0.3), (6, 0.6),
+    ]  # fmt: skip
+    assert {face["name"] for line in lines for face in json.loads(line)["faces"]} == {"p2"}
+    assert main([*command, str(folder / "people"), "--output", str(folder / "new")]) == 2
+    assert "--every or --smooth with pictures; expected with a video" in capsys.readouterr().err
+
+
+def test_pictures_that_cannot_be_read_are_told(folder, options, capsys):
+    gallery, inputs = str(folder / "g.npz"), folder / "people/p0"
+    assert main(["enroll", str(folder / "people"), "--output", gallery, *options]) == 0
+    (inputs / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    command = ["identify", str(inputs), "--gallery", gallery, "--threshold", "0.5", *options]
+    assert main([*command, "--output", str(folder / "out")]) == 0
+    told = capsys.readouterr().out
+    assert "3 faces in 3 pictures" in told
+    assert f"left out: {inputs / 'broken.png'}: " in told
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,7 @@ def test_pictures(tmp_path, identifier, picture):
     (inputs / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     done = identify_pictures(list_images([inputs]), identifier, tmp_path / "out")
     assert (done.pictures, done.faces, done.strangers) == (2, 2, 0)
+    assert list(done.failures) == [str(inputs / "broken.png")]
     lines = [json.loads(x) for x in (tmp_path / "out/identities.jsonl").read_text().splitlines()]
     assert [(line["file"], line["status"]) for line in lines] == [
         ("broken.png", "unreadable"), ("deep/both.png", "ok"), ("empty.png", "no_face"),

@@ -47,6 +47,8 @@ def test_what_cannot_be_read_or_written(tmp_path):
     (tmp_path / "text.mp4").write_text("no video at all")
     with pytest.raises(SphereFaceError, match=r"text\.mp4: no frame can be read"):
         Video(str(tmp_path / "text.mp4"))
+    with pytest.raises(SphereFaceError, match=r"camera:97: no frame .*whether it is there"):
+        Video("camera:97")
     with pytest.raises(SphereFaceError, match='"camera:x"; expected camera:0'):
         Video("camera:x")
     with pytest.raises(SphereFaceError, match=r'"\.mov"; expected \.mp4 or \.avi'):
@@ -55,6 +57,7 @@ def test_what_cannot_be_read_or_written(tmp_path):
 
 def test_which_names_are_videos():
     assert is_video("a/b.MP4")
+    assert is_video("old.wmv")
     assert is_video("camera:0")
     assert not is_video("a/b.jpg")
     assert not is_video("folder")

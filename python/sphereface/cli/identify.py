@@ -29,9 +29,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     add("input", nargs="+", help="pictures, folders, lists; or one video file; or camera:0")
     add("--gallery", required=True, help="what `sphereface enroll` wrote")
     add("--output", required=True, metavar="DIR", help="folder for what is written")
-    add("--every", type=int, default=1, metavar="N", help="look at every Nth frame (default: 1)")
-    add("--smooth", type=float, default=0.0, metavar="W",
-        help="weight of a face's past frames, 0 to less than 1 (default: %(default)s)")  # fmt: skip
+    add("--every", type=int, default=1, metavar="N",
+        help="look at every Nth frame of a video (default: 1)")  # fmt: skip
+    add("--smooth", type=float, default=0.0, metavar="W", help="weight of a face's past frames of a"
+        " video, 0 to less than 1 (default: %(default)s)")  # fmt: skip
     add("--faiss", action="store_true", help="search by FAISS; for very large galleries")
     add("--overwrite", action="store_true", help="replace results in DIR")
     add_model_options(parser)
@@ -55,6 +56,8 @@ def run(args: argparse.Namespace) -> int:
     if args.faiss:
         gallery.use_faiss()
     videos = [name for name in args.input if is_video(name)]
+    if not videos and (args.every != 1 or args.smooth):
+        raise SphereFaceError("--every or --smooth with pictures", expected="with a video")
     if videos and len(args.input) > 1:
         raise SphereFaceError(f"{len(args.input)} inputs with {videos[0]}", expected="one video")
     analyzer = open_analyzer(args)
@@ -76,4 +79,6 @@ def run(args: argparse.Namespace) -> int:
         f"{done.faces} faces in {done.pictures} {kind}, {done.strangers} of them unknown; "
         f"{done.pictures / max(seconds, 1e-9):.1f} {kind}/s -> {args.output} ({RESULTS})"
     )
+    for path, why in done.failures.items():
+        print(f"  left out: {path}: {why}")
     return 0

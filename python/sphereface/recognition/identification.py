@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -74,12 +74,23 @@ class Person:
 
 @dataclass
 class Identified:
-    """What was found: pictures or frames, faces, and faces a person."""
+    """What was found.
+
+    Attributes
+    ----------
+    pictures, faces, strangers : int
+        Pictures or frames that were looked at, the faces in them, and those of nobody enrolled.
+    seconds : float
+        Of a video: how far it was seen.
+    failures : dict of str to str
+        Pictures that could not be read, and why.
+    """
 
     pictures: int = 0
     faces: int = 0
     strangers: int = 0
     seconds: float = 0.0
+    failures: dict[str, str] = field(default_factory=dict)
 
     def count(self, people: Sequence[Person]) -> None:
         """Count a picture."""
@@ -155,6 +166,7 @@ def identify_pictures(
                 people = identifier(image)
             except SphereFaceError as error:
                 line.update(status="unreadable", reason=error.problem, faces=[])
+                done.failures[file.path] = error.problem
             else:
                 done.count(people)
                 line.update(status="ok" if people else "no_face")

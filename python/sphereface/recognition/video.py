@@ -19,7 +19,9 @@ from sphereface.files import open_regular
 
 __all__ = ["VIDEO_SUFFIXES", "Frame", "Video", "VideoFile", "is_video"]
 
-VIDEO_SUFFIXES = frozenset((".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"))
+_SUFFIXES = "3gp asf avi flv m2ts m4v mkv mov mp4 mpeg mpg mts ogv ts webm wmv"
+
+VIDEO_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
 _CAMERA = "camera:"
 _CAMERA_RATE = 25.0  # for the file that is written, where a camera does not tell its own
 _CODECS = {".mp4": "mp4v", ".avi": "MJPG"}
@@ -82,8 +84,13 @@ class Video:
         if not done or not 0 < rate < np.inf:
             self._capture.release()
             problem = "no frame can be read" if not done else f"{rate:g} frames a second"
+            if self._camera:
+                raise SphereFaceError(
+                    problem, where=name, expected="a camera that nobody else uses",
+                    fix="look with another program whether it is there",
+                )  # fmt: skip
             raise SphereFaceError(
-                problem, where=name, expected="a camera" if self._camera else "a video file",
+                problem, where=name, expected="a video file",
                 fix="OpenCV's own FFmpeg reads it; convert it to MP4",
             )  # fmt: skip
         count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
