@@ -13,6 +13,7 @@ from sphereface.margin_policy import (
     ArcFace,
     ASoftmax,
     CosFace,
+    CosineMargin,
     L2Softmax,
     LSoftmax,
     SphereFace2,
@@ -67,7 +68,17 @@ def test_definitions(policy, bend, memory, rng):
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
-    "margin", [4, 1.5, LSoftmax(3), SphereFaceR(), SphereFaceR(1.5, None), "bias", "binary"]
+    "margin",
+    [
+        4,
+        1.5,
+        LSoftmax(3),
+        SphereFaceR(),
+        SphereFaceR(1.5, None),
+        CosineMargin(8, "combined", m1=1.1, m2=0.2, m3=0.1),
+        "bias",
+        "binary",
+    ],
 )
 def test_equal_to_torch(margin, dtype, reduction, rng):
     x, weight, label = problem(rng, dtype)

@@ -6,7 +6,14 @@ import torch.nn.functional as F
 
 import sphereface
 from margin_samples import op_arguments, sample
-from sphereface.margin_policy import ArcFace, CombinedMargin, LSoftmax, SphereFace2, SphereFaceR
+from sphereface.margin_policy import (
+    ArcFace,
+    CombinedMargin,
+    CosineMargin,
+    LSoftmax,
+    SphereFace2,
+    SphereFaceR,
+)
 
 OPS = torch.ops.sphereface
 N, K = 24, 7  # a multiple of 8: padded logits have columns that nobody writes
@@ -18,6 +25,7 @@ FAMILY = {
     "ArcFace, easy": (3, [1.0, 0.5, 0.0]),
     "L-Softmax": (4, [1.0]),
     "SphereFace2": (5, [0.4, 3.0, 0.7, 30.0]),
+    "cosines that are ready": (6, [8.0, 1.0, 1.0, 0.3, 0.0]),
 }
 
 
@@ -53,7 +61,7 @@ def loss_arguments(rng, family, keep, device):
     bias = weights + 1 if number > 3 else None
     smoothing = 0.0 if number == 5 else 0.1
     return (x, weight, label, scalar, 4 * scalar if number in (2, 3) else None, number, values,
-            True, number == 4, -1, smoothing, *options, bias, 0, N, keep, keep)  # fmt: skip
+            True, number in (4, 6), -1, smoothing, *options, bias, 0, N, keep, keep)  # fmt: skip
 
 
 CHECKS = ("test_schema", "test_autograd_registration", "test_faketensor")
@@ -129,7 +137,9 @@ class Head(torch.nn.Module):
         return loss, stats.prediction, logits
 
 
-@pytest.mark.parametrize("margin", [4, ArcFace(), LSoftmax(2), SphereFace2()], ids=str)
+@pytest.mark.parametrize(
+    "margin", [4, ArcFace(), LSoftmax(2), SphereFace2(), CosineMargin(8, "angle", m2=0.3)], ids=str
+)
 def test_exported_with_a_batch_of_any_size(margin, rng):
     x, weight, label, _ = sample(rng, 6, K, N, torch.float32)
     head = Head(weight, margin)
