@@ -157,6 +157,8 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
     with pytest.raises(ExistsError):
         check_output(target, holds=("b",))
     check_output(target, holds=("b", "c"), overwrite=True)
+    with pytest.raises(SphereFaceError, match="the output holds an input, b; write to another"):
+        check_output(target, holds=("b",), inputs=[target / "b"], overwrite=True)
     with pytest.raises(SphereFaceError, match="a folder that holds b; expected only a"):
         check_output(target, holds=("a",), overwrite=True)
     with pytest.raises(SphereFaceError, match="a file; expected a folder to write"):

@@ -193,8 +193,8 @@ def check_output(
     Raises
     ------
     SphereFaceError
-        It exists (`ExistsError`), is an input, is a folder in place of a file or the other way
-        round, or lies in a folder that does not exist.
+        It exists (`ExistsError`), is an input or a folder with one in it, is a folder in place of a
+        file or the other way round, or lies in a folder that does not exist.
     """
     target, where = Path(path), os.fspath(path)
     if not holds and _is_stream(target):
@@ -210,6 +210,12 @@ def check_output(
             if target.samefile(name):
                 raise SphereFaceError(
                     "the output is an input", where=where, fix="write to another file"
+                )
+            if holds and target.samefile(Path(name).parent):
+                raise SphereFaceError(
+                    f"the output holds an input, {Path(name).name}",
+                    where=where,
+                    fix="write to another folder",
                 )
     if target.is_dir() != bool(holds):
         found, expected = ("a file", "a folder") if holds else ("a folder", "a file")

@@ -143,6 +143,26 @@ def test_what_is_refused_leaves_nothing(model, arguments, message, capsys):
     assert not Path("o").exists()
 
 
+def test_the_net_that_is_read_and_others_beside_it_stay(model, capsys):
+    Path("mine").mkdir()
+    for name in model:
+        Path(name).rename(Path("mine", name))
+    mine = [str(Path("mine", name)) for name in model]
+    before = {path.name: path.read_bytes() for path in Path("mine").iterdir()}
+    prune = ["prune", *mine, "--ratio", "0.5", "--overwrite", "--output"]
+    assert main([*prune, "mine"]) == 2
+    assert "mine: the output holds an input, net.prototxt" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in Path("mine").iterdir()} == before
+    # A folder of other models is none that this command wrote.
+    Path("models").mkdir()
+    Path("models/precious.caffemodel").write_bytes(b"weeks of training")
+    assert main([*prune, "models"]) == 2
+    assert "a folder that holds precious.caffemodel" in capsys.readouterr().err
+    assert Path("models/precious.caffemodel").read_bytes() == b"weeks of training"
+    for _ in range(2):
+        assert main([*prune, "small"]) == 0
+
+
 def test_weights_of_another_net(model, capsys):
     Path("other.prototxt").write_text(NET.replace('"fc5"', '"fc7"'))
     assert main(["prune", "other.prototxt", model[1], "--ratio", "0.5", "--output", "o"]) == 2

@@ -80,14 +80,13 @@ def run(args: argparse.Namespace) -> int:
     if twice := {name for name in names if names.count(name) > 1}:
         raise SphereFaceError(f"two prototxts named {twice.pop()}", where="--also",
                               expected="files of different names")  # fmt: skip
-    output = required_output(args, *paths, args.weights,
-                             holds=("*.prototxt", "*.caffemodel", _CHANNELS))  # fmt: skip
+    model = f"{Path(args.weights).name.removesuffix('.h5').rpartition('.')[0]}.caffemodel"
+    output = required_output(args, *paths, args.weights, holds=(*names, model, _CHANNELS))
     images = read_pair_images(args.pairs, args.crops) if args.pairs else None
     net = _net_with_weights(args)
     plan = plan_pruning(net, ratio=args.ratio, keep=keep, residual=args.residual)
     texts = [plan.prototxt(path) for path in paths]
     pruned = _pruned_net(args, texts[0], net, plan)
-    model = f"{Path(args.weights).name.removesuffix('.h5').rpartition('.')[0]}.caffemodel"
     with atomic_folder(output) as folder:
         for name, text in zip(names, texts, strict=True):
             (folder / name).write_text(text, encoding="utf-8", errors="surrogateescape")
