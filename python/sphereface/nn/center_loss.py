@@ -91,9 +91,9 @@ class CenterLoss(nn.Module):
         Raises
         ------
         SphereFaceError
-            x is not (M, K); on the CPU, a label is not in [0, N).
+            x is not (M, K); labels are not as many as rows; on the CPU, one is not in [0, N).
         RuntimeError
-            The labels are no integers, or not as many as rows.
+            The labels are no integers.
         """
         check_tensors("CenterLoss", x=x, label=label)
         if x.dim() != 2 or x.shape[1] != self.in_features:
