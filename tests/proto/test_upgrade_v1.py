@@ -22,7 +22,8 @@ TYPES = """
     THRESHOLD=Threshold
     BN=BN CROP=Crop DENSE_IMAGE_DATA=DenseImageData IMAGE_SEG_DATA=ImageSegData PRELU=PReLU
     UPSAMPLE=Upsample CONVOLUTION3D=Convolution3D POOLING3D=Pooling3D VIDEO_DATA=VideoData
-    ROI_POOLING=ROIPooling SMOOTH_L1_LOSS=SmoothL1Loss
+    ROI_POOLING=ROIPooling SMOOTH_L1_LOSS=SmoothL1Loss INTERP=Interp SEG_ACCURACY=SegAccuracy
+    MAT_READ=MatRead MAT_WRITE=MatWrite DENSE_CRF=DenseCRF
 """
 NAMES = dict(pair.split("=") for pair in TYPES.split())
 

@@ -163,11 +163,14 @@ def build_graph(
     unknown, found = [], list(problems)
     for index, param in enumerate(net.layer):
         place = where(index) if where else f'layer "{param.name}" ({param.type})'
+        cls = None
         try:
-            cls = layer_class(param.type, place)
+            if param.type:
+                cls = layer_class(param.type, place)
+            elif not found:  # of `layers { }` the text has said which type is none
+                raise SphereFaceError("no type", where=place, expected='type: "Convolution" or so')
         except SphereFaceError as error:
             unknown.append(error)
-            cls = None
         try:
             bottoms = _connect_bottoms(graph, param, place, why_missing)
             consumed.update(bottoms)

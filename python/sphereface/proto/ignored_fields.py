@@ -1,8 +1,8 @@
 """Fields of forks that say how their program computes, and nothing of what: read and left out.
 
-Source: the caffe.proto of NVIDIA's, Intel's, Ristretto's, Xilinx's, Texas Instruments' and
-yjxiong's forks. Nets with
-them mean the same without: precision, engines, memory, and the nodes of a cluster.
+Source: the caffe.proto of NVIDIA's, Intel's, Ristretto's, Xilinx's, Texas Instruments', yjxiong's
+and DeepLab's forks. Nets with them mean the same without: precision, engines, memory, and the nodes
+of a cluster.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ _CLUSTER = "the nodes of a cluster are the launcher's"
 _SHOWN = "it says what a test prints; sphereface evaluates boxes and logs by itself"
 _SEED = "the solver's random_seed is the seed of all layers"
 _ENGINE = "it chooses between implementations of the same"
+
+_CHECKED = "weights of another shape are told when they are copied"
 
 _QUANTIZATION = (
     "quantization_start_iter",
@@ -70,6 +72,7 @@ _IGNORED = {
         "conv_algos_override": _ENGINE,
         "cudnn_convolution_algo_seeker": _ENGINE,
     },
+    "V1LayerParameter": {"strict_dim": _CHECKED},
     "DataParameter": {
         "cache": _MEMORY,
         "threads": _MEMORY,

@@ -67,6 +67,11 @@ V1_TYPES = {
     10009: "VideoData",
     10010: "ROIPooling",
     10011: "SmoothL1Loss",
+    10012: "Interp",
+    10013: "SegAccuracy",
+    10014: "MatRead",
+    10015: "MatWrite",
+    10016: "DenseCRF",
 }
 
 _TRANSFORM = ("scale", "mean_file", "crop_size", "mirror")

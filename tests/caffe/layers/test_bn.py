@@ -8,6 +8,7 @@ from sphereface.errors import SphereFaceError
 
 EXAMPLES = {
     "stored": example("BN", x=(1, 4, 13, 11)),
+    "moving": example("BN", "moving_average: true decay: 0.05", x=(1, 4, 13, 11)),
     "segnet": example("BN", "bn_mode: INFERENCE", x=(1, 4, 13, 11)),
     "segnet_batch": example("BN", "bn_mode: LEARN", x=(2, 4, 13, 11), batch=False),
 }
@@ -107,6 +108,27 @@ def test_blobs_and_fillers(layer_net):
     assert [b.unique().tolist() for b in net.layer.blobs] == [[1], [0.5], [0], [1]]
     assert (net.layer.lr_mult, net.layer.decay_mult) == ([0] * 4, [0] * 4)
     assert net.net.graph.nodes[-1].param.param[0].lr_mult == 2
+
+
+def test_the_first_nets_of_pspnet(layer_net, rng):
+    text = layer(
+        'scale_filler { type: "constant" value: 1 } shift_filler { value: 0.5 }'
+        " moving_average: true decay: 0.25"
+    )
+    net = layer_net(text, x=(4, 3, 5, 2))
+    assert net.layer.blob_names == ["weight", "bias", "mean", "variance"]
+    assert [b.unique().tolist() for b in net.layer.blobs] == [[1], [0.5], [0], [0]]
+    x = rng.normal(2, 3, size=(4, 3, 5, 2))
+    y, *_, mean, variance = bn(x, x, np.ones(3), np.full(3, 0.5), 1e-5)
+    np.testing.assert_allclose(net.run({"x": x}).tops["y"], y, rtol=1e-7)
+    np.testing.assert_allclose(net.layer.mean.flatten(), mean / 4, rtol=1e-9)
+    np.testing.assert_allclose(net.layer.variance.flatten(), variance / 4, rtol=1e-9)
+
+
+@pytest.mark.parametrize("decay", ["", "decay: 2"])
+def test_a_moving_average_says_how_it_moves(decay, layer_net):
+    with pytest.raises(SphereFaceError, match="expected above 0 and at most 1"):
+        layer_net(layer(f"moving_average: true {decay}"), x=(2, 3))
 
 
 def test_multipliers_of_the_file(layer_net):

@@ -10,6 +10,7 @@ from reference.numeric_gradient import numeric_gradient
 from sphereface.errors import SphereFaceError
 
 EXAMPLES = {
+    "alone": example("CTCGreedyDecoder", x=(6, 2, 5), batch=False),
     "decoder": example("CTCGreedyDecoder", x=(6, 2, 5), cont=(6, 2), tops=2, batch=False),
 }
 
@@ -69,6 +70,19 @@ def test_decoder(layer_net):
     result = layer_net(text, x=x.shape, c=(5, 2)).run({"x": x, "c": ends})
     expected = np.array([[1, 1, 0, 1, 2], [2, 2, -1, -1, -1]]).T  # the blank is the last class, 3
     np.testing.assert_array_equal(result.tops["y"][..., 0, 0], expected)
+
+
+def test_decoder_of_scores_alone(layer_net, rng):
+    x = rng.normal(size=(5, 2, 4))
+    text = layer("CTCGreedyDecoder", bottoms="x", tops="ys")
+    result = layer_net(text, x=x.shape).run({"x": x})
+    for n in range(2):
+        path = collapsed(x[:, n].argmax(1), 3)
+        expected = path + [-1] * (5 - len(path))
+        np.testing.assert_array_equal(result.tops["y"][:, n].ravel(), expected)
+    np.testing.assert_allclose(result.tops["s"].ravel(), -x.max(2).sum(0), rtol=1e-12)
+    with pytest.raises(SphereFaceError, match="3 tops of 1 bottoms"):
+        layer_net(layer("CTCGreedyDecoder", bottoms="x", tops="ysa"), x=x.shape)
 
 
 @pytest.mark.parametrize("tops", ["ya", "ysa"])

@@ -9,6 +9,8 @@ from sphereface.errors import SphereFaceError
 EXAMPLES = {
     "sum": example("Eltwise", x=(1, 4, 5, 6), z=(1, 4, 5, 6)),
     "coeff": example("Eltwise", "coeff: 0.5 coeff: -1", x=(1, 4, 5, 6), z=(1, 4, 5, 6)),
+    "one": example("Eltwise", "coeff: 20", x=(1, 4, 5, 6)),
+    "same": example("Eltwise", "operation: MAX", x=(1, 4, 5, 6)),
     "prod": example("Eltwise", "operation: PROD", x=(1, 4, 5, 6), z=(1, 4, 5, 6), u=(1, 4, 5, 6)),
     "max": example("Eltwise", "operation: MAX", x=(1, 4, 5, 6), z=(1, 4, 5, 6), u=(1, 4, 5, 6)),
 }
@@ -31,6 +33,17 @@ def test_sum_is_the_default(layer_net, rng):
     np.testing.assert_allclose(result.tops["y"], sum(given.values()), rtol=1e-12)
     for name in "abc":
         np.testing.assert_allclose(result.bottom_diffs[name], dy)
+
+
+def test_one_bottom_is_scaled(layer_net, rng):
+    given, dy = bottoms(rng, 1), rng.normal(size=SHAPE)
+    result = layer_net(layer("coeff: 20", 1), a=SHAPE).run(given, {"y": dy})
+    np.testing.assert_allclose(result.tops["y"], 20 * given["a"], rtol=1e-12)
+    np.testing.assert_allclose(result.bottom_diffs["a"], 20 * dy, rtol=1e-12)
+    for operation in ("PROD", "MAX"):
+        result = layer_net(layer(f"operation: {operation}", 1), a=SHAPE).run(given, {"y": dy})
+        np.testing.assert_array_equal(result.tops["y"], given["a"])
+        np.testing.assert_array_equal(result.bottom_diffs["a"], dy)
 
 
 def test_sum_with_coefficients(layer_net, rng):
@@ -83,6 +96,6 @@ def test_impossible_options_are_refused(options, c_shape, message, layer_net):
         layer_net(layer(options), a=SHAPE, b=SHAPE, c=c_shape)
 
 
-def test_one_bottom_is_too_few(layer_net):
-    with pytest.raises(SphereFaceError, match="expected at least 2 bottom blobs"):
-        layer_net(layer(count=1), a=SHAPE)
+def test_no_bottom_is_too_few(layer_net):
+    with pytest.raises(SphereFaceError, match="expected at least 1 bottom blob"):
+        layer_net(layer(count=0), a=SHAPE)

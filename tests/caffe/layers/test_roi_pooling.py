@@ -34,6 +34,9 @@ def layer(options: str = OPTIONS) -> str:
 
 EXAMPLES = {
     "grid": example("ROIPooling", OPTIONS, opencv=False, x=(1, 4, 13, 11), region=(6, 5)),
+    "padded": example(
+        "ROIPooling", f"{OPTIONS} pad_ratio: 0.25", opencv=False, x=(1, 4, 13, 11), region=(6, 5)
+    ),
 }
 
 
@@ -83,6 +86,16 @@ def test_bin_by_bin(height, width, scale, layer_net, rng):
         expected[int(REGIONS[r, 0]), c, source[r, c, i, j]] += dy[r, c, i, j]
     np.testing.assert_allclose(result.bottom_diffs["x"].reshape(2, 3, -1), expected, rtol=1e-12)
     assert "r" not in result.bottom_diffs
+
+
+@pytest.mark.parametrize("ratio", [0.25, 0.5])
+def test_padded_regions(ratio, layer_net, rng):
+    x = rng.normal(size=(2, 3, 12, 15))
+    net = layer_net(layer(f"{OPTIONS} pad_ratio: {ratio}"), x=x.shape, r=REGIONS.shape)
+    margin = (REGIONS[:, 3:] - REGIONS[:, 1:3] + 1) * ratio
+    wide = REGIONS + np.concatenate([np.zeros((len(REGIONS), 1)), -margin, margin], 1)
+    expected, _ = pooled(x, wide, 3, 2, 0.25)
+    np.testing.assert_array_equal(net.run({"x": x, "r": REGIONS}).tops["y"], expected)
 
 
 def test_a_last_bin_may_reach_one_position_further(layer_net):

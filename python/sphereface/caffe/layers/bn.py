@@ -2,8 +2,9 @@
 
 Source: bn_layer.cpp of the forks of yjxiong and of L-Softmax (`bn_param`, field 201), not of BVLC;
 with ``bn_mode``, ``scale_filler`` or ``shift_filler`` bn_layer.cpp of SegNet's fork, which ENet
-uses. Running averages are plain ones, running = momentum running + (1 - momentum) batch, of the
-biased variance. As there, slope and bias start at 0 unless their fillers say otherwise. What
+uses; with ``moving_average`` that of PSPNet's first nets, which their authors wrote anew in the
+first form. Running averages are plain ones, running = momentum running + (1 - momentum) batch, of
+the biased variance. As there, slope and bias start at 0 unless their fillers say otherwise. What
 differs: nothing.
 """
 
@@ -81,7 +82,8 @@ class BN(Layer):
 
     Statistics of the batch in TRAIN; the running ones in TEST and with ``frozen: true``, which also
     stops slope and bias from learning. Blobs, all (1, C, 1, 1): ``weight`` (the slope), ``bias``,
-    ``mean``, ``variance``.
+    ``mean``, ``variance``. With ``moving_average: true`` the fillers of slope and bias are
+    ``scale_filler`` and ``shift_filler``, and the momentum is 1 - ``decay``.
 
     SegNet's form has the blobs ``weight`` (the scale) and ``bias`` (the shift) only. ``bn_mode:
     LEARN``, the default, takes the batch's statistics, with eps 1e-9, in both phases; INFERENCE
@@ -103,6 +105,7 @@ class BN(Layer):
             raise self.error(f"bottom of shape {bottom_shapes[0]}", expected="2 to 4 axes")
         shape = (1, bottom_shapes[0][1], 1, 1)
         given = any(map(options.HasField, ("scale_filler", "shift_filler", "bn_mode")))
+        given = given and not options.moving_average
         self.form: Literal["plain", "LEARN", "INFERENCE"] = (
             self.option_name("bn_mode") if given else "plain"  # type: ignore[assignment]
         )
@@ -116,9 +119,15 @@ class BN(Layer):
     def _plain(self, shape: Shape) -> None:
         options = self.options
         self.momentum, self.eps, self.frozen = options.momentum, options.eps, options.frozen
+        slope, shift = options.slope_filler, options.bias_filler
+        if options.moving_average:
+            if not 0 < options.decay <= 1:
+                raise self.error(f"decay {options.decay}", expected="above 0 and at most 1")
+            self.momentum = 1 - options.decay
+            slope, shift = options.scale_filler, options.shift_filler
         fix_blobs(self, 4, range(0 if self.frozen else 2, 4), lr_mult=0, decay_mult=0)
-        self.add_blob("weight", shape, options.slope_filler)
-        self.add_blob("bias", shape, options.bias_filler)
+        self.add_blob("weight", shape, slope)
+        self.add_blob("bias", shape, shift)
         self.add_blob("mean", shape, buffer=True)
         # 1 for the net that is frozen without trained statistics.
         start = schema.message("FillerParameter")(value=1) if self.frozen else None

@@ -139,21 +139,21 @@ class CTCLoss(_Sequences):
 class CTCGreedyDecoder(_Sequences):
     """The largest score of each step, without blanks and, as ``ctc_merge_repeated``, repetitions.
 
-    Bottoms: scores (T, N, C); indicators (T, N) as of `CTCLoss`; optionally labels (T, N). Tops:
-    the labels (T, N, 1, 1), -1 behind their end; of two or three tops, with two bottoms the second
-    is minus the sum of the largest scores (N, 1, 1, 1); with three the last is the accuracy
-    (1, 1, 1, 1), 1 minus the mean of the edit distance over the longer length, and a second of
-    three the scores.
+    Bottoms: scores (T, N, C); indicators (T, N) as of `CTCLoss`, without which all sequences have T
+    steps; optionally labels (T, N). Tops: the labels (T, N, 1, 1), -1 behind their end; of two or
+    three tops, without labels the second is minus the sum of the largest scores (N, 1, 1, 1); with
+    them the last is the accuracy (1, 1, 1, 1), 1 minus the mean of the edit distance over the
+    longer length, and a second of three the scores.
     """
 
-    bottoms = Arity(2, 3)
+    bottoms = Arity(1, 3)
     tops = Arity(1, 3)
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Read the blank and whether repetitions are merged."""
         super().setup(bottom_shapes)
         self.merge_repeated: bool = self.options.ctc_merge_repeated
-        if self.top_count > len(bottom_shapes):
+        if self.top_count > max(len(bottom_shapes), 2):
             raise self.error(
                 f"{self.top_count} tops of {len(bottom_shapes)} bottoms",
                 expected="labels as the third bottom, for the accuracy",
@@ -168,9 +168,10 @@ class CTCGreedyDecoder(_Sequences):
             shapes.append((count, 1, 1, 1))
         return [*shapes, *[(1, 1, 1, 1)] * self.measures]
 
-    def forward(self, x: Tensor, indicators: Tensor, *label: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def forward(self, x: Tensor, *others: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return the labels, and scores and accuracy where the file asks for them."""
         steps, count, classes = x.shape[:3]
+        indicators, *label = others or (x.new_ones(steps, count),)
         decoded, scores = ctc_greedy_decode(
             x.detach().reshape(steps, count, classes),
             indicators.reshape(steps, count),

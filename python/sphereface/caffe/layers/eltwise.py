@@ -1,9 +1,9 @@
 """Eltwise: product, sum with coefficients, or maximum of blobs of one shape.
 
 Source: Caffe's eltwise_layer.cpp. Where MAX meets equal values the gradient goes to one bottom, as
-in Caffe: the second of the first two, the earlier of later ones. ``stable_prod_grad: false``
-(dividing the product by each factor) has the same gradient where no factor is zero, and the stable
-one is always used.
+in Caffe: the second of the first two, the earlier of later ones. One bottom is FlowNet's fork's:
+it is multiplied by its coefficient. ``stable_prod_grad: false`` (dividing the product by each
+factor) has the same gradient where no factor is zero, and the stable one is always used.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def eltwise(*bottoms: Tensor, operation: str, coeff: tuple[float, ...]) -> Tenso
         return reduce(torch.mul, bottoms)
     if operation == "MAX":
         # Of equal values one has the gradient, which torch.maximum would split.
-        y = torch.where(bottoms[0] > bottoms[1], bottoms[0], bottoms[1])
-        for x in bottoms[2:]:
-            y = torch.where(x > y, x, y)
+        y = bottoms[0]
+        for position, x in enumerate(bottoms[1:]):
+            y = torch.where(x > y, x, y) if position else torch.where(y > x, y, x)
         return y
     if coeff:
         bottoms = tuple(x if c == 1 else c * x for c, x in zip(coeff, bottoms, strict=True))
@@ -40,7 +40,7 @@ def eltwise(*bottoms: Tensor, operation: str, coeff: tuple[float, ...]) -> Tenso
 class Eltwise(Layer):
     """Combine all bottoms element by element: PROD, SUM (``coeff`` a bottom) or MAX."""
 
-    bottoms = at_least(2)
+    bottoms = at_least(1)
     function = staticmethod(eltwise)
 
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:

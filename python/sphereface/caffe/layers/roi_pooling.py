@@ -2,8 +2,8 @@
 
 Source: roi_pooling_layer.cpp of Fast R-CNN's Caffe fork (Girshick, ICCV 2015, section 2.1). Bounds
 of bins are computed in float32, so that a last bin may reach one position beyond its region, as
-there. What differs: nothing. The bins depend on values: torch.compile breaks the graph here, and
-torch.export refuses the layer.
+there. ``pad_ratio`` is MS-CNN's (Cai et al., ECCV 2016). What differs: nothing. The bins depend on
+values: torch.compile breaks the graph here, and torch.export refuses the layer.
 """
 
 from __future__ import annotations
@@ -39,11 +39,20 @@ def largest(x: Tensor, axis: int) -> Tensor:
 
 
 def pool_regions(
-    x: Tensor, region: Tensor, *, pooled: tuple[int, int], spatial_scale: float
+    x: Tensor,
+    region: Tensor,
+    *,
+    pooled: tuple[int, int],
+    spatial_scale: float,
+    pad_ratio: float = 0.0,
 ) -> Tensor:
     """Return the maxima, (regions, C, pooled height, pooled width); 0 for bins of no position."""
     region = region.reshape(-1, 5).float()
-    corner = round_half_away(region[:, 1:] * spatial_scale)
+    corner = region[:, 1:]
+    if pad_ratio:
+        margin = (corner[:, 2:] - corner[:, :2] + 1) * pad_ratio
+        corner = corner + torch.cat([-margin, margin], 1)
+    corner = round_half_away(corner * spatial_scale)
     rows = region_bins(corner[:, 1], corner[:, 3], pooled[0], x.shape[2])
     columns = region_bins(corner[:, 0], corner[:, 2], pooled[1], x.shape[3])
     maps = x.permute(0, 2, 3, 1).contiguous()  # channels last: a position is one piece of memory
@@ -74,7 +83,8 @@ class ROIPooling(ValueLoop):
     """Maxima over ``pooled_h`` by ``pooled_w`` bins of each region.
 
     Bottoms: the feature map, and regions (R, 5): number of the image, x1, y1, x2, y2 in pixels, the
-    last inside, which ``spatial_scale`` takes to positions of the map.
+    last inside, which ``spatial_scale`` takes to positions of the map. ``pad_ratio`` widens them
+    first, on each side by that share of their width and height.
     """
 
     bottoms = exactly(2)
@@ -84,7 +94,7 @@ class ROIPooling(ValueLoop):
     def setup(self, bottom_shapes: Sequence[Shape]) -> None:
         """Read the grid."""
         self.pooled = (self.options.pooled_h, self.options.pooled_w)
-        self.spatial_scale = self.options.spatial_scale
+        self.spatial_scale, self.pad_ratio = self.options.spatial_scale, self.options.pad_ratio
         if min(self.pooled) < 1:
             raise self.error(f"pooled_h and pooled_w {self.pooled}", expected="at least 1")
 

@@ -16,5 +16,13 @@ __all__ = ["roi_pooling"]
 def roi_pooling(graph: OnnxGraph, layer: ROIPooling, x: Value, region: Value) -> str:
     """Write MaxRoiPool."""
     rows = graph.node("Reshape", region, graph.integers([-1, 5]))
+    if layer.pad_ratio:
+        image, near, far = graph.split_node(
+            "Split", rows, graph.integers([1, 2, 2]), outputs=3, axis=1
+        )
+        size = graph.node("Add", graph.node("Sub", far, near), graph.constant(1))
+        margin = graph.node("Mul", size, graph.constant(layer.pad_ratio))
+        near, far = graph.node("Sub", near, margin), graph.node("Add", far, margin)
+        rows = graph.node("Concat", image, near, far, axis=1)
     options = {"pooled_shape": layer.pooled, "spatial_scale": layer.spatial_scale}
     return graph.node("MaxRoiPool", x, rows, **options)
