@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from google.protobuf import text_format
+from torch import Tensor
 
 from sphereface.caffe import Net, load
+from sphereface.caffe.layers.batch_norm import BatchNorm
 from sphereface.caffe.load import load_file
 from sphereface.convert import pytorch_source, save_net
 from sphereface.resources import prototxt_path
@@ -18,28 +21,31 @@ RELEASED = {"mobilefacenet": "lfw/mobilefacenet", **{f"det{i}": f"mtcnn/det{i}" 
 DEPTHS = (4, 10, 20, 36, 64)
 NETS = (*(f"sphereface_{depth}" for depth in DEPTHS), "mobilefacenet", *RELEASED, "resnet_50")
 NETS = tuple(dict.fromkeys(NETS))
+PICTURES = 8  # that give the statistics of random weights
 
 
 def prepare(name: str, folder: Path) -> Net:
     """Write a net as prototxt, caffemodel, ONNX, PyTorch source and state dict; return it.
 
-    Weights are the released ones where there are such files, else random ones, with statistics of
-    their own for every normalisation.
+    Weights are the released ones where there are such files, else random ones, with the statistics
+    of random pictures for every normalisation.
     """
     model = SHARED / f"{RELEASED.get(name, name)}.caffemodel"
-    prototxt = folder / "net.prototxt"
     if folder.is_dir():
-        return load(prototxt, folder / "net.caffemodel")
+        return load(folder / "net.prototxt", folder / "net.caffemodel")
     source = definition(name, model)
     net = load(source, model if model.is_file() else None, generator=_seed())
     if not model.is_file():
-        _randomise(net)
-    folder.mkdir(parents=True)
-    prototxt.write_text(source)
-    save_net(net, folder / "net.caffemodel")
-    save_net(net, folder / "net.onnx", images=name == "det1")
-    save_net(net, folder / "net.pt")
-    (folder / "net.py").write_text(pytorch_source(net, "Ported"))
+        _normalise(net)
+    begun = folder.with_name(f"{folder.name}.begun")
+    shutil.rmtree(begun, ignore_errors=True)
+    begun.mkdir(parents=True)
+    (begun / "net.prototxt").write_text(source)
+    save_net(net, begun / "net.caffemodel")
+    save_net(net, begun / "net.onnx", images=name == "det1")
+    save_net(net, begun / "net.pt")
+    (begun / "net.py").write_text(pytorch_source(net, "Ported"))
+    begun.rename(folder)
     return net
 
 
@@ -58,14 +64,30 @@ def _seed() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-def _randomise(net: Net) -> None:
-    generator = _seed()
+def _normalise(net: Net) -> None:
+    """Set the statistics of every BatchNorm to those of what it is given.
+
+    Others let the values grow or vanish with depth: ResNet-50's outputs were 1e-33.
+    """
+
+    def measure(layer: BatchNorm, bottoms: tuple[Tensor, ...]) -> None:
+        channels = bottoms[0].transpose(0, 1).flatten(1)
+        variance, mean = torch.var_mean(channels, dim=1, correction=0)
+        layer.mean.copy_(mean)
+        layer.variance.copy_(variance)
+        layer.scale_factor.fill_(1)
+
+    hooks = [
+        layer.register_forward_pre_hook(measure)
+        for layer in net.layers
+        if isinstance(layer, BatchNorm)
+    ]
+    shape = (PICTURES, *net.blob_shapes[net.inputs[0]][1:])
     with torch.no_grad():
-        for layer in net.layers:
-            if layer.type == "BatchNorm":
-                layer.mean.normal_(0, 0.1, generator=generator)
-                layer.variance.uniform_(0.5, 2, generator=generator)
-                layer.scale_factor.fill_(1)
+        net.double()(torch.randn(shape, generator=_seed(), dtype=torch.float64))
+    for hook in hooks:
+        hook.remove()
+    net.float()
 
 
 def _input(height: int, width: int) -> str:
