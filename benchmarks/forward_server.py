@@ -9,8 +9,10 @@ What a side needs is imported when it runs, because engines live in an environme
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import resource
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -22,6 +24,7 @@ import numpy as np
 Run = Callable[[], Any]
 Named = Callable[[Any], dict[str, np.ndarray]]
 Take = Callable[[np.ndarray], tuple[Run, Named]]  # images -> a pass, its result's blobs by name
+PR_SET_PDEATHSIG = 1  # of Linux's <sys/prctl.h>
 
 
 def openvino(folder: Path, threads: int) -> Take:
@@ -128,15 +131,18 @@ def aoti(folder: Path, threads: int) -> Take:
     import torch
 
     torch.set_num_threads(threads)
-    path = folder / "aoti.pt2"
-    if not path.exists():
-        from sphereface.caffe import load
-        from sphereface.convert import save_net
-
-        save_net(load(folder / "net.prototxt", folder / "net.caffemodel"), path, "aoti")
-    package = torch._inductor.aoti_load_package(str(path))
 
     def take(images: np.ndarray) -> tuple[Run, Named]:
+        # A package takes any batch, and computes nonsense of pictures of another size.
+        size = images.shape[1:]
+        path = folder / f"aoti-{'x'.join(map(str, size))}.pt2"
+        if not path.exists():
+            from sphereface.caffe import load
+            from sphereface.convert import save_net
+
+            files = folder / "net.prototxt", folder / "net.caffemodel"
+            save_net(load(*files, input_shapes={"data": (1, *size)}), path, "aoti")
+        package = torch._inductor.aoti_load_package(str(path))
         given = torch.from_numpy(images)
         return torch.inference_mode()(lambda: package(given)), _torch_named
 
@@ -207,6 +213,8 @@ SIDES: dict[str, tuple[Callable[[Path, int], Take], Callable[[], str]]] = {
 
 def main() -> None:
     """Serve until the pipe closes."""
+    if sys.platform == "linux":  # else a stopped process would outlive a killed parent
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     name, threads = sys.argv[1:]
     make, version = SIDES[name]
     print(version(), flush=True)

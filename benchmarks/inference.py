@@ -2,17 +2,19 @@ r"""Forward of nets from Caffe's files: `Predictor` against engines and torch, i
 
 Every side is a process of its own (benchmarks/forward_server.py) with the same weights and as many
 threads. All sides take turns (A B C A B C ...), so that a slow phase of the machine hits all of
-them; ratios are taken within a round, and their quartiles over the rounds are kept. Outputs are
-compared with the net's in float64.
+them, and all but the one whose turn it is are stopped (SIGSTOP): threads of a side that waits would
+spin for a while and take its time. Ratios are taken within a round, and their quartiles over the
+rounds are kept. Outputs are compared with the net's in float64.
 
     python -m venv build/engines
     build/engines/bin/pip install numpy openvino onnxruntime opencv-python-headless==4.14.0.94
     python benchmarks/inference.py --engines build/engines/bin/python --models build/nets \
-        --json benchmarks/results/NAME.json [--nets det1:12 det1:480 ...] [--batches 1 16]
+        --json benchmarks/results/NAME.json [--missing] [--nets det1 det1:480 ...] [--batches 1 16]
 
-`--json` keeps what the file has of other nets, batches and sides, so that a long measurement can be
-made in pieces. `--first-call` measures new processes instead: the first result after a load and the
-peak of memory. `--plot` draws cost against depth and batch from the file, without measuring.
+`--json` is written after every net and batch, and keeps what the file has of others and of other
+sides; with `--missing` what it has is not measured again, so that the same command goes on after a
+cut. `--first-call` measures new processes instead: the first result after a load and the peak of
+memory. `--plot` draws cost against depth and batch from the file, without measuring.
 """
 
 from __future__ import annotations
@@ -21,11 +23,11 @@ import argparse
 import datetime as dt
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +36,20 @@ import torch
 from forward_nets import DEPTHS, NETS, prepare
 from forward_server import SIDES
 
+from sphereface.files import atomic_path
+
 ENGINES = ("openvino", "onnxruntime", "opencv")
+MEASURED = (
+    "sphereface_20", "sphereface_64", "mobilefacenet", "det1", "det1:48", "det1:240", "det1:480",
+    "det2", "det3", "resnet_50",
+)  # fmt: skip
 TURN = 0.1  # seconds that a turn should take
-PAUSE = 0.02  # until the threads of the side before sleep
+TOLERANCE = 1e-3  # of an output's norm: bfloat16 would be over it
 FIRST = ("predictor", "no-fuse")
 
 
 class Server:
-    """A side in its process."""
+    """A side in its process, which is stopped unless it was asked something."""
 
     def __init__(self, side: str, python: str, threads: int) -> None:
         server = Path(__file__).with_name("forward_server.py")
@@ -55,15 +63,17 @@ class Server:
 
     def ask(self, request: str) -> str:
         """Send a request; return the answer."""
+        self.process.send_signal(signal.SIGCONT)
         self.process.stdin.write(request + "\n")
         self.process.stdin.flush()
         return self.answer()
 
     def answer(self) -> str:
-        """Return the next line."""
+        """Return the next line; stop the process."""
         line = self.process.stdout.readline()
         if not line:
             raise SystemExit(f"{self.side}'s process ended; see its message above")
+        self.process.send_signal(signal.SIGSTOP)
         return line.strip()
 
     def run(self, passes: int) -> float:
@@ -72,6 +82,7 @@ class Server:
 
     def close(self) -> None:
         """End the process."""
+        self.process.send_signal(signal.SIGCONT)
         self.process.stdin.close()
         self.process.wait()
 
@@ -123,10 +134,11 @@ def measure(
         passes[server.side] = int(min(max(TURN / server.run(1), 1), 500))
         server.ask(f"save {folder / 'output.npz'}")
         with np.load(folder / "output.npz") as output:
-            errors[server.side] = largest_error(exact, dict(output))
+            errors[server.side] = error = largest_error(exact, dict(output))
+        if not error <= TOLERANCE:
+            raise SystemExit(f"{server.side}'s outputs differ from the net's by {error:.1e}")
     for _ in range(rounds):
         for server in servers:
-            time.sleep(PAUSE)
             if passes[server.side] > 1:
                 server.run(1)
             seconds[server.side].append(server.run(passes[server.side]))
@@ -162,17 +174,25 @@ def measure_all(args: argparse.Namespace, results: dict[str, Any], folder: Path)
         results["versions"][server.side] = server.answer()
     for title in args.nets:
         name, _, size = title.partition(":")
+        done = results["nets"].setdefault(title, {})
+        batches = [
+            batch
+            for batch in args.batches
+            if not args.missing or not done.get(str(batch), {}).keys() >= set(args.sides)
+        ]
+        if not batches:
+            continue
         net = prepare(name, args.models / name)
         for server in servers:
             server.ask(f"load {args.models / name}")
-        for batch in args.batches:
+        for batch in batches:
             images = images_of(net, int(size or 0), batch)
             with torch.inference_mode():
                 some = torch.from_numpy(images[:2]).double()
                 outputs = net.double()(some).items()
             exact = {key: value.numpy() for key, value in outputs}
             found = measure(servers, images, exact, args.rounds, folder)
-            results["nets"].setdefault(title, {}).setdefault(str(batch), {}).update(found)
+            done.setdefault(str(batch), {}).update(found)
             show(f"{title}, batch {batch}", found)
             save(args, results)
     for server in servers:
@@ -213,7 +233,8 @@ def save(args: argparse.Namespace, results: dict[str, Any]) -> None:
     """Write the results so far."""
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(results, indent=1) + "\n")
+        with atomic_path(args.json) as temporary:
+            temporary.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def plot(results: dict[str, Any], path: Path) -> None:
@@ -261,14 +282,15 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--engines", type=Path, help="a Python that has the engines")
     parser.add_argument("--models", type=Path, help="folder that keeps the nets' files")
     parser.add_argument(
-        "--nets", nargs="+", metavar="NET", default=["sphereface_20", "mobilefacenet"],
+        "--nets", nargs="+", metavar="NET", default=MEASURED,
         help=f"of {', '.join(NETS)}; NET:SIZE runs a net on other images",
     )  # fmt: skip
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 16])
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 16, 64])
     parser.add_argument("--sides", nargs="+", choices=SIDES, help="default: all that can run")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--json", type=Path, help="file of results, which is added to")
+    parser.add_argument("--missing", action="store_true", help="keep what --json has")
     parser.add_argument("--first-call", action="store_true")
     parser.add_argument("--plot", type=Path, metavar="PNG")
     args = parser.parse_args()
