@@ -2,9 +2,9 @@
 // more than a few columns of the logits exist at a time. See docs/embedding-cpp.md.
 #include <cmath>
 #include <cstdio>
-#include <random>
 #include <vector>
 
+#include "clusters.h"
 #include "sphereface/cpu_softmax.h"
 
 using sphereface::CombinedMargin;
@@ -21,25 +21,11 @@ static void gemm(Matrix<const float> a, Matrix<const float> b, Matrix<float> c, 
   }
 }
 
-template <typename T>
-static Matrix<T> row_major(std::vector<float>& data, int64_t rows, int64_t cols) {
-  return {data.data(), rows, cols, cols, 1};
-}
-
 int main() {
   const int64_t batch = 60, classes = 40, features = 8, chunk = 16;  // M, N, K
-  std::mt19937 random(1);
-  std::normal_distribution<float> normal;
-  std::vector<float> centre(classes * features), x(batch * features), weight(classes * features);
-  std::vector<int64_t> label(batch);
-  for (float& value : centre) value = normal(random);
-  for (float& value : weight) value = normal(random);
-  for (int64_t i = 0; i < batch; ++i) {
-    label[i] = i % classes;
-    for (int64_t k = 0; k < features; ++k) {
-      x[i * features + k] = centre[label[i] * features + k] + 0.3f * normal(random);
-    }
-  }
+  Clusters data = clusters(batch, classes, features);
+  std::vector<float>&x = data.x, &weight = data.weight;
+  const std::vector<int64_t>& label = data.label;
   std::vector<float> dx(x.size()), dweight(weight.size());
 
   const float lambda = 0, scale = 16;

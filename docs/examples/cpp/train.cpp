@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <random>
 #include <vector>
 
+#include "clusters.h"
 #include "sphereface/annealing.h"
 #include "sphereface/cpu.h"
 #include "sphereface/margin_inner_product.h"
@@ -44,11 +44,6 @@ static void gemm(Matrix<const float> a, Matrix<const float> b, Matrix<float> c, 
         accumulate ? 1.0f : 0.0f, c.data, c.row_stride);
 }
 
-template <typename T>
-static Matrix<T> row_major(std::vector<float>& data, int64_t rows, int64_t cols) {
-  return {data.data(), rows, cols, cols, 1};
-}
-
 // The loss of SoftmaxWithLoss; y becomes its gradient.
 static float softmax_loss(Matrix<float> y, const std::vector<int64_t>& label) {
   float loss = 0;
@@ -70,18 +65,9 @@ static void step(std::vector<float>& values, const std::vector<float>& gradient,
 
 int main() {
   const int64_t batch = 60, classes = 6, features = 8;  // M, N, K
-  std::mt19937 random(1);
-  std::normal_distribution<float> normal;
-  std::vector<float> centre(classes * features), x(batch * features), weight(classes * features);
-  std::vector<int64_t> label(batch);
-  for (float& value : centre) value = normal(random);
-  for (float& value : weight) value = normal(random);
-  for (int64_t i = 0; i < batch; ++i) {
-    label[i] = i % classes;
-    for (int64_t k = 0; k < features; ++k) {
-      x[i * features + k] = centre[label[i] * features + k] + 0.3f * normal(random);
-    }
-  }
+  Clusters data = clusters(batch, classes, features);
+  std::vector<float>&x = data.x, &weight = data.weight;
+  const std::vector<int64_t>& label = data.label;
   std::vector<float> y(batch * classes), dx(x.size()), dweight(weight.size());
 
   float lambda = 0;
