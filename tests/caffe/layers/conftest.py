@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
 import torch
+from numpy.typing import NDArray
 
+from reference import multibox
 from reference.types_run import TYPES_RUN
 from sphereface.caffe.layer import Layer
 
@@ -31,3 +33,14 @@ def types_run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(Layer, "build", noted_build)
     monkeypatch.setattr(Layer, "__call__", noted_call)
+
+
+@pytest.fixture
+def run_multibox(layer_net: Callable[..., Any]) -> Callable[..., Any]:
+    """Run a loss of the MultiBox family over its bottoms, given as `reference.multibox.layer`."""
+
+    def run(bottoms: Mapping[str, NDArray[Any]], options: str = "", **given: Any) -> Any:
+        shapes = {name: value.shape for name, value in bottoms.items()}
+        return layer_net(multibox.layer(bottoms, options, **given), **shapes).run(bottoms)
+
+    return run

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from reference.layer_examples import example
-from reference.multibox import CLASSES, loss, sample
+from reference.multibox import loss, sample
 from sphereface.errors import SphereFaceError
 
 EXAMPLES = {
@@ -18,13 +18,7 @@ EXAMPLES = {
 }
 
 
-def run(layer_net, bottoms, options, fields=""):
-    names = " ".join(f'bottom: "{name}"' for name in bottoms)
-    text = (
-        f'layer {{ name: "l" type: "MultiBoxFocalLoss" {names} top: "loss"'
-        f" multibox_loss_param {{ num_classes: {CLASSES} {options} }} {fields} }}"
-    )
-    return layer_net(text, **{name: x.shape for name, x in bottoms.items()}).run(bottoms)
+TYPE = "MultiBoxFocalLoss"
 
 
 @pytest.mark.parametrize(
@@ -35,9 +29,9 @@ def run(layer_net, bottoms, options, fields=""):
         ("", "conf_loss_type: LOGISTIC", {"logistic": True}),
     ],
 )
-def test_prior_by_prior(fields, options, given, layer_net, rng):
+def test_prior_by_prior(fields, options, given, run_multibox, rng):
     bottoms = sample(rng)
-    result = run(layer_net, bottoms, options, fields)
+    result = run_multibox(bottoms, options, fields=fields, type=TYPE)
     assert result.tops["loss"] == pytest.approx(loss(**bottoms, **given), rel=1e-6)
     for blob, gradient in result.bottom_diffs.items():
         way = rng.normal(size=gradient.shape)
@@ -47,7 +41,7 @@ def test_prior_by_prior(fields, options, given, layer_net, rng):
         assert (gradient * way).sum() == pytest.approx((sides[0] - sides[1]) / 2e-6, rel=1e-4)
 
 
-def test_alpha_of_zero(layer_net, rng):
+def test_alpha_of_zero(run_multibox, rng):
     bottoms = sample(rng)
     with pytest.raises(SphereFaceError, match="expected alpha above 0"):
-        run(layer_net, bottoms, "", "focal_loss_param { alpha: 0 }")
+        run_multibox(bottoms, fields="focal_loss_param { alpha: 0 }", type=TYPE)

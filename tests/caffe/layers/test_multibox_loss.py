@@ -5,7 +5,7 @@ import pytest
 
 from reference.detection import overlap
 from reference.layer_examples import example
-from reference.multibox import CLASSES, PRIORS, loss, sample
+from reference.multibox import CLASSES, PRIORS, layer, loss, sample
 from sphereface.errors import SphereFaceError
 
 EXAMPLES = {
@@ -28,13 +28,6 @@ EXAMPLES = {
         moved=(2, 128),
     ),
 }
-
-
-def layer(options: str, fields: str = "") -> str:
-    return (
-        'layer { name: "l" type: "MultiBoxLoss" bottom: "loc" bottom: "conf" bottom: "prior"'
-        f' bottom: "truth" top: "loss" multibox_loss_param {{ {options} }} {fields} }}'
-    )
 
 
 CASES = {
@@ -68,16 +61,11 @@ CASES = {
 }  # fmt: skip
 
 
-def run(layer_net, text, bottoms):
-    shapes = {name: value.shape for name, value in bottoms.items()}
-    return layer_net(text, **shapes).run(bottoms)
-
-
 @pytest.mark.parametrize("name", CASES)
-def test_prior_by_prior(name, layer_net, rng):
+def test_prior_by_prior(name, run_multibox, rng):
     options, given = CASES[name]
     bottoms = sample(rng, CLASSES if given.get("share") is False else 1)
-    result = run(layer_net, layer(f"num_classes: {CLASSES} {options}"), bottoms)
+    result = run_multibox(bottoms, options)
     assert result.tops["loss"] == pytest.approx(loss(**bottoms, **given), rel=1e-6)
     assert set(result.bottom_diffs) == {"loc", "conf"}
     for blob, gradient in result.bottom_diffs.items():
@@ -91,26 +79,24 @@ def test_prior_by_prior(name, layer_net, rng):
 
 
 @pytest.mark.parametrize("mode", ["VALID", "FULL", "BATCH_SIZE", "NONE"])
-def test_normalization(mode, layer_net, rng):
+def test_normalization(mode, run_multibox, rng):
     bottoms = sample(rng)
-    text = layer(f"num_classes: {CLASSES}", f"loss_param {{ normalization: {mode} }}")
-    found = run(layer_net, text, bottoms).tops["loss"]
-    assert found == pytest.approx(loss(**bottoms, normalization=mode), rel=1e-6)
+    result = run_multibox(bottoms, fields=f"loss_param {{ normalization: {mode} }}")
+    expected = loss(**bottoms, normalization=mode)
+    assert result.tops["loss"] == pytest.approx(expected, rel=1e-6)
 
 
-def test_agnostic(layer_net, rng):
+def test_agnostic(run_multibox, rng):
     bottoms = sample(rng)
     bottoms["conf"] = bottoms["conf"][:, : 2 * PRIORS]
-    text = layer("num_classes: 2 map_object_to_agnostic: true")
-    found = run(layer_net, text, bottoms).tops["loss"]
-    assert found == pytest.approx(loss(**bottoms, agnostic=True), rel=1e-6)
+    result = run_multibox(bottoms, "map_object_to_agnostic: true", classes=2)
+    assert result.tops["loss"] == pytest.approx(loss(**bottoms, agnostic=True), rel=1e-6)
 
 
-def test_no_true_boxes(layer_net, rng):
+def test_no_true_boxes(run_multibox, rng):
     bottoms = sample(rng) | {"truth": np.full((1, 1, 2, 8), -1.0)}
-    result = run(layer_net, layer(f"num_classes: {CLASSES}"), bottoms)
-    assert result.tops["loss"] == 0
-    everything = run(layer_net, layer(f"num_classes: {CLASSES} mining_type: NONE"), bottoms)
+    assert run_multibox(bottoms).tops["loss"] == 0
+    everything = run_multibox(bottoms, "mining_type: NONE")
     assert everything.tops["loss"] == pytest.approx(loss(**bottoms, mining="NONE"), rel=1e-6)
 
 
@@ -125,24 +111,29 @@ SHAPES = {"loc": (3, 80), "conf": (3, 80), "prior": (1, 2, 80), "truth": (1, 1, 
 
 
 @pytest.mark.parametrize(
-    ("options", "shapes", "message"),
+    ("options", "classes", "shapes", "message"),
     [
-        ("", {}, "num_classes is not given"),
-        ("num_classes: 3", {}, "scores of shape .* expected 60 values"),
-        ("num_classes: 4 share_location: false", {}, "expected mining_type: NONE"),
-        ("num_classes: 4 map_object_to_agnostic: true", {}, "map_object_to_agnostic; expected 2"),
-        ("num_classes: 4", {"prior": (1, 1, 80)}, "priors of shape"),
-        ("num_classes: 4", {"truth": (1, 1, 4, 7)}, "true boxes of shape"),
+        ("", 3, {}, "scores of shape .* expected 60 values"),
+        ("share_location: false", 4, {}, "expected mining_type: NONE"),
+        ("map_object_to_agnostic: true", 4, {}, "map_object_to_agnostic; expected 2"),
+        ("", 4, {"prior": (1, 1, 80)}, "priors of shape"),
+        ("", 4, {"truth": (1, 1, 4, 7)}, "true boxes of shape"),
     ],
 )
-def test_what_does_not_fit(options, shapes, message, layer_net):
+def test_what_does_not_fit(options, classes, shapes, message, layer_net):
     with pytest.raises(SphereFaceError, match=message):
-        layer_net(layer(options), **(SHAPES | shapes))
+        layer_net(layer(SHAPES, options, classes=classes), **(SHAPES | shapes))
+
+
+def test_classes_that_are_not_given(layer_net):
+    text = layer(SHAPES, "").replace(f"num_classes: {CLASSES}", "")
+    with pytest.raises(SphereFaceError, match="num_classes is not given"):
+        layer_net(text, **SHAPES)
 
 
 @pytest.mark.parametrize("label", [0, 4])
-def test_labels_that_are_none(label, layer_net, rng):
+def test_labels_that_are_none(label, run_multibox, rng):
     bottoms = sample(rng)
     bottoms["truth"][0, 0, 0, 1] = label
     with pytest.raises(SphereFaceError, match=f"a true box of label {label}"):
-        run(layer_net, layer(f"num_classes: {CLASSES}"), bottoms)
+        run_multibox(bottoms)

@@ -5,23 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reference.multibox import CLASSES, PRIORS, loss, sample
+from reference.multibox import PRIORS, loss, sample
 from sphereface.errors import SphereFaceError
 
 SCORE = "objectness_score: 0.2"
-
-
-def layer(bottoms, options: str) -> str:
-    names = " ".join(f'bottom: "{name}"' for name in bottoms)
-    return (
-        f'layer {{ name: "l" type: "MultiBoxLoss" {names} top: "loss"'
-        f" multibox_loss_param {{ num_classes: {CLASSES} {options} }} }}"
-    )
-
-
-def run(layer_net, text, bottoms):
-    shapes = {name: value.shape for name, value in bottoms.items()}
-    return layer_net(text, **shapes).run(bottoms)
 
 
 def refined_sample(rng):
@@ -57,11 +44,11 @@ def refined_loss(loc, conf, prior, truth, object, moved=None, **given):
 
 @pytest.mark.parametrize("first", [("object",), ("object", "moved")])
 @pytest.mark.parametrize("ratio", [3.0, 30.0])
-def test_second_step(first, ratio, layer_net, rng):
+def test_second_step(first, ratio, run_multibox, rng):
     bottoms = {
         k: v for k, v in refined_sample(rng).items() if k not in {"object", "moved"} - {*first}
     }
-    result = run(layer_net, layer(bottoms, f"{SCORE} neg_pos_ratio: {ratio}"), bottoms)
+    result = run_multibox(bottoms, f"{SCORE} neg_pos_ratio: {ratio}")
     expected = refined_loss(**bottoms, ratio=ratio)
     assert result.tops["loss"] == pytest.approx(expected, rel=1e-6)
     plain = {name: bottoms[name] for name in ("loc", "conf", "prior", "truth")}
@@ -76,12 +63,11 @@ def test_second_step(first, ratio, layer_net, rng):
         assert (gradient * way).sum() == pytest.approx((sides[0] - sides[1]) / 2e-6, rel=1e-4)
 
 
-def test_first_step_tells_objects(layer_net, rng):
+def test_first_step_tells_objects(run_multibox, rng):
     """Its two classes are background and object, whatever the labels are."""
     bottoms = sample(rng)
     bottoms["conf"] = bottoms["conf"][:, : 2 * PRIORS]
-    text = layer(bottoms, SCORE).replace(f"num_classes: {CLASSES}", "num_classes: 2")
-    found = run(layer_net, text, bottoms).tops["loss"]
+    found = run_multibox(bottoms, SCORE, classes=2).tops["loss"]
     bottoms["truth"][..., 1] = np.minimum(bottoms["truth"][..., 1], 1)
     assert found == pytest.approx(loss(**bottoms), rel=1e-6)
 
@@ -94,15 +80,15 @@ def test_first_step_tells_objects(layer_net, rng):
         "nms_param { nms_threshold: 0.3 }",
     ],
 )
-def test_options_that_refinedet_has_not(options, layer_net, rng):
+def test_options_that_refinedet_has_not(options, run_multibox, rng):
     bottoms = refined_sample(rng)
     with pytest.raises(SphereFaceError, match="expected RefineDet's options"):
-        run(layer_net, layer(bottoms, options), bottoms)
+        run_multibox(bottoms, options)
 
 
 @pytest.mark.parametrize(("name", "size"), [("object", 2 * PRIORS - 1), ("moved", PRIORS)])
-def test_sizes_of_the_first_step(name, size, layer_net, rng):
+def test_sizes_of_the_first_step(name, size, run_multibox, rng):
     bottoms = refined_sample(rng)
     bottoms[name] = bottoms[name][:, :size]
     with pytest.raises(SphereFaceError, match=r"(probabilities|offsets) of shape"):
-        run(layer_net, layer(bottoms, SCORE), bottoms)
+        run_multibox(bottoms, SCORE)

@@ -8,7 +8,7 @@ import torch
 from reference.detection import suppress
 from sphereface.caffe.box_matching import match_boxes
 
-__all__ = ["CLASSES", "PRIORS", "loss", "sample"]
+__all__ = ["CLASSES", "PRIORS", "layer", "loss", "sample"]
 
 PRIORS, CLASSES = 20, 4
 
@@ -31,6 +31,15 @@ def sample(rng, locations=1):
         "prior": np.stack([box.ravel(), np.tile([0.1, 0.1, 0.2, 0.2], PRIORS)])[None],
         "truth": truth[None, None],
     }
+
+
+def layer(bottoms, options, fields="", type="MultiBoxLoss", classes=CLASSES):
+    """Return a loss over those bottoms, in their order, as text."""
+    names = " ".join(f'bottom: "{name}"' for name in bottoms)
+    return (
+        f'layer {{ name: "l" type: "{type}" {names} top: "loss"'
+        f" multibox_loss_param {{ num_classes: {classes} {options} }} {fields} }}"
+    )
 
 
 def encode(box, prior, code):
