@@ -6,10 +6,10 @@ range: on the CPU, where looking costs nothing, that is an error.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from sphereface.caffe.layer import Layer
+from sphereface.ops.labels import first_outside
 
 __all__ = ["class_labels", "counted_labels", "indices_below"]
 
@@ -23,14 +23,10 @@ def indices_below(layer: Layer, values: Tensor, count: int, what: str = "index")
         On the CPU and outside compilers: one of them, called `what`, is not in [0, `count`).
     """
     indices = values.long()
-    if not torch.compiler.is_compiling() and indices.device.type == "cpu" and indices.numel():
-        low, high = indices.aminmax()
-        if low < 0 or high >= count:
-            flat = indices.flatten()
-            place = int(((flat < 0) | (flat >= count)).nonzero()[0, 0])
-            raise layer.error(
-                f"{what}[{place}] is {int(flat[place])}", expected=f"0 to {count - 1}"
-            )
+    place = first_outside(indices, count)
+    if place is not None:
+        wrong = int(indices.flatten()[place])
+        raise layer.error(f"{what}[{place}] is {wrong}", expected=f"0 to {count - 1}")
     return indices
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sphereface.errors import SphereFaceError
 from sphereface.nn.margin_inner_product import check_integer
 from sphereface.ops.center_loss import center_loss
-from sphereface.ops.labels import check_tensors, class_numbers
+from sphereface.ops.labels import check_rows, check_tensors, class_numbers, first_outside
 
 __all__ = ["CenterLoss"]
 
@@ -96,12 +96,7 @@ class CenterLoss(nn.Module):
             The labels are no integers.
         """
         check_tensors("CenterLoss", x=x, label=label)
-        if x.dim() != 2 or x.shape[1] != self.in_features:
-            raise SphereFaceError(
-                f"x has shape {tuple(x.shape)}",
-                where="CenterLoss",
-                expected=f"(M, {self.in_features})",
-            )
+        check_rows("CenterLoss", x, self.in_features)
         numbers = class_numbers(label, x, self.num_classes)
         if numbers.shape[0] != x.shape[0]:
             raise SphereFaceError(
@@ -109,23 +104,17 @@ class CenterLoss(nn.Module):
                 where="CenterLoss",
                 expected=f"{x.shape[0]}, one a row",
             )
-        self._check_range(numbers)
-        loss, rows = center_loss(x, self.weight, numbers)
-        # Its value is 0; its derivative by the centres is the paper's gradient.
-        pull = (self.weight[numbers].to(rows.dtype) * rows).sum()
-        return self.loss_weight * loss + (pull - pull.detach())
-
-    def _check_range(self, numbers: Tensor) -> None:
-        if torch.compiler.is_compiling() or numbers.device.type != "cpu" or not numbers.numel():
-            return
-        wrong = ((numbers < 0) | (numbers >= self.num_classes)).nonzero()
-        if wrong.numel():
-            place = int(wrong[0, 0])
+        place = first_outside(numbers, self.num_classes)
+        if place is not None:
             raise SphereFaceError(
                 f"label[{place}] is {int(numbers[place])}",
                 where="CenterLoss",
                 expected=f"0 to {self.num_classes - 1}",
             )
+        loss, rows = center_loss(x, self.weight, numbers)
+        # Its value is 0; its derivative by the centres is the paper's gradient.
+        pull = (self.weight[numbers].to(rows.dtype) * rows).sum()
+        return self.loss_weight * loss + (pull - pull.detach())
 
     def extra_repr(self) -> str:
         """Return the options, for ``repr``."""

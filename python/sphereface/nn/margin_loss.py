@@ -27,7 +27,7 @@ from sphereface.margin_policy import (
 )
 from sphereface.nn.fused_loss import FusedLoss, learned_scale
 from sphereface.nn.margin_inner_product import check_integer
-from sphereface.ops.labels import check_tensors
+from sphereface.ops.labels import check_rows, check_tensors
 from sphereface.ops.margin_softmax import MarginSoftmaxStats
 
 __all__ = [
@@ -159,12 +159,7 @@ class MarginLoss(FusedLoss):
         """
         check_tensors(type(self).__name__, x=x)
         self.refuse_transforms(x)
-        if x.dim() != 2 or x.shape[1] != self.in_features:
-            raise SphereFaceError(
-                f"x has shape {tuple(x.shape)}",
-                where=type(self).__name__,
-                expected=f"(M, {self.in_features})",
-            )
+        check_rows(type(self).__name__, x, self.in_features)
         if label is None:
             return self.logits_without_label(x)
         return self.loss_of(x, label, return_stats=return_stats)

@@ -1,4 +1,4 @@
-"""Labels as the operators take them."""
+"""Embeddings and their labels as the operators take them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sphereface.errors import SphereFaceError
 
-__all__ = ["check_tensors", "class_numbers"]
+__all__ = ["check_rows", "check_tensors", "class_numbers", "first_outside"]
 
 _INTEGERS = (torch.int32, torch.int16, torch.int8, torch.uint8)
 
@@ -28,6 +28,20 @@ def check_tensors(where: str, **arguments: object) -> None:
                 expected="a torch.Tensor",
                 fix=f"torch.as_tensor({name})",
             )
+
+
+def check_rows(where: str, x: Tensor, features: int) -> None:
+    """Refuse embeddings that are not (M, `features`).
+
+    Raises
+    ------
+    SphereFaceError
+        They are of another shape.
+    """
+    if x.dim() != 2 or x.shape[1] != features:
+        raise SphereFaceError(
+            f"x has shape {tuple(x.shape)}", where=where, expected=f"(M, {features})"
+        )
 
 
 def class_numbers(label: Tensor, x: Tensor, classes: int) -> Tensor:
@@ -67,3 +81,26 @@ def class_numbers(label: Tensor, x: Tensor, classes: int) -> Tensor:
             "from 0 on"
         )
     return label
+
+
+def first_outside(indices: Tensor, count: int) -> int | None:
+    """Return the place of the first index that is not in [0, `count`), if one can be seen.
+
+    Parameters
+    ----------
+    indices : Tensor of integers
+        Looked at on the CPU alone, where that waits for nothing, and outside of compilers.
+    count : int
+
+    Returns
+    -------
+    int or None
+        An index into the flattened tensor.
+    """
+    if torch.compiler.is_compiling() or indices.device.type != "cpu" or not indices.numel():
+        return None
+    low, high = indices.aminmax()
+    if low >= 0 and high < count:
+        return None
+    flat = indices.flatten()
+    return int(((flat < 0) | (flat >= count)).nonzero()[0, 0])
