@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tarfile
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 
 from sphereface.caffe import load
 from sphereface.evaluation import PairList, read_pairs
+from sphereface.faces.datasets.unpack import unpack
 from sphereface.faces.presets import find_preset
 from sphereface.images import Preprocessing, list_images
 from sphereface.inference import PairImages, Predictor, judge_pairs
@@ -40,9 +40,7 @@ def every_tenth(path: Path) -> PairList:
 def unpacked(archive: Path, pairs: PairList, folder: str) -> PairImages:
     """Unpack the pictures of the pairs."""
     wanted = {f"lfw-112X112/{name}.jpg" for name in (*pairs.left, *pairs.right)}
-    with tarfile.open(archive) as tar:
-        members = [member for member in tar if member.name in wanted]
-        tar.extractall(folder, members, filter="data")
+    unpack(archive, folder, wanted)
     return PairImages(list_images([folder]), pairs)
 
 

@@ -7,6 +7,8 @@ import tarfile
 from pathlib import Path
 from typing import NamedTuple
 
+from sphereface.faces.datasets.unpack import unpack as unpack_archive
+
 __all__ = ["Pictures", "unpack"]
 
 
@@ -25,7 +27,7 @@ def unpack(pack: Path, folder: Path) -> Pictures:
     """Unpack the archive into `folder` and write ``train.txt`` there."""
     with tarfile.open(pack / "lfw.tar") as archive:
         names = archive.getnames()
-        archive.extractall(folder, filter="data")
+    unpack_archive(pack / "lfw.tar", folder)
     pairs = json.loads((pack / "fold.json").read_text())
     held = sorted({name for both, _ in pairs for name in both})
     index = {name: i for i, name in enumerate(held)}

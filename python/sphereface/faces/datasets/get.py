@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +10,7 @@ from sphereface.errors import SphereFaceError, nearest
 from sphereface.faces.datasets.cache import cache_folder
 from sphereface.faces.datasets.catalogue import CATALOGUE, RemoteFile, RemoteSet
 from sphereface.faces.datasets.download import DownloadError, download, file_sha256
+from sphereface.faces.datasets.unpack import unpack
 
 __all__ = ["FetchedFile", "find_set", "get"]
 
@@ -95,25 +94,5 @@ def _unpack(archive: Path, folder: Path) -> None:
     done = archive.with_name(f"{archive.name}.unpacked")
     if done.exists():
         return
-    try:
-        with tarfile.open(archive) as tar:
-            for member in tar:
-                _extract(tar, member, folder)
-    except tarfile.TarError as error:
-        raise SphereFaceError(f"no archive to unpack ({error})", where=str(archive)) from None
+    unpack(archive, folder)
     done.touch()
-
-
-def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
-    """Write a file of an archive; tarfile's own filter came to Python 3.10.12 and 3.11.4 only."""
-    target = (folder / member.name).resolve()
-    if not target.is_relative_to(folder.resolve()):
-        raise tarfile.TarError(f"{member.name!r} is outside the folder")
-    if member.isdir():
-        return
-    content = tar.extractfile(member) if member.isreg() else None
-    if content is None:
-        raise tarfile.TarError(f"{member.name!r} is neither a file nor a folder")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with content, target.open("wb") as file:
-        shutil.copyfileobj(content, file)
