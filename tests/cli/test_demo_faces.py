@@ -120,7 +120,15 @@ def test_from_photographs_to_a_report(photographs, tmp_path, capsys):
 
 
 def test_make_passes_the_folder_as_one_word():
-    make = ["make", "--no-print-directory", "-n", "-o", ".venv/test.stamp", "demo-faces", "DATA=my people"]
+    make = [
+        "make",
+        "--no-print-directory",
+        "-n",
+        "-o",
+        ".venv/test.stamp",
+        "demo-faces",
+        "DATA=my people",
+    ]
     root = Path(__file__).parents[2]
     told = subprocess.run(make, cwd=root, check=True, capture_output=True, text=True).stdout
     assert told.split("\n")[-2] == '.venv/bin/sphereface demo-faces "my people"'
