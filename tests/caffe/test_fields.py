@@ -113,6 +113,7 @@ IGNORED = {
     "YoloDetectionOutputParameter.label_map_file": "names are for `sphereface run --draw`",
     "Yolov3Parameter.noobject_scale": "the fork does not use it",
     "LayerParameter.correlation_param": "refused, see ELSEWHERE",
+    "BBoxRegParameter.cls_aware": "offsets that DecodeBBox takes are of no class",
     "LayerParameter.blobs": "weights, which sphereface.weights reads",
     "CTCLossParameter.loss_calculation_t": "the loss is the same at every step",
     "FocalLossParameter.beta": "of type LINEAR, which no fork computes",

@@ -56,3 +56,45 @@ def test_types_that_deeplab_writes_and_we_do_not():
         load(text)
     assert "net(x, blobs=[...]) gives any blob" in str(caught.value)
     assert "permutohedral lattice" in str(caught.value)
+
+
+CASCADE = """
+layer { name: "in" type: "Input" top: "data" input_param { shape { dim: [1, 3, 64, 96] } } }
+layer { name: "c1" type: "Convolution" bottom: "data" top: "c1" convolution_param {
+  num_output: 8 kernel_size: 3 pad: 1 stride: 8 weight_filler { type: "msra" } } }
+layer { name: "p1" type: "Pooling" bottom: "c1" top: "p1"
+  pooling_param { kernel_size: 2 stride: 2 } }
+layer { name: "l1" type: "Convolution" bottom: "c1" top: "l1" convolution_param {
+  num_output: 9 kernel_size: 5 pad: 2 weight_filler { type: "gaussian" std: 0.1 } } }
+layer { name: "l2" type: "Convolution" bottom: "p1" top: "l2" convolution_param {
+  num_output: 9 kernel_size: 5 pad: 2 weight_filler { type: "gaussian" std: 0.1 } } }
+layer { name: "proposals" type: "BoxOutput" bottom: "l1" bottom: "l2"
+  top: "proposals" top: "proposals_score" box_output_param { fg_thr: -5 iou_thr: 0.65
+    nms_type: "IOU" field_w: 24 field_w: 48 field_h: 24 field_h: 48
+    downsample_rate: 8 downsample_rate: 16 field_whr: 2 field_xyr: 2 max_nms_num: 2000 } }
+layer { name: "pool" type: "ROIPooling" bottom: "c1" bottom: "proposals" top: "pool"
+  roi_pooling_param { pooled_w: 3 pooled_h: 3 spatial_scale: 0.125 pad_ratio: 0.25 } }
+layer { name: "bbox_pred" type: "InnerProduct" bottom: "pool" top: "bbox_pred"
+  inner_product_param { num_output: 8 weight_filler { type: "gaussian" std: 0.01 } } }
+layer { name: "proposals_2nd" type: "DecodeBBox" bottom: "bbox_pred" bottom: "proposals"
+  top: "proposals_2nd" propagate_down: 0 propagate_down: 0
+  bbox_reg_param { bbox_mean: 0 bbox_mean: 0 bbox_mean: 0 bbox_mean: 0
+    bbox_std: 0.1 bbox_std: 0.1 bbox_std: 0.2 bbox_std: 0.2 } }
+layer { name: "pool_2nd" type: "ROIPooling" bottom: "c1" bottom: "proposals_2nd" top: "pool_2nd"
+  roi_pooling_param { pooled_w: 3 pooled_h: 3 spatial_scale: 0.125 } }
+layer { name: "cls_pred_2nd" type: "InnerProduct" bottom: "pool_2nd" top: "cls_pred_2nd"
+  inner_product_param { num_output: 5 weight_filler { type: "gaussian" std: 0.01 } } }
+layer { name: "cls_prob_2nd" type: "Softmax" bottom: "cls_pred_2nd" top: "cls_prob_2nd" }
+"""
+
+
+def test_a_cascade_of_stages():
+    net = load(CASCADE, generator=torch.Generator().manual_seed(1))
+    blobs = ["proposals", "proposals_2nd", "cls_prob_2nd"]
+    found = net({"data": torch.randn(1, 3, 64, 96)}, blobs=blobs)
+    rows = len(found["proposals"])
+    assert 10 < rows <= 96 + 24 == net.blob_shapes["proposals"][0]
+    assert found["proposals_2nd"].shape == (rows, 5, 1, 1)
+    assert found["cls_prob_2nd"].shape == (rows, 5)
+    moved = found["proposals_2nd"] - found["proposals"]
+    assert 0 < moved[:, 1:].abs().amax() < 50

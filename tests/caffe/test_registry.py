@@ -217,7 +217,7 @@ def test_layers_are_listed_by_pattern():
         ("Nms", "end the net before it"),
         ("MatWrite", "gives any blob"),
         ("CPMData", "give the net its batches"),
-        ("BoxGroupOutput", "a single fork defines it"),
+        ("ScaleRoute", "a single fork defines it"),
         ("ROIAlign", "forks of this name compute different things; a layer of your own"),
     ],
 )
