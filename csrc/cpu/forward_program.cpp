@@ -32,6 +32,8 @@ SPHEREFACE_INLINE void units(const Step& s, const StepMemory& m, int64_t begin, 
       return softmax_units(s, m, begin, end);
     case StepKind::kInterleave:
       return interleave_units(s, m, begin, end);
+    case StepKind::kByImage:
+      return;  // forward_images.cpp
   }
 }
 
@@ -84,10 +86,14 @@ int64_t product(Sizes... sizes) {
 
 }  // namespace
 
-const char* step_problem(const Step& s, const int64_t* sizes, int64_t buffers, int64_t constants) {
-  const auto fits = [&](int64_t buffer, int64_t offset, int64_t count) {
-    return buffer >= 0 && buffer < buffers && count >= 0 && offset >= 0 &&
-           offset <= sizes[buffer] && count <= sizes[buffer] - offset;
+const char* step_problem(const Step& s, const int64_t* sizes, int64_t buffers, int64_t constants,
+                         int64_t own) {
+  const auto fits = [&](int64_t buffer, int64_t offset, int64_t image) {
+    const int64_t count = buffer == kOwn ? image : product(s.images, image);
+    const int64_t size = buffer == kOwn                    ? own
+                         : buffer >= 0 && buffer < buffers ? sizes[buffer]
+                                                           : -1;
+    return count >= 0 && offset >= 0 && offset <= size && count <= size - offset;
   };
   const auto constant = [&](int64_t offset, int64_t count, bool needed) {
     if (offset < 0) return !needed;
@@ -104,12 +110,12 @@ const char* step_problem(const Step& s, const int64_t* sizes, int64_t buffers, i
   if (s.out_height > s.height + 2 * s.pad_h || s.out_width > s.width + 2 * s.pad_w) {
     return "the output is larger than the padded input";
   }
-  const int64_t outs = product(s.images, s.out_height, s.out_width, s.out_channels);
-  if (!fits(s.in_buffer, s.in, product(s.images, s.height, s.width, s.channels))) {
+  const int64_t outs = product(s.out_height, s.out_width, s.out_channels);
+  if (!fits(s.in_buffer, s.in, product(s.height, s.width, s.channels))) {
     return "the input does not fit its buffer";
   }
   if (!fits(s.out_buffer, s.out, outs)) return "the output does not fit its buffer";
-  if (s.residual_buffer >= 0 && !fits(s.residual_buffer, s.residual, outs)) {
+  if (s.residual_buffer != -1 && !fits(s.residual_buffer, s.residual, outs)) {
     return "the residual does not fit its buffer";
   }
   if (s.activation != Activation::kNone && s.activation != Activation::kReLU &&

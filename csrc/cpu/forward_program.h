@@ -12,7 +12,10 @@
 
 namespace sphereface::cpu {
 
-// kSoftmax is over the channels of a pixel; kInterleave reads NCHW order.
+// kSoftmax is over the channels of a pixel; kInterleave reads NCHW order. kByImage is no step but
+// the head of a run (forward_images.h): the next `height` steps are taken image by image, the
+// images in `out_height` parts, each with `channels` floats of its own, one part's behind another's
+// at `out`.
 enum class StepKind : int64_t {
   kConvolution,
   kDepthwise,
@@ -20,12 +23,16 @@ enum class StepKind : int64_t {
   kMaxPool,
   kAveragePool,
   kSoftmax,
-  kInterleave
+  kInterleave,
+  kByImage
 };
 enum class Activation : int64_t { kNone, kReLU, kSlopes };
 
 // One step; programs are arrays of these, as int64 rows in the order of the members.
-// Memory is a buffer's index and an offset in floats; -1 is none.
+// Memory is a buffer's index and an offset in floats; -1 is none. In a run, buffer kOwn is what the
+// part has of its own, for one image.
+constexpr int64_t kOwn = -2;
+
 struct Step {
   StepKind kind;
   int64_t in_buffer, in;
@@ -49,9 +56,10 @@ inline int64_t padded_channels(int64_t channels) {
   return (channels + kPanel - 1) / kPanel * kPanel;
 }
 
-// What is wrong with a step, or nullptr: run_step trusts what this has seen.
+// What is wrong with a step, or nullptr: run_step trusts what this has seen. `own` floats are in
+// kOwn, -1 outside of a run.
 const char* step_problem(const Step& step, const int64_t* buffer_sizes, int64_t buffers,
-                         int64_t constants);
+                         int64_t constants, int64_t own);
 
 void run_step(const Step& step, float* const* buffers, const float* constants,
               ParallelFor parallel_for);

@@ -1,5 +1,5 @@
-// sphereface::run_program: see csrc/cpu/forward_program.h.
-#include "forward_program.h"
+// sphereface::run_program: see csrc/cpu/forward_program.h and forward_images.h.
+#include "forward_images.h"
 
 #include <vector>
 
@@ -44,14 +44,12 @@ void run_program(std::vector<Tensor> buffers, Tensor constants, Tensor program) 
     sizes.push_back(buffers[b].numel());
     memory.push_back(static_cast<float*>(buffers[b].mutable_data_ptr()));
   }
-  for (int64_t i = 0; i < program.size(0); ++i) {
-    const char* problem = cpu::step_problem(steps[i], sizes.data(), count, constants.numel());
-    if (problem != nullptr) fail("step ", i, ": ", problem);
-  }
-  for (int64_t i = 0; i < program.size(0); ++i) {
-    cpu::run_step(steps[i], memory.data(), static_cast<const float*>(constants.const_data_ptr()),
-                  torch_parallel_for);
-  }
+  int64_t at = 0;
+  const char* problem =
+      cpu::program_problem(steps, program.size(0), sizes.data(), count, constants.numel(), &at);
+  if (problem != nullptr) fail("step ", at, ": ", problem);
+  cpu::run_steps(steps, program.size(0), memory.data(),
+                 static_cast<const float*>(constants.const_data_ptr()), torch_parallel_for);
 }
 
 }  // namespace

@@ -30,7 +30,8 @@ def test_the_step_of_these_tests_runs():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"kind": 5}, {"kind": 6}, {"kind": 7}, {"kind": -1},
+        {"kind": 5}, {"kind": 6}, {"kind": 8}, {"kind": -1},
+        {"in_buffer": -2}, {"out_buffer": -2}, {"residual_buffer": -2},
         {"in_buffer": 2}, {"in_buffer": -1}, {"in": 1}, {"in": -4},
         {"out_buffer": 7}, {"out": 1}, {"out": 2**62}, {"residual_buffer": 5},
         {"residual_buffer": 0}, {"images": 2}, {"images": 0}, {"height": 4}, {"channels": 5},
@@ -45,6 +46,48 @@ def test_the_step_of_these_tests_runs():
 def test_steps_that_leave_their_memory_are_refused(changes):
     with pytest.raises(RuntimeError, match="step 0: "):
         run(**changes)
+
+
+# The step of these tests over 4 pictures in 2 parts, through what each part has of its own.
+RUN = {
+    "kind": 7, "out_buffer": 2, "residual_buffer": -1, "images": 4, "height": 2, "width": 1,
+    "channels": 32, "out_height": 2,
+}  # fmt: skip
+INTO = {"out_buffer": -2, "images": 4}
+FROM = {"kind": 2, "in_buffer": -2, "images": 4, "channels": 5, "weight": -1}
+
+
+def run_images(head=RUN, into=INTO, out=FROM, more=()):
+    rows = [list((FIELDS | row).values()) for row in (head, into, out, *more)]
+    pictures = torch.arange(96.0).view(4, 4, 3, 2).contiguous(memory_format=torch.channels_last)
+    outs = torch.zeros(4, 5, 3, 2).contiguous(memory_format=torch.channels_last)
+    buffers = [pictures, outs, torch.full((64,), torch.nan)]
+    run_program(buffers, torch.ones(64), torch.tensor(rows))
+    return pictures, outs
+
+
+def test_a_run_of_images():
+    pictures, outs = run_images()
+    assert torch.equal(outs, pictures.sum(1, keepdim=True).expand(4, 5, 3, 2))
+
+
+@pytest.mark.parametrize(
+    ("step", "where", "changes"),
+    [
+        (0, "head", {"height": 3}), (0, "head", {"height": 0}), (0, "head", {"images": 0}),
+        (0, "head", {"channels": 33}), (0, "head", {"out": 1}), (0, "head", {"out": -1}),
+        (0, "head", {"out_height": 0}), (0, "head", {"out_height": 2**40}),
+        (0, "head", {"out_buffer": 3}), (0, "head", {"out_buffer": -2}),
+        (1, "head", {"images": 3}), (1, "head", {"channels": 29}), (1, "into", {"out": 3}),
+        (1, "into", {"in": 1}), (1, "into", {"kind": 7}), (2, "out", {"in": -1}),
+        (2, "head", {"height": 1}), (2, "out", {"residual_buffer": -2, "residual": 3}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_runs_that_leave_their_memory_are_refused(step, where, changes):
+    given = {"head": RUN, "into": INTO, "out": FROM}
+    with pytest.raises(RuntimeError, match=f"step {step}: "):
+        run_images(**{**given, where: given[where] | changes})
 
 
 def test_tensors_that_it_cannot_take():

@@ -96,7 +96,7 @@ class _Form:
         native = [o for o in self.folded.operations if self._is_native(o, built)]
         self._constants = Constants(native, built)
         self._torch_steps: dict[int, Any] = {}
-        self._plans: dict[tuple[Shape, ...], list[_PlanStep]] = {}
+        self._plans: dict[tuple[Any, ...], list[_PlanStep]] = {}
         self._scratch: list[Tensor] = []
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -115,7 +115,7 @@ class _Form:
     def _start(self, inputs: Mapping[str, Tensor]) -> tuple[list[_PlanStep], list[Any]]:
         """Return the plan of a pass, and the inputs in their slots."""
         if inputs.keys() == self._expected and not self._copies:
-            plan = self._plans.get(tuple([inputs[name].shape for name in self._names]))
+            plan = self._plans.get(_key([inputs[name].shape for name in self._names]))
             if plan is not None:
                 values: list[Any] = [None] * self._count
                 for name, slot in zip(self._names, self._slots, strict=True):
@@ -123,8 +123,8 @@ class _Form:
                 return plan, values
         values = self._net.input_values(inputs)  # which tells what is wrong with them
         values += [None] * len(self.folded.added)
-        shapes = tuple([tuple(values[slot].shape) for slot in self._slots])
-        plan = self._plans.get(shapes)
+        shapes = [tuple(values[slot].shape) for slot in self._slots]
+        plan = self._plans.get(_key(shapes))
         return self._plan(shapes) if plan is None else plan, values
 
     def _shapes(self, given: dict[str, Shape]) -> list[Shape]:
@@ -138,11 +138,11 @@ class _Form:
             and can_run(operation, shapes)
         )
 
-    def _plan(self, inputs: tuple[Shape, ...]) -> list[_PlanStep]:
+    def _plan(self, inputs: Sequence[Shape]) -> list[_PlanStep]:
         shapes = self._shapes(dict(zip(self._names, inputs, strict=True)))
         if len(self._plans) >= _SHAPES_REMEMBERED:
             self._plans.clear()
-        plan = self._plans[inputs] = list(self._steps(shapes))
+        plan = self._plans[_key(inputs)] = list(self._steps(shapes))
         return plan
 
     def _steps(self, shapes: Sequence[Shape]) -> Iterator[_PlanStep]:
@@ -178,11 +178,14 @@ class _Form:
     ) -> _PlanStep:
         first = behind - len(run)
         needed = {slot for slot, end in last.items() if end >= behind}
-        segment = make_segment(run, self._constants, shapes, needed, self._slots)
+        make = partial(make_segment, run, self._constants, shapes, needed, self._slots)
+        segment = make(parts=torch.get_num_threads())
         frees = [slot for slot in segment.reads if first <= last[slot] < behind]
         forms = [torch.contiguous_format if slot in self._slots or len(shapes[slot]) != 4
                  else torch.channels_last for slot in segment.reads]  # fmt: skip
-        return _SegmentPlanStep(segment, run, self._constants.values, self._scratch, frees, forms)
+        return _SegmentPlanStep(
+            segment, make, run, self._constants.values, self._scratch, frees, forms
+        )
 
     def _torch_step(self, operation: Operation) -> Any:
         step = self._torch_steps.get(id(operation))
@@ -190,6 +193,11 @@ class _Form:
             step = torch_step(operation, self._like, self._format)
             self._torch_steps[id(operation)] = step
         return step
+
+
+def _key(shapes: Sequence[Shape]) -> tuple[Any, ...]:
+    """Return what a plan is made for."""
+    return (torch.get_num_threads(), *shapes)
 
 
 class _TorchPlanStep:
@@ -234,6 +242,7 @@ class _SegmentPlanStep:
     def __init__(
         self,
         segment: Segment,
+        make: Callable[[], Segment],
         operations: Sequence[Operation],
         constants: Tensor,
         scratch: list[Tensor],
@@ -241,6 +250,7 @@ class _SegmentPlanStep:
         forms: Sequence[torch.memory_format],
     ) -> None:
         self._segment, self._operations, self._frees = segment, operations, frees
+        self._make = make  # the same, each step over the whole batch
         self._constants, self._scratch = constants, scratch
         self._reads = list(zip(segment.reads, forms, strict=True))
         # The two orders are one of pictures of a pixel; the plain one is made faster.
@@ -261,7 +271,7 @@ class _SegmentPlanStep:
 
     def parts(self, values: list[Any]) -> Iterator[_Part]:
         """Yield what is run, by operations."""
-        segment = self._segment
+        segment = self._make()
         buffers = self._buffers(torch.empty(segment.scratch), values)
         # What brings images into order stands before the first operation.
         program = segment.program

@@ -7,7 +7,7 @@ of a pass.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +17,9 @@ from sphereface.caffe.layer import Layer, Shape
 from sphereface.caffe.layers.convolution import Convolution
 from sphereface.caffe.layers.pooling import Pooling
 from sphereface.caffe.layers.softmax import Softmax
-from sphereface.inference.fused.memory import Places
+from sphereface.inference.fused.huge_pages import zeros
+from sphereface.inference.fused.image_runs import image_runs
+from sphereface.inference.fused.memory import OWN, SCRATCH, Memory, Place
 from sphereface.inference.fused.operation import Operation, is_hooked
 
 __all__ = ["Constants", "Segment", "can_run", "make_segment"]
@@ -27,7 +29,7 @@ _MOST_CHANNELS = 4096  # kZeros
 _MOST_TAPS = 121  # of a depthwise kernel
 # A longer inner product reads its weight once a call, as it is in the net: no copy pays for itself.
 _LONG_WEIGHT = 1 << 20
-_CONVOLUTION, _DEPTHWISE, _ELEMENTWISE, _MAX, _AVERAGE, _SOFTMAX, _INTERLEAVE = range(7)
+_CONVOLUTION, _DEPTHWISE, _ELEMENTWISE, _MAX, _AVERAGE, _SOFTMAX, _INTERLEAVE, _BY_IMAGE = range(8)
 _NO_WINDOW = (1, 1, 1, 1, 0, 0, 1, 1)
 _NO_ACTIVATION, _RELU, _SLOPES = range(3)
 
@@ -96,7 +98,7 @@ class Constants:
         self._offsets: dict[int, _Offsets] = {}
         for operation in operations:
             self._offsets[id(operation)] = self._planned(operation, shapes)
-        self.values = torch.zeros(self._size)
+        self.values = zeros(self._size)
         for operation in operations:
             self._fill(operation, self._offsets[id(operation)])
 
@@ -189,6 +191,7 @@ def make_segment(
     shapes: Sequence[Shape],
     needed: Collection[int],
     planes: Collection[int] = (),
+    parts: int = 0,
 ) -> Segment:
     """Return the program of consecutive operations.
 
@@ -203,36 +206,59 @@ def make_segment(
         Slots that are read behind these operations.
     planes : collection of int
         Slots whose values come in NCHW order, not by pixel.
+    parts : int
+        Threads that take images of their own where that is faster; 0: none do.
     """
     made = {operation.tops[0] for operation in operations}
     read = dict.fromkeys(slot for operation in operations for slot in operation.bottoms)
     reads = [slot for slot in read if slot not in made]
     writes = [slot for slot in made if slot in needed]
-    where: dict[int, tuple[int, int]] = {
+    where: dict[int, Place] = {
         slot: (buffer + 1, 0) for buffer, slot in enumerate([*reads, *writes])
     }
     last = {slot: index for index, o in enumerate(operations) for slot in o.bottoms}
-    places, rows = Places(), []
-    for slot in reads:
-        if slot in planes and len(shapes[slot]) == 4:
-            given, where[slot] = where[slot], (0, places.take(_count(shapes[slot])))
+    runs = list(image_runs(operations, shapes, parts)) if parts else []
+    starts, ends = {run.start: run for run in runs}, {run.stop - 1: run for run in runs}
+    memory, rows, head, stop = Memory(), [], 0, 0
+
+    def place(slot: int) -> Place:
+        images, *image = shapes[slot]
+        return memory.take(images, _count(image), last.get(slot, -1) < stop)
+
+    def interleave(slots: Iterable[int]) -> None:
+        for slot in slots:
+            given, where[slot] = where[slot], place(slot)
             rows.append(_interleaving(given, where[slot], shapes[slot]))
+
+    turned = [slot for slot in reads if slot in planes and len(shapes[slot]) == 4]
+    first = starts[0].stop if 0 in starts else 0
+    interleave(slot for slot in turned if last[slot] >= first)
     for index, operation in enumerate(operations):
+        if index in starts:
+            memory.begin_run()
+            head, stop = len(rows), starts[index].stop
+            rows.append([])
+        if index == 0:
+            interleave(slot for slot in turned if last[slot] < first)
         top = operation.tops[0]
         over = [slot for slot in set(operation.bottoms)
-                if where[slot][0] == 0 and last[slot] == index]  # fmt: skip
+                if where[slot][0] in (SCRATCH, OWN) and last[slot] == index]  # fmt: skip
         if top not in where:
             heir = _overwritten(operation, over)
-            if heir is not None:
+            if heir is not None and (where[heir][0] == SCRATCH or last.get(top, -1) < stop):
                 over.remove(heir)
                 where[top] = where[heir]
             else:
-                where[top] = (0, places.take(_count(shapes[top])))
+                where[top] = place(top)
         for slot in over:
-            places.give_back(where[slot][1])
+            memory.give_back(where[slot])
         rows.append(_row(operation, constants, shapes, where))
+        if index in ends:
+            images = shapes[operation.tops[0]][0]
+            rows[head] = _run_head(memory.end_run(parts), images, parts, len(rows) - head - 1)
+            stop = 0
     program = torch.tensor(rows, dtype=torch.int64)
-    return Segment(program, places.size, reads, writes, [shapes[slot] for slot in writes])
+    return Segment(program, memory.size, reads, writes, [shapes[slot] for slot in writes])
 
 
 def _overwritten(operation: Operation, over: Collection[int]) -> int | None:
@@ -250,7 +276,7 @@ def _row(
     operation: Operation,
     constants: Constants,
     shapes: Sequence[Shape],
-    where: Mapping[int, tuple[int, int]],
+    where: Mapping[int, Place],
 ) -> list[int]:
     layer, at = operation.layer, constants.of(operation)
     assert at is not None
@@ -278,7 +304,7 @@ def _row(
     ]  # fmt: skip
 
 
-def _interleaving(given: tuple[int, int], to: tuple[int, int], shape: Shape) -> list[int]:
+def _interleaving(given: Place, to: Place, shape: Shape) -> list[int]:
     images, channels, height, width = shape
     return [
         _INTERLEAVE, *given, *to, -1, 0,
@@ -287,7 +313,16 @@ def _interleaving(given: tuple[int, int], to: tuple[int, int], shape: Shape) -> 
     ]  # fmt: skip
 
 
-def _count(shape: Shape) -> int:
+def _run_head(memory: tuple[int, int], images: int, parts: int, steps: int) -> list[int]:
+    start, size = memory
+    return [
+        _BY_IMAGE, -1, 0, SCRATCH, start, -1, 0,
+        images, steps, 1, size, parts, 1, 1,
+        *_NO_WINDOW, -1, -1, -1, _NO_ACTIVATION, 0,
+    ]  # fmt: skip
+
+
+def _count(shape: Sequence[int]) -> int:
     return torch.Size(shape).numel()
 
 
