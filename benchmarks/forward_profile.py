@@ -1,7 +1,8 @@
-r"""Where a folded net's time goes: each operation alone, against the floor of a matrix product.
+r"""Where a folded net's time goes: each operation alone, against the least that it can take.
 
-The floor is what the multiplications would take at the rate of `torch.mm` of 1024 x 1024 matrices
-on the same threads.
+The floor is what its multiplications take at the rate that the machine's registers sustain on the
+same threads (benchmarks/fma_rate.py); what `torch.mm` of 1024 x 1024 matrices reaches is printed
+beside it. The operations run over the whole batch and, the last line, as `Predictor` runs them.
 
     python benchmarks/forward_profile.py --models build/nets [--nets mobilefacenet ...] [--batch 1]
 
@@ -19,9 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from fma_rate import fma_rate
 from forward_nets import NETS, prepare
 
 from sphereface.caffe.layers.convolution import Convolution
+from sphereface.inference import Predictor
 from sphereface.inference.fused import Operation, fold
 from sphereface.inference.fused.native import Constants, can_run, make_segment
 from sphereface.inference.fused.torch_steps import torch_step
@@ -43,7 +46,7 @@ def seconds_of(call: Callable[[], Any]) -> float:
 
 
 def gemm_rate() -> float:
-    """Return multiplications a second."""
+    """Return multiplications a second of a large matrix product."""
     a, b, c = torch.randn(3, 1024, 1024)
     return 1024**3 / seconds_of(lambda: torch.mm(a, b, out=c))
 
@@ -100,7 +103,8 @@ def profile(title: str, models: Path, batch: int, rate: float) -> None:
     shapes = [*shapes, *(shapes[slot] for slot in folded.added)]
     constants = Constants([o for o in operations if can_run(o, shapes)], shapes)
     totals: dict[str, list[float]] = {}
-    print(f"\n{title}, batch {batch}: a product's floor at {2e-9 * rate:.0f} GFLOP/s")
+    print(f"\n{title}, batch {batch}: the floor at {2e-9 * rate:.0f} GFLOP/s,"
+          f" torch.mm reaches {2e-9 * gemm_rate():.0f}")  # fmt: skip
     with torch.inference_mode():
         for operation in operations:
             seconds = seconds_of(call_of(operation, constants, shapes))
@@ -116,6 +120,12 @@ def profile(title: str, models: Path, batch: int, rate: float) -> None:
         print(f"{count:4} {kind:18}{1e3 * seconds:9.3f} ms, floor {1e3 * floor:8.3f} ms")
     seconds, floor = (sum(total[i] for total in totals.values()) for i in (1, 2))
     print(f"     all               {1e3 * seconds:9.3f} ms, floor {1e3 * floor:8.3f} ms")
+    run, images = (
+        Predictor(net),
+        {given: torch.randn(batch, channels, size or height, size or width)},
+    )
+    seconds = seconds_of(lambda: run(images))
+    print(f"     Predictor         {1e3 * seconds:9.3f} ms, floor {1e3 * floor:8.3f} ms")
 
 
 def main() -> None:
@@ -132,7 +142,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    rate = gemm_rate()
+    rate = fma_rate(args.threads)
     for name in args.nets:
         profile(name, args.models, args.batch, rate)
 
