@@ -15,7 +15,7 @@ from sphereface.inspection import summarize
 from sphereface.pruning import plan_pruning
 from sphereface.resources import prototxt_path
 
-STAGES = {1: 1, 2: 2, 3: 4, 4: 1}  # residual units of SphereFace-20
+UNITS = {10: (0, 1, 2, 0), 20: (1, 2, 4, 1)}  # residual units of SphereFace's stages, by depth
 TINY = 1e-12
 
 
@@ -43,9 +43,11 @@ def test_sphereface_4_is_the_net_with_its_weakest_filters_silent(pair):
     assert (summary.params, summary.macs) == (params + product + 512, macs + product)
 
 
-def test_sphereface_20_prunes_what_residual_sums_join_together(pair):
-    pruned = pair(prototxt_path("sphereface_20_deploy"), {"data": (1, 3, 32, 32)}, ratio=0.25)
-    for stage, units in STAGES.items():
+@pytest.mark.parametrize("depth", UNITS)
+def test_what_residual_sums_join_is_pruned_together(depth, pair):
+    net = prototxt_path(f"sphereface_{depth}_deploy")
+    pruned = pair(net, {"data": (1, 3, 32, 32)}, ratio=0.25)
+    for stage, units in enumerate(UNITS[depth], 1):
         joined = [f"conv{stage}_{conv}" for conv in range(1, 2 * units + 2, 2)]
         together = sum(norms(pruned.full, name) for name in joined)
         weakest = sorted(np.argsort(together)[: len(together) // 4].tolist())
