@@ -16,11 +16,14 @@ def test_from_pictures_to_names(folder, options, capsys):
     for name in ("p0", "p1"):
         (known / name).mkdir()
         shutil.copy(people / name / "0.png", known / name / "0.png")
+    (known / "p9").mkdir()
     gallery, calibration = str(folder / "g.npz"), str(folder / "c.json")
     assert main(["calibrate", str(people), "--far", "0.05", "--output", calibration, *options]) == 0
     assert "for a false accept rate of 0.05" in capsys.readouterr().out
     assert main(["enroll", str(known), "--output", gallery, *options]) == 0
-    assert "2 people, 2 faces" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "2 people, 2 faces" in told
+    assert "left out: p9: a folder without a picture that can be read" in told
     inputs = [str(people / name / "1.png") for name in ("p0", "p1", "p4")]
     command = ["identify", *inputs, "--gallery", gallery, "--output", str(folder / "out")]
     # Pictures of one name in three folders: each keeps a place of its own.

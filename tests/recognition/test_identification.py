@@ -45,6 +45,24 @@ def test_enrolled(people, analyzer, colours):
         people_of(people / "Ann" / "0.png")
 
 
+def test_a_person_without_pictures_is_named_and_left_out(people, analyzer):
+    (people / "Dora").mkdir()
+    (people / "Emil" / "deep").mkdir(parents=True)
+    (people / "Emil" / "deep" / "notes.txt").write_text("no picture")
+    done = enroll(people_of(people), analyzer)
+    assert done.gallery.people == ["Ann", "Bob", "Cléo"]
+    told = {name: why for name, why in done.failures.items() if name in ("Dora", "Emil")}
+    assert told == dict.fromkeys(("Dora", "Emil"), "a folder without a picture that can be read")
+    _, failures = calibrate_folder(people, analyzer, 0.2)
+    assert failures == done.failures
+
+
+def test_only_people_without_pictures(tmp_path):
+    (tmp_path / "Dora").mkdir()
+    with pytest.raises(SphereFaceError, match=r"no people; expected a folder or a picture"):
+        people_of(tmp_path)
+
+
 def test_who_is_in_a_picture(identifier, picture, colours):
     found = identifier(picture((0, "Bob"), (60, (250, 250, 250)), (120, "Cléo")))
     assert [person.name for person in found] == ["Bob", None, "Cléo"]

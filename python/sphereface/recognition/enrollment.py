@@ -22,11 +22,12 @@ __all__ = ["Enrolled", "calibrate_folder", "calibrate_pairs", "enroll", "one_fac
 
 _BATCH = 8
 _PAIR = 2
+_NO_PICTURE = "a folder without a picture that can be read"
 
 
 @dataclass
 class Enrolled:
-    """What became of the pictures: a gallery, and those without a face, with the reason."""
+    """What became of the pictures: a gallery, and who and what is left out, with the reason."""
 
     gallery: Gallery
     failures: dict[str, str] = field(default_factory=dict)
@@ -34,6 +35,8 @@ class Enrolled:
 
 def people_of(folder: str | os.PathLike[str]) -> dict[str, list[str]]:
     """Return person -> pictures, of a folder that holds a folder or a picture of each person.
+
+    A person whose folder is empty, or cannot be read, has none.
 
     Raises
     ------
@@ -44,16 +47,21 @@ def people_of(folder: str | os.PathLike[str]) -> dict[str, list[str]]:
     people: dict[str, list[str]] = {}
     for entry in sorted(root.iterdir()) if root.is_dir() else []:
         if entry.is_dir():
-            pictures = [file.path for file in list_images([entry])]
-        else:
-            pictures = [str(entry)] if entry.suffix.lower() in IMAGE_SUFFIXES else []
-        if pictures:
-            people.setdefault(entry.name if entry.is_dir() else entry.stem, []).extend(pictures)
-    if not people:
+            people.setdefault(entry.name, []).extend(_pictures_in(entry))
+        elif entry.suffix.lower() in IMAGE_SUFFIXES:
+            people.setdefault(entry.stem, []).append(str(entry))
+    if not any(people.values()):
         raise SphereFaceError(
             "no people", where=os.fspath(folder), expected="a folder or a picture for each person"
         )
     return people
+
+
+def _pictures_in(folder: Path) -> list[str]:
+    try:
+        return [file.path for file in list_images([folder])]
+    except SphereFaceError:
+        return []
 
 
 def one_face(analyzer: FaceAnalyzer, image: NDArray[np.uint8], how: str = "largest") -> Face | None:
@@ -74,7 +82,7 @@ def enroll(
     Parameters
     ----------
     people : dict of str to list of str
-        Person -> pictures.
+        Person -> pictures; who has none is left out.
     analyzer : FaceAnalyzer
     how : str
         Which of several faces of a picture, see `sphereface.faces.selection`.
@@ -89,7 +97,7 @@ def enroll(
     names: list[str] = []
     sources: list[str] = []
     rows: list[NDArray[np.float32]] = []
-    failures: dict[str, str] = {}
+    failures = {name: _NO_PICTURE for name, paths in people.items() if not paths}
     pictures = [(name, path) for name, paths in people.items() for path in paths]
     for name, path, face in _faces(pictures, analyzer, how, failures, on_picture):
         names.append(name)
