@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -69,6 +70,35 @@ def test_from_crops_to_a_report_and_what_is_whole_is_skipped(crops, tmp_path, ca
     assert main(command) == 0
     assert (out / "report.html").exists()
 
+    # A picture that comes later is not left out silently, nor is a net replaced unasked.
+    shutil.copy(crops / "Ann 0" / "0.png", crops / "Ann 0" / "later.png")
+    model = out / "net_iter_3.caffemodel"
+    before = model.read_bytes()
+    for made in ("faces.jsonl", "train.txt"):
+        capsys.readouterr()
+        assert main(command) == 2
+        told = capsys.readouterr().err
+        assert f"{out / made}: 1 pictures came or went" in told
+        assert "Ann 0/later.png first" in told
+        assert "--renew makes it and what follows anew" in told
+        assert model.read_bytes() == before
+        if made == "faces.jsonl":  # without it and the crops it is the lists that know
+            for path in out.glob("faces.*"):
+                path.unlink()
+            shutil.rmtree(out / "crops")
+    assert main([*command, "--renew"]) == 0
+    assert "Ann 0/later.png" in (out / "train.txt").read_text() + (out / "test.txt").read_text()
+    assert model.read_bytes() != before
+
+    (crops / "Ann 0" / "later.png").unlink()
+    before = model.read_bytes()
+    assert main([*command, "--renew"]) == 0
+    assert "later" not in (out / "faces.jsonl").read_text()
+    assert model.read_bytes() != before
+    before = model.stat().st_mtime_ns
+    assert main([*command, "--renew"]) == 0
+    assert model.stat().st_mtime_ns == before
+
 
 @pytest.fixture
 def photographs(shared, tmp_path):
@@ -115,8 +145,10 @@ def test_from_photographs_to_a_report(photographs, tmp_path, capsys):
     assert (out / "report.html").stat().st_size > 10_000
     # Another folder is not mixed into these results.
     assert main(["demo-faces", str(photographs / ".."), "--output", str(out)]) == 2
-    told = capsys.readouterr()
-    assert "stopped at detect; other photographs or options want another --output" in told.out
+    assert "pictures came or went after this was made" in capsys.readouterr().err
+    command += ["--detector", "none"]
+    assert main([*command, "--batch", "12"]) == 2
+    assert "stopped at detect; other options want another --output" in capsys.readouterr().out
 
 
 def test_make_passes_the_folder_as_one_word():

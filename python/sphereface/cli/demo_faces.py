@@ -26,6 +26,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         " (default: %(default)s)")  # fmt: skip
     add("--epochs", type=int, help="of the training (default: 15, more with few pictures)")
     add("--batch", type=int, default=32, help="of the training (default: %(default)s)")
+    add("--renew", action="store_true", help="where photographs came or went since the last run,"
+        " make anew what was made of the others")  # fmt: skip
     add("--workers", type=int, default=1, help="processes of detect and align (%(default)s)")
     return parser
 
@@ -35,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from sphereface.cli.main import main
     from sphereface.demo.faces import FacesRun
 
-    steps = FacesRun(Path(args.folder), Path(args.output), args.epochs, args.batch)
+    steps = FacesRun(Path(args.folder), Path(args.output), args.epochs, args.batch, args.renew)
     for step in steps.steps(args.detector, args.workers):
         if step.output.exists() and not step.always:
             print(f"{step.command[0]}: {step.output} is there")
@@ -43,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         command = step.prepared()
         print(f"sphereface {' '.join(command)}", flush=True)
         if code := main(command):
-            print(f"stopped at {command[0]}; other photographs or options want another --output")
+            print(f"stopped at {command[0]}; other options want another --output")
             return code
         if not step.output.exists():  # train ends well when Ctrl-C has made a snapshot
             print("stopped; the same command goes on from there")

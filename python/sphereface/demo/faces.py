@@ -6,7 +6,10 @@ length, the rate was chosen for such nets. People of the report are not trained 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from sphereface.annealing import Annealing
 from sphereface.errors import SphereFaceError
 from sphereface.evaluation import verification_pairs
 from sphereface.files import atomic_path
-from sphereface.images import read_image_list
+from sphereface.images import list_images, read_image_list
 from sphereface.proto import text
 from sphereface.resources import prototxt_path
 from sphereface.solver import newest_snapshot
@@ -27,6 +30,7 @@ __all__ = ["FacesRun", "Step"]
 _NET, _HELD_OUT, _LEAST_IMAGES = "sphereface_4_bn", 0.25, 2
 _FOLDS, _PER_FOLD = 10, 300
 _EPOCHS, _LEAST_STEPS = 15, 120
+_OF_LISTS = ("test.txt", "train.txt", "pairs.txt", "net_iter_*", "features.*", "report.*")
 _RATE = 0.05  # BatchNorm bears more than 0.1 x batch / 512
 
 
@@ -60,13 +64,15 @@ class FacesRun:
     """A folder PERSON/PICTURE, the folder of results, and how long to train.
 
     Without `epochs` a small folder is gone through more often, until there are steps enough for
-    lambda to fall.
+    lambda to fall. Where pictures came or went after a step, it and those that follow are made
+    anew with `renew`; without, that is an error.
     """
 
     folder: Path
     output: Path
     epochs: int | None
     batch: int
+    renew: bool = False
 
     @property
     def report(self) -> Path:
@@ -74,17 +80,25 @@ class FacesRun:
         return self.output / "report.html"
 
     def steps(self, detector: str, workers: int) -> Iterator[Step]:
-        """Yield the steps in order; each needs the outputs of those before."""
+        """Yield the steps in order; each needs the outputs of those before.
+
+        Raises
+        ------
+        SphereFaceError
+            The faces or the lists are of other pictures than there are now.
+        """
         out, processes = self.output, ["--workers", str(workers)]
         out.mkdir(parents=True, exist_ok=True)
         faces, crops = out / "faces.jsonl", out / "crops"
         train, test = out / "train.txt", out / "test.txt"
+        self._check_photographs(faces)
         found = ["detect", str(self.folder), "--output", str(faces), "--detector", detector]
         yield Step([*found, *processes], faces, always=True)
         cut = ["align", str(faces), "--output", str(crops), "--format", "png"]
         yield Step([*cut, *processes], crops, always=True)
         listed = ["list", str(crops), "--output", str(train), "--validation", str(test)]
         more = ["--fraction", str(_HELD_OUT), "--min-images", str(_LEAST_IMAGES), "--overwrite"]
+        self._check_lists(crops, train, test)
         yield Step([*listed, *more], test)
         model = self._snapshot(".caffemodel")
         yield Step(["train"], model, before=self._training)
@@ -93,6 +107,40 @@ class FacesRun:
         taken = ["extract", *net, "--preset", "sphereface", "--output", str(features)]
         yield Step(taken, features, always=True)
         yield Step(["evaluate"], self.report, before=self._judging)
+
+    def _check_photographs(self, faces: Path) -> None:
+        """Take away all that was made of other photographs than there are now."""
+        if faces.exists():
+            lines = faces.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+            seen = {json.loads(line)["file"] for line in lines}
+            there = {file.name for file in list_images([self.folder])}
+            # Last goes what tells that there is something to take away.
+            self._renew(seen ^ there, faces, (*_OF_LISTS, "crops", "faces.*"))
+
+    def _check_lists(self, crops: Path, train: Path, test: Path) -> None:
+        """Take away the lists and all that was made by them if they are not of these crops."""
+        if train.exists() and test.exists():
+            found = [file.name for file in list_images([crops])]
+            images = Counter(name.partition("/")[0] for name in found)
+            there = {name for name in found if images[name.partition("/")[0]] >= _LEAST_IMAGES}
+            listed = {*read_image_list(train).names, *read_image_list(test).names}
+            self._renew(listed ^ there, train, _OF_LISTS)
+
+    def _renew(self, changed: set[str], known: Path, patterns: Sequence[str]) -> None:
+        if not changed:
+            return
+        if not self.renew:
+            raise SphereFaceError(
+                f"{len(changed)} pictures came or went after this was made, {min(changed)} first",
+                where=str(known),
+                fix="--renew makes it and what follows anew; another --output keeps it",
+            )
+        for pattern in patterns:
+            for path in self.output.glob(pattern):
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
 
     @property
     def _iterations(self) -> int:
