@@ -54,8 +54,13 @@ gpu-pack: .venv/test.stamp
 	$(PY) -m pip install --quiet "setuptools>=77" wheel "pybind11>=3.0" "numpy>=1.26" ninja
 	touch $@
 
-.venv/%.stamp: .venv/torch.stamp $(BUILD_INPUTS)
-	$(PY) -m pip install --no-build-isolation --editable ".[$*]"
+.venv/built.stamp: .venv/torch.stamp $(BUILD_INPUTS)
+	$(PY) -m pip install --no-build-isolation --editable .
+	touch $@
+
+# What is installed has the name already: pip adds what the extra names, and compiles nothing.
+.venv/%.stamp: .venv/built.stamp
+	$(PY) -m pip install "sphereface[$*]"
 	touch $@
 
 .PRECIOUS: .venv/torch.stamp
