@@ -77,6 +77,15 @@ def test_ci_runs_the_readmes_test_command():
     assert "make test" in (ROOT / ".ci" / "run").read_text()
 
 
+def test_an_extra_compiles_nothing():
+    """The extensions that one target has built serve all."""
+    make = ["make", "-n", "--no-print-directory", "-o", ".venv/torch.stamp"]
+    make += ["-W", ".venv/built.stamp", "lint"]
+    told = subprocess.run(make, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert 'install "sphereface[dev]"' in told
+    assert "--editable" not in told
+
+
 def private_names(path):
     """Yield (line, text) of underscore names of our own modules and classes used elsewhere."""
     tree = ast.parse(path.read_text())
