@@ -216,7 +216,7 @@ def test_layers_are_listed_by_pattern():
         ("DiceCoefLoss", "forks of this name compute different things"),
         ("Nms", "end the net before it"),
         ("MatWrite", "gives any blob"),
-        ("CPMData", "give the net its batches"),
+        ("CustomData", "give the net its batches"),
         ("ScaleRoute", "a single fork defines it"),
         ("ROIAlign", "forks of this name compute different things; a layer of your own"),
     ],

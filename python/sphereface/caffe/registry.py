@@ -58,10 +58,6 @@ _MATLAB = "Matlab's files are a program's to read and write: net(x, blobs=[...])
 _DATA = 'it reads data of its own fork: give the net its batches by a "Python" or "Input" layer'
 LEFT_OUT = {
     "CustomData": _DATA,
-    "CPMData": _DATA,
-    "BoxData": _DATA,
-    "DetectionData": _DATA,
-    "HeatmapData": _DATA,
     "DetectNetTransformation": _DATA,
     "DataAugmentation": _FLOW,
     "Downsample": _FLOW,

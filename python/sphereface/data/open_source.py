@@ -25,6 +25,10 @@ _BY_PROGRAM = 'give the net its batches by a program, or by a layer of type "Pyt
 # Types without a reader, and what to do.
 _INSTEAD = {
     "AnnotatedData": f"its records, pictures with boxes, are not read here: {_BY_PROGRAM}",
+    **dict.fromkeys(
+        ("BoxData", "CPMData", "DataHeatmap", "DetectionData", "HeatmapData", "ImageGtData"),
+        f"its records are of its fork: {_BY_PROGRAM}",
+    ),
     "VideoData": f"clips are not read here: {_BY_PROGRAM}",
     "WindowData": "cut the windows out and list them in an ImageData layer",
 }

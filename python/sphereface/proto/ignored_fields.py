@@ -18,6 +18,8 @@ _ENGINE = "it chooses between implementations of the same"
 
 _CHECKED = "weights of another shape are told when they are copied"
 
+_GIVEN = "a program gives the net these data"
+
 _QUANTIZATION = (
     "quantization_start_iter",
     "quantization_param",
@@ -64,6 +66,17 @@ _IGNORED = {
         "engine": _ENGINE,
         "split_param": _ENGINE,
         "debug": _SHOWN,
+        "visualise": _SHOWN,
+        **dict.fromkeys(
+            (
+                "box_data_param",
+                "cpm_transform_param",
+                "detection_data_param",
+                "heatmap_data_param",
+                "image_gt_data_param",
+            ),
+            _GIVEN,
+        ),
         **dict.fromkeys(("snapshot_log_weights", "snapshot_log_in", "snapshot_log_out"), _SHOWN),
     },
     "ConvolutionParameter": {
@@ -74,6 +87,7 @@ _IGNORED = {
     },
     "V1LayerParameter": {"strict_dim": _CHECKED},
     "DataParameter": {
+        "side": _GIVEN,
         "cache": _MEMORY,
         "threads": _MEMORY,
         "disk_reader_threads": _MEMORY,
