@@ -98,7 +98,6 @@ LEFT_OUT = {
     "ROIAlign": _FORKS,
     "ROIAlignPooling": _FORKS,
     "Resize": _FORKS,
-    "TripletLoss": _FORKS,
 }
 """Types that public nets have and that are left out on purpose, and why."""
 

@@ -49,7 +49,7 @@ class HashingLoss(LossLayer):
         several = given.shape[1] > 1
         similar = given @ given.t() > 0 if several else given.long() == given.long().t()
         distance = (codes[:, None] - codes).square().sum(2)
-        losses = torch.where(similar, distance, (self.margin - distance).clamp(min=0))
+        losses = torch.where(similar, distance, (self.margin - distance).relu())
         pairs = losses.triu(1).sum() / (count * (count - 1))
         pairs = (pairs + pairs.detach()) / 2
         # The derivative of ||x| - 1|, at -1, 0 and 1 as in the fork.
