@@ -15,7 +15,7 @@ import argparse
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ from forward_nets import NETS, prepare
 from sphereface.caffe.layers.convolution import Convolution
 from sphereface.inference import Predictor
 from sphereface.inference.fused import Operation, fold
-from sphereface.inference.fused.native import Constants, can_run, make_segment
+from sphereface.inference.fused.constants import Constants
+from sphereface.inference.fused.native import can_run, make_segment
 from sphereface.inference.fused.torch_steps import torch_step
 from sphereface.ops.forward_program import run_program
 
@@ -53,6 +54,8 @@ def gemm_rate() -> float:
 
 def multiplications(operation: Operation, shapes: list[tuple[int, ...]]) -> int:
     """Return how many a product has, 0 of other operations."""
+    if operation.parts:
+        return sum(multiplications(part, shapes) for part in operation.parts)
     if not operation.product:
         return 0
     weight = operation.layer.weight
@@ -62,6 +65,8 @@ def multiplications(operation: Operation, shapes: list[tuple[int, ...]]) -> int:
 
 def kind_of(operation: Operation) -> str:
     """Return a word for the table."""
+    if operation.parts:
+        return f"{type(operation).__name__.lower()} {kind_of(operation.parts[0])}"
     layer = operation.layer
     if isinstance(layer, Convolution):
         size = "x".join(str(side) for side in layer.kernel)
@@ -76,14 +81,17 @@ def empty(shape: tuple[int, ...]) -> torch.Tensor:
 
 
 def call_of(
-    operation: Operation, constants: Constants, shapes: list[tuple[int, ...]]
+    operation: Operation,
+    constants: Constants,
+    shapes: list[tuple[int, ...]],
+    images: Collection[int],
 ) -> Callable[[], Any]:
     """Return one operation as the folded net runs it."""
     if constants.of(operation) is None:
         step = torch_step(operation, torch.empty(0), torch.channels_last)
         given = [empty(shapes[slot]) for slot in operation.bottoms]
         return lambda: step(*given)
-    segment = make_segment([operation], constants, shapes, set(operation.tops))
+    segment = make_segment([operation], constants, shapes, set(operation.tops), images)
     memory = [torch.empty(segment.scratch)]
     memory += [empty(shapes[slot]) for slot in (*segment.reads, *segment.writes)]
     return lambda: run_program(memory, constants.values, segment.program)
@@ -101,31 +109,32 @@ def profile(title: str, models: Path, batch: int, rate: float) -> None:
     folded = fold(net, [slot for _, slot in results])
     operations = folded.operations
     shapes = [*shapes, *(shapes[slot] for slot in folded.added)]
-    constants = Constants([o for o in operations if can_run(o, shapes)], shapes)
+    single = [part for o in operations for part in (o, *o.parts)]
+    constants = Constants([o for o in single if can_run(o, shapes)], shapes)
     totals: dict[str, list[float]] = {}
     print(f"\n{title}, batch {batch}: the floor at {2e-9 * rate:.0f} GFLOP/s,"
           f" torch.mm reaches {2e-9 * gemm_rate():.0f}")  # fmt: skip
     with torch.inference_mode():
         for operation in operations:
-            seconds = seconds_of(call_of(operation, constants, shapes))
+            seconds = seconds_of(call_of(operation, constants, shapes, net.graph.inputs.values()))
             floor = multiplications(operation, shapes) / rate
             kind = kind_of(operation)
             top = "x".join(str(size) for size in shapes[operation.tops[0]])
-            print(f"  {kind:18}{top:>18}{1e3 * seconds:9.3f} ms, floor {1e3 * floor:8.3f} ms"
+            print(f"  {kind:24}{top:>18}{1e3 * seconds:9.3f} ms, floor {1e3 * floor:8.3f} ms"
                   f"{floor / seconds:7.0%}  {operation.names[0]}")  # fmt: skip
             total = totals.setdefault(kind, [0, 0, 0])
             for index, value in enumerate((1, seconds, floor)):
                 total[index] += value
     for kind, (count, seconds, floor) in totals.items():
-        print(f"{count:4} {kind:18}{1e3 * seconds:9.3f} ms, floor {1e3 * floor:8.3f} ms")
+        print(f"{count:4} {kind:24}{1e3 * seconds:9.3f} ms, floor {1e3 * floor:8.3f} ms")
     seconds, floor = (sum(total[i] for total in totals.values()) for i in (1, 2))
-    print(f"     all               {1e3 * seconds:9.3f} ms, floor {1e3 * floor:8.3f} ms")
+    print(f"     all                     {1e3 * seconds:9.3f} ms, floor {1e3 * floor:8.3f} ms")
     run, images = (
         Predictor(net),
         {given: torch.randn(batch, channels, size or height, size or width)},
     )
     seconds = seconds_of(lambda: run(images))
-    print(f"     Predictor         {1e3 * seconds:9.3f} ms, floor {1e3 * floor:8.3f} ms")
+    print(f"     Predictor               {1e3 * seconds:9.3f} ms, floor {1e3 * floor:8.3f} ms")
 
 
 def main() -> None:

@@ -49,7 +49,7 @@ class Folded(nn.Module):
         self.input = net.graph.inputs["data"]
         folded = fold(net, [net.graph.blobs[net.outputs[0]]])
         self.output = folded.source[net.graph.blobs[net.outputs[0]]]
-        self.operations = folded.operations
+        self.operations = [part for o in folded.operations for part in o.parts or (o,)]
         for index, operation in enumerate(self.operations):
             if not operation.product:
                 if operation.after is not None:

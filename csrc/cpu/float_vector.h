@@ -44,4 +44,28 @@ SPHEREFACE_INLINE void store(float* to, typename VectorOf<V>::type value) {
   std::memcpy(to, &value, sizeof(value));
 }
 
+// The largest of vectors of floats, or NaN if there is one, as torch has it. Numbers that are not
+// positive have a NaN as their sum only if one of them is: where two comparisons choose, GCC takes
+// 16 floats apart.
+template <int V>
+class Maximum {
+  using Vector = typename VectorOf<V>::type;
+
+ public:
+  SPHEREFACE_INLINE explicit Maximum(Vector first) : largest_(first), sum_(Vector{}) {
+    take(first);
+  }
+
+  SPHEREFACE_INLINE void take(Vector value) {
+    const Vector zero{};
+    largest_ = largest_ < value ? value : largest_;
+    sum_ += zero < value ? zero : value;
+  }
+
+  SPHEREFACE_INLINE Vector value() const { return sum_ == sum_ ? largest_ : sum_; }
+
+ private:
+  Vector largest_, sum_;
+};
+
 }  // namespace sphereface::cpu

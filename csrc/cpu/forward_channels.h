@@ -32,6 +32,11 @@ SPHEREFACE_INLINE void elementwise_units(const Step& s, const StepMemory& m, int
   }
 }
 
+// Whether each of `count` windows along an axis has a pixel of `size` pixels in it.
+inline bool windows_meet(int64_t count, int64_t kernel, int64_t stride, int64_t pad, int64_t size) {
+  return pad < kernel && (count - 1) * stride - pad < size;
+}
+
 // A unit is an output pixel. Windows are clipped to the image; averages divide by the part of the
 // window that is inside the padding.
 template <int V, bool kMax>
@@ -59,33 +64,31 @@ SPHEREFACE_INLINE void pool_units(const Step& s, const StepMemory& m, int64_t be
     const int64_t y0 = std::max<int64_t>(top, 0), y1 = std::min(bottom, s.height);
     const int64_t x0 = std::max<int64_t>(left, 0), x1 = std::min(right, s.width);
     const float size = static_cast<float>((bottom - top) * (right - left));
-    const auto window = [&](auto start, auto combine) SPHEREFACE_LAMBDA_INLINE {
-      auto value = start;
+    const auto window = [&](auto combine) SPHEREFACE_LAMBDA_INLINE {
       for (int64_t row = y0; row < y1; ++row) {
         const float* pixel = image + (row * s.width + x0) * s.channels;
-        for (int64_t i = x0; i < x1; ++i, pixel += s.channels) combine(value, pixel);
+        for (int64_t i = x0; i < x1; ++i, pixel += s.channels) combine(pixel);
       }
-      return value;
     };
+    const float* first = image + (y0 * s.width + x0) * s.channels;
     float* out = m.out + unit * s.channels;
     for (int64_t from = 0; from < whole; from += V) {
       const int64_t c = std::min(from, s.channels - V);
-      const Vector start = kMax ? load<V>(image + (y0 * s.width + x0) * s.channels + c) : Vector{};
-      const Vector value =
-          window(start, [&](Vector& best, const float* p) SPHEREFACE_LAMBDA_INLINE {
-            const Vector next = load<V>(p + c);
-            // As torch: a NaN in the window is its maximum.
-            if (kMax) best = next > best ? next : best;
-            if (kMax) best = next == next ? best : next;
-            if (!kMax) best += next;
-          });
-      store<V>(out + c, kMax ? value : value / size);
+      if constexpr (kMax) {
+        Maximum<V> largest(load<V>(first + c));
+        window([&](const float* p) SPHEREFACE_LAMBDA_INLINE { largest.take(load<V>(p + c)); });
+        store<V>(out + c, largest.value());
+      } else {
+        Vector sum{};
+        window([&](const float* p) SPHEREFACE_LAMBDA_INLINE { sum += load<V>(p + c); });
+        store<V>(out + c, sum / size);
+      }
     }
     for (int64_t c = whole; c < s.channels; ++c) {
-      const float start = kMax ? image[(y0 * s.width + x0) * s.channels + c] : 0;
-      const float value = window(start, [&](float& best, const float* p) SPHEREFACE_LAMBDA_INLINE {
-        if (kMax) best = p[c] > best || p[c] != p[c] ? p[c] : best;
-        if (!kMax) best += p[c];
+      float value = kMax ? first[c] : 0;
+      window([&](const float* p) SPHEREFACE_LAMBDA_INLINE {
+        if (kMax) value = p[c] > value || p[c] != p[c] ? p[c] : value;
+        if (!kMax) value += p[c];
       });
       out[c] = kMax ? value : value / size;
     }

@@ -29,7 +29,8 @@ Step of_image(const Step& run, Step step, int64_t image, int64_t part) {
       offset += image * size;
     }
   };
-  const int64_t out = step.out_height * step.out_width * step.out_channels;
+  int64_t out = step.out_height * step.out_width;  // of heads: pixels of each
+  if (step.kind != StepKind::kHeads) out *= step.out_channels;
   place(step.in_buffer, step.in, step.height * step.width * step.channels);
   place(step.out_buffer, step.out, out);
   place(step.residual_buffer, step.residual, out);

@@ -7,6 +7,8 @@
 
 #include "forward_channels.h"
 #include "forward_depthwise.h"
+#include "forward_heads.h"
+#include "forward_planar.h"
 #include "forward_tiles.h"
 
 namespace sphereface::cpu {
@@ -15,8 +17,6 @@ namespace {
 
 template <int V>
 SPHEREFACE_INLINE void units(const Step& s, const StepMemory& m, int64_t begin, int64_t end) {
-  // GCC takes a maximum of 16 floats apart, float by float.
-  constexpr int kPooled = std::min(V, 8);
   switch (s.kind) {
     case StepKind::kConvolution:
       return convolution_units<V>(s, m, begin, end);
@@ -25,15 +25,19 @@ SPHEREFACE_INLINE void units(const Step& s, const StepMemory& m, int64_t begin, 
     case StepKind::kElementwise:
       return elementwise_units<V>(s, m, begin, end);
     case StepKind::kMaxPool:
-      return pool_units<kPooled, true>(s, m, begin, end);
+      return pool_units<V, true>(s, m, begin, end);
     case StepKind::kAveragePool:
-      return pool_units<kPooled, false>(s, m, begin, end);
+      return pool_units<V, false>(s, m, begin, end);
     case StepKind::kSoftmax:
       return softmax_units(s, m, begin, end);
     case StepKind::kInterleave:
       return interleave_units(s, m, begin, end);
     case StepKind::kByImage:
       return;  // forward_images.cpp
+    case StepKind::kPlanar:
+      return planar_units<V>(s, m, begin, end);
+    case StepKind::kHeads:
+      return head_units<V>(s, m, begin, end);
   }
 }
 
@@ -57,9 +61,9 @@ SPHEREFACE_AVX512 void units_avx512(const Step& s, const StepMemory& m, int64_t 
 }
 #endif
 
-Units best_units() {
+Units units_of(Vectors vectors) {
 #ifdef SPHEREFACE_X86
-  switch (best_vectors()) {
+  switch (vectors) {
     case Vectors::kAvx512:
       return {units_avx512, kTile<16>};
     case Vectors::kAvx2:
@@ -67,6 +71,8 @@ Units best_units() {
     case Vectors::kAnywhere:
       break;
   }
+#else
+  (void)vectors;
 #endif
   return {units_anywhere, kTile<4>};
 }
@@ -107,14 +113,24 @@ const char* step_problem(const Step& s, const int64_t* sizes, int64_t buffers, i
   if (s.pad_h < 0 || s.pad_w < 0 || s.pad_h > (1 << 20) || s.pad_w > (1 << 20)) {
     return "a pad is not in 0 ... 2^20";
   }
-  if (s.out_height > s.height + 2 * s.pad_h || s.out_width > s.width + 2 * s.pad_w) {
+  const bool pools = s.kind == StepKind::kPlanar && s.pool_h > 0;
+  if (!pools && (s.out_height > s.height + 2 * s.pad_h || s.out_width > s.width + 2 * s.pad_w)) {
     return "the output is larger than the padded input";
   }
   const int64_t outs = product(s.out_height, s.out_width, s.out_channels);
   if (!fits(s.in_buffer, s.in, product(s.height, s.width, s.channels))) {
     return "the input does not fit its buffer";
   }
-  if (!fits(s.out_buffer, s.out, outs)) return "the output does not fit its buffer";
+  for (int64_t h = 0; h < kHeads && s.kind == StepKind::kHeads; ++h) {
+    const int64_t count = product(s.out_height, s.out_width, s.heads[h]);
+    if (s.out_buffer < 0 || s.out_buffer >= buffers ||
+        (s.heads[h] != 0 && !fits(s.out_buffer + h, product(s.out, s.heads[h]), count))) {
+      return "a head does not fit its buffer";
+    }
+  }
+  if (s.kind != StepKind::kHeads && !fits(s.out_buffer, s.out, outs)) {
+    return "the output does not fit its buffer";
+  }
   if (s.residual_buffer != -1 && !fits(s.residual_buffer, s.residual, outs)) {
     return "the residual does not fit its buffer";
   }
@@ -146,16 +162,26 @@ const char* step_problem(const Step& s, const int64_t* sizes, int64_t buffers, i
     case StepKind::kMaxPool:
     case StepKind::kAveragePool:
       if (s.channels != s.out_channels) return "a pooling step changes the channels";
-      if (s.pad_h >= s.kernel_h || s.pad_w >= s.kernel_w ||
-          (s.out_height - 1) * s.stride_h - s.pad_h >= s.height ||
-          (s.out_width - 1) * s.stride_w - s.pad_w >= s.width) {
+      if (!windows_meet(s.out_height, s.kernel_h, s.stride_h, s.pad_h, s.height) ||
+          !windows_meet(s.out_width, s.kernel_w, s.stride_w, s.pad_w, s.width)) {
         return "a pooling window lies outside the input";
       }
       break;
+    case StepKind::kPlanar: {
+      if (const char* problem = planar_problem(s); problem != nullptr) return problem;
+      weights = product(taps, s.channels, padded);
+      break;
+    }
+    case StepKind::kHeads: {
+      if (const char* problem = heads_problem(s); problem != nullptr) return problem;
+      weights = product(s.channels, padded);
+      break;
+    }
     default:
       return "there is no such kind of step";
   }
-  const bool weighted = s.kind == StepKind::kConvolution || s.kind == StepKind::kDepthwise;
+  const bool weighted = s.kind == StepKind::kConvolution || s.kind == StepKind::kDepthwise ||
+                        s.kind == StepKind::kPlanar || s.kind == StepKind::kHeads;
   if (!constant(s.weight, weights, weighted) || !constant(s.bias, padded, false) ||
       !constant(s.slopes, padded, s.activation == Activation::kSlopes)) {
     return "a constant does not fit";
@@ -164,12 +190,15 @@ const char* step_problem(const Step& s, const int64_t* sizes, int64_t buffers, i
 }
 
 void run_step(const Step& s, float* const* buffers, const float* constants,
-              ParallelFor parallel_for) {
-  static const Units kUnits = best_units();
+              ParallelFor parallel_for, Vectors vectors) {
+  const Units chosen = units_of(vectors);
   const auto constant = [&](int64_t offset) { return offset < 0 ? nullptr : constants + offset; };
   StepMemory m;
   m.in = buffers[s.in_buffer] + s.in;
   m.out = buffers[s.out_buffer] + s.out;
+  for (int64_t h = 0; h < kHeads && s.kind == StepKind::kHeads; ++h) {
+    m.heads[h] = s.heads[h] == 0 ? nullptr : buffers[s.out_buffer + h] + s.out * s.heads[h];
+  }
   m.residual = s.residual_buffer < 0 ? nullptr : buffers[s.residual_buffer] + s.residual;
   m.weight = constant(s.weight);
   m.bias = constant(s.bias);
@@ -177,12 +206,18 @@ void run_step(const Step& s, float* const* buffers, const float* constants,
   const int64_t pixels = s.images * s.out_height * s.out_width;
   int64_t count = pixels, work = s.channels;  // of one unit, in multiplications
   if (s.kind == StepKind::kConvolution) {
-    count = tiles_of(s, kUnits.tile) * groups_of(s, kUnits.tile);
+    count = tiles_of(s, chosen.tile) * groups_of(s, chosen.tile);
     work =
-        kUnits.tile.rows * kUnits.tile.panels * kPanel * s.kernel_h * s.kernel_w * s.channels / 8;
+        chosen.tile.rows * chosen.tile.panels * kPanel * s.kernel_h * s.kernel_w * s.channels / 8;
   } else if (s.kind == StepKind::kDepthwise) {
     count = s.images * s.out_height;
     work = s.out_width * s.channels * s.kernel_h * s.kernel_w / 4;
+  } else if (s.kind == StepKind::kPlanar) {
+    count = s.images * s.out_height;
+    work = planar_work(s);
+  } else if (s.kind == StepKind::kHeads) {
+    count = head_blocks(s);
+    work = kHeadPixels * kPanel * s.channels / 8;
   } else if (s.kind == StepKind::kInterleave) {
     count = s.images * s.height;
     work = s.width * s.channels;
@@ -194,7 +229,7 @@ void run_step(const Step& s, float* const* buffers, const float* constants,
   constexpr int64_t kWorthAThread = 1 << 14;
   const int64_t grain = kWorthAThread / (work + 1) + 1;
   for_ranges(parallel_for, count, grain,
-             [&](int64_t begin, int64_t end) { kUnits.run(s, m, begin, end); });
+             [&](int64_t begin, int64_t end) { chosen.run(s, m, begin, end); });
 }
 
 }  // namespace sphereface::cpu

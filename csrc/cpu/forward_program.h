@@ -8,14 +8,15 @@
 
 #include <cstdint>
 
+#include "float_vector.h"
 #include "sphereface/parallel.h"
 
 namespace sphereface::cpu {
 
-// kSoftmax is over the channels of a pixel; kInterleave reads NCHW order. kByImage is no step but
-// the head of a run (forward_images.h): the next `height` steps are taken image by image, the
-// images in `out_height` parts, each with `channels` floats of its own, one part's behind another's
-// at `out`.
+// kSoftmax is over the channels of a pixel; kInterleave reads NCHW order, and so does kPlanar, a
+// convolution. kHeads is several products of a pixel. kByImage is no step but the head of a run
+// (forward_images.h): the next `height` steps are taken image by image, the images in `out_height`
+// parts, each with `channels` floats of its own, one part's behind another's at `out`.
 enum class StepKind : int64_t {
   kConvolution,
   kDepthwise,
@@ -24,9 +25,13 @@ enum class StepKind : int64_t {
   kAveragePool,
   kSoftmax,
   kInterleave,
-  kByImage
+  kByImage,
+  kPlanar,
+  kHeads
 };
 enum class Activation : int64_t { kNone, kReLU, kSlopes };
+
+constexpr int64_t kHeads = 4;
 
 // One step; programs are arrays of these, as int64 rows in the order of the members.
 // Memory is a buffer's index and an offset in floats; -1 is none. In a run, buffer kOwn is what the
@@ -41,9 +46,14 @@ struct Step {
   int64_t images, height, width, channels;
   int64_t out_height, out_width, out_channels;
   int64_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
-  // Offsets into the constants. Convolution: weight (panels, taps, channels, kPanel), its panels
-  // filled up with zeros; depthwise: weight (taps, channels); elementwise: a factor a channel.
-  // Bias and slopes: one an output channel, filled up to whole panels.
+  // Maximum pooling of what a planar convolution gives, whose size is then the output's; or zeros.
+  int64_t pool_h, pool_w, pool_stride_h, pool_stride_w, pool_pad_h, pool_pad_w;
+  // Channels of each of the heads, out_channels in all. Head i goes to buffer out_buffer + i, from
+  // pixel `out` on, in NCHW order; bit i of `softmaxed`: as probabilities over its channels.
+  int64_t heads[kHeads], softmaxed;
+  // Offsets into the constants. Convolutions and heads: weight (panels, taps, channels, kPanel),
+  // its panels filled up with zeros; depthwise: weight (taps, channels); elementwise: a factor a
+  // channel. Bias and slopes: one an output channel, filled up to whole panels.
   int64_t weight, bias, slopes;
   Activation activation;
   int64_t residual_first;  // the residual is added before the activation
@@ -61,7 +71,8 @@ inline int64_t padded_channels(int64_t channels) {
 const char* step_problem(const Step& step, const int64_t* buffer_sizes, int64_t buffers,
                          int64_t constants, int64_t own);
 
+// `vectors`: those of this processor or fewer.
 void run_step(const Step& step, float* const* buffers, const float* constants,
-              ParallelFor parallel_for);
+              ParallelFor parallel_for, Vectors vectors = best_vectors());
 
 }  // namespace sphereface::cpu

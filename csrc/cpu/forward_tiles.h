@@ -16,6 +16,7 @@ struct StepMemory {
   float* out;
   const float* residual;
   const float *weight, *bias, *slopes;
+  float* heads[kHeads];
   int64_t gathered = 0;  // pixel whose values `in` begins with, when it holds those of a tile
 };
 

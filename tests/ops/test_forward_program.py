@@ -10,8 +10,10 @@ FIELDS = {
     "kind": 0, "in_buffer": 0, "in": 0, "out_buffer": 1, "out": 0, "residual_buffer": -1,
     "residual": 0, "images": 1, "height": 3, "width": 2, "channels": 4, "out_height": 3,
     "out_width": 2, "out_channels": 5, "kernel_h": 1, "kernel_w": 1, "stride_h": 1, "stride_w": 1,
-    "pad_h": 0, "pad_w": 0, "dilation_h": 1, "dilation_w": 1, "weight": 0, "bias": -1,
-    "slopes": -1, "activation": 0, "residual_first": 0,
+    "pad_h": 0, "pad_w": 0, "dilation_h": 1, "dilation_w": 1,
+    "pool_h": 0, "pool_w": 0, "pool_stride_h": 0, "pool_stride_w": 0, "pool_pad_h": 0,
+    "pool_pad_w": 0, "head_0": 0, "head_1": 0, "head_2": 0, "head_3": 0, "softmaxed": 0,
+    "weight": 0, "bias": -1, "slopes": -1, "activation": 0, "residual_first": 0,
 }  # fmt: skip
 
 
@@ -30,7 +32,7 @@ def test_the_step_of_these_tests_runs():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"kind": 5}, {"kind": 6}, {"kind": 8}, {"kind": -1},
+        {"kind": 5}, {"kind": 6}, {"kind": 9}, {"kind": 10}, {"kind": -1},
         {"in_buffer": -2}, {"out_buffer": -2}, {"residual_buffer": -2},
         {"in_buffer": 2}, {"in_buffer": -1}, {"in": 1}, {"in": -4},
         {"out_buffer": 7}, {"out": 1}, {"out": 2**62}, {"residual_buffer": 5},
@@ -90,11 +92,75 @@ def test_runs_that_leave_their_memory_are_refused(step, where, changes):
         run_images(**{**given, where: given[where] | changes})
 
 
+# The same as a planar step with its pooling, and as heads of 2 and 3 channels.
+PLANAR = {
+    "kind": 8, "out_height": 2, "pool_h": 2, "pool_w": 1, "pool_stride_h": 2, "pool_stride_w": 1
+}  # fmt: skip
+HEADS = {"kind": 9, "head_0": 2, "head_1": 3, "softmaxed": 1}
+
+
+def run_planar(**changes):
+    out = torch.zeros(20)
+    row = list((FIELDS | PLANAR | changes).values())
+    run_program([torch.arange(24.0), out], torch.ones(64), torch.tensor([row]))
+    return out
+
+
+def run_heads(**changes):
+    outs = [torch.zeros(12), torch.zeros(18)]
+    row = list((FIELDS | HEADS | changes).values())
+    run_program([torch.ones(24), *outs], torch.ones(64), torch.tensor([row]))
+    return outs
+
+
+def test_the_planar_step_of_these_tests_runs():
+    sums = torch.arange(24.0).view(4, 6).sum(0)
+    assert torch.equal(run_planar().view(4, 5), sums[2:, None].expand(4, 5))
+
+
+def test_the_heads_of_these_tests_run():
+    first, second = run_heads()
+    assert torch.equal(first, torch.full((12,), 0.5))
+    assert torch.equal(second, torch.full((18,), 4.0))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"channels": 5}, {"stride_w": 3}, {"kernel_h": 122}, {"kernel_h": 4},
+        {"kernel_h": 2, "dilation_h": 2**24},
+        {"pool_w": 0}, {"pool_h": -1}, {"pool_h": 122}, {"pool_stride_h": 0}, {"pool_pad_h": -1},
+        {"pool_pad_h": 2}, {"out_height": 3}, {"out_width": 3}, {"images": 2}, {"out_channels": 17},
+        {"residual_buffer": 1}, {"pool_h": 0}, {"weight": 1}, {"pool_stride_h": 2**40},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_planar_steps_that_leave_their_memory_are_refused(changes):
+    with pytest.raises(RuntimeError, match="step 0: "):
+        run_planar(**changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"head_0": 3}, {"head_0": -1}, {"head_1": 2}, {"head_0": 0, "head_1": 5}, {"head_3": 1},
+        {"out_channels": 17}, {"softmaxed": 4}, {"softmaxed": 16}, {"softmaxed": -1}, {"out": 1},
+        {"out_buffer": 2}, {"out_buffer": -1}, {"out_buffer": 2**63 - 1}, {"kernel_h": 2},
+        {"stride_w": 2}, {"pad_h": 1}, {"out_height": 2}, {"residual_buffer": 1}, {"channels": 5},
+        {"weight": 1}, {"bias": 49}, {"head_1": 2**62}, {"images": 2},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_heads_that_leave_their_memory_are_refused(changes):
+    with pytest.raises(RuntimeError, match="step 0: "):
+        run_heads(**changes)
+
+
 def test_tensors_that_it_cannot_take():
     row, one = torch.tensor([list(FIELDS.values())]), torch.ones(64)
     with pytest.raises(RuntimeError, match="float64"):
         run_program([one.double()], one, row)
     with pytest.raises(RuntimeError, match="holes"):
         run_program([one[::2]], one, row)
-    with pytest.raises(RuntimeError, match="expected .steps, 27."):
+    with pytest.raises(RuntimeError, match="expected .steps, 38."):
         run_program([one], one, row[:, 1:])

@@ -24,6 +24,7 @@ from sphereface.caffe.layers.silence import Silence
 from sphereface.caffe.layers.split import Split
 from sphereface.caffe.net import Net
 from sphereface.inference.fused.affine import affine_of, slopes_of
+from sphereface.inference.fused.join import joined
 from sphereface.inference.fused.operation import Operation, is_hooked
 
 __all__ = ["Folded", "fold"]
@@ -61,7 +62,11 @@ def fold(net: Net, wanted: Collection[int]) -> Folded:
     wanted : collection of int
         Slots whose values are needed.
     """
-    return _Folding(net, wanted).result
+    result = _Folding(net, wanted).result
+    images = net.graph.inputs.values()
+    kept = {result.source[slot] for slot in wanted}
+    result.operations = joined(result.operations, images, kept)
+    return result
 
 
 class _Folding:

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from sphereface.caffe.layer import Shape
 from sphereface.caffe.net import Net
+from sphereface.inference.fused.constants import Constants
 from sphereface.inference.fused.fold import fold
-from sphereface.inference.fused.native import Constants, Segment, can_run, make_segment
+from sphereface.inference.fused.native import Segment, can_run, make_segment
 from sphereface.inference.fused.operation import Operation
 from sphereface.inference.fused.torch_steps import torch_step
 from sphereface.ops.forward_program import run_program
@@ -93,7 +94,8 @@ class _Form:
         self._copies = any(layer.writes_bottoms for layer in net.layers)
         self._like = next((p for p in net.parameters()), torch.empty(0))
         built = self._shapes({})
-        native = [o for o in self.folded.operations if self._is_native(o, built)]
+        operations = [part for o in self.folded.operations for part in (o, *o.parts)]
+        native = [o for o in operations if self._is_native(o, built)]
         self._constants = Constants(native, built)
         self._torch_steps: dict[int, Any] = {}
         self._plans: dict[tuple[Any, ...], list[_PlanStep]] = {}
@@ -146,7 +148,11 @@ class _Form:
         return plan
 
     def _steps(self, shapes: Sequence[Shape]) -> Iterator[_PlanStep]:
-        operations = self.folded.operations
+        operations = [
+            part
+            for o in self.folded.operations
+            for part in ([o] if not o.parts or self._runs_here(o, shapes) else o.parts)
+        ]
         last = {slot: i for i, operation in enumerate(operations)
                 for slot in (*operation.tops, *operation.bottoms)}  # fmt: skip
         last.update((slot, len(operations)) for _, slot in self._results)
@@ -254,8 +260,12 @@ class _SegmentPlanStep:
         self._constants, self._scratch = constants, scratch
         self._reads = list(zip(segment.reads, forms, strict=True))
         # The two orders are one of pictures of a pixel; the plain one is made faster.
-        orders = [torch.channels_last if len(shape) == 4 and shape[2] * shape[3] > 1 else None
-                  for shape in segment.shapes]  # fmt: skip
+        orders = [
+            torch.channels_last
+            if len(shape) == 4 and shape[2] * shape[3] > 1 and slot not in segment.planes
+            else None
+            for slot, shape in zip(segment.writes, segment.shapes, strict=True)
+        ]
         self._writes = list(zip(segment.writes, segment.shapes, orders, strict=True))
 
     def __call__(self, values: list[Any]) -> None:

@@ -17,20 +17,23 @@ from sphereface.caffe.layer import Layer, Shape
 from sphereface.caffe.layers.convolution import Convolution
 from sphereface.caffe.layers.pooling import Pooling
 from sphereface.caffe.layers.softmax import Softmax
-from sphereface.inference.fused.huge_pages import zeros
+from sphereface.inference.fused.constants import Constants, is_depthwise
 from sphereface.inference.fused.image_runs import image_runs
+from sphereface.inference.fused.join import Heads, Pooled, is_planar
 from sphereface.inference.fused.memory import OWN, SCRATCH, Memory, Place
 from sphereface.inference.fused.operation import Operation, is_hooked
 
-__all__ = ["Constants", "Segment", "can_run", "make_segment"]
+__all__ = ["Segment", "can_run", "make_segment"]
 
-_PANEL = 16  # kPanel
 _MOST_CHANNELS = 4096  # kZeros
 _MOST_TAPS = 121  # of a depthwise kernel
 # A longer inner product reads its weight once a call, as it is in the net: no copy pays for itself.
 _LONG_WEIGHT = 1 << 20
-_CONVOLUTION, _DEPTHWISE, _ELEMENTWISE, _MAX, _AVERAGE, _SOFTMAX, _INTERLEAVE, _BY_IMAGE = range(8)
+(_CONVOLUTION, _DEPTHWISE, _ELEMENTWISE, _MAX, _AVERAGE, _SOFTMAX, _INTERLEAVE, _BY_IMAGE,
+ _PLANAR, _STEP_OF_HEADS) = range(10)  # fmt: skip
 _NO_WINDOW = (1, 1, 1, 1, 0, 0, 1, 1)
+_NO_POOLING: tuple[int, ...] = (0,) * 6
+_NO_HEADS: tuple[int, ...] = (0,) * 5
 _NO_ACTIVATION, _RELU, _SLOPES = range(3)
 
 
@@ -39,6 +42,11 @@ def can_run(operation: Operation, shapes: Sequence[Shape]) -> bool:
     if not operation.bottoms or not operation.tops:
         return False
     bottom, top = shapes[operation.bottoms[0]], shapes[operation.tops[0]]
+    if operation.parts:
+        # Of an inner product's picture the step would read one pixel.
+        pixel = not isinstance(operation, Heads) or not operation.parts[0].is_flattening
+        pixel = pixel or set(bottom[2:]) <= {1}
+        return pixel and all(can_run(part, shapes) for part in operation.parts)
     if len(bottom) not in (2, 4) or 0 in bottom:
         return False
     layer = operation.layer
@@ -72,97 +80,6 @@ def _is_step(layer: Layer, bottom: Shape, top: Shape) -> bool:
     )
 
 
-@dataclass(frozen=True)
-class _Offsets:
-    """Where an operation's numbers begin in the constants; -1 is none."""
-
-    weight: int = -1
-    bias: int = -1
-    slopes: int = -1
-    kernel: tuple[int, int] = (1, 1)  # of an inner product: the picture that it was built for
-
-
-class Constants:
-    """Weights of all operations, folded and in the order that the steps read them.
-
-    Parameters
-    ----------
-    operations : sequence of Operation
-        Those for which `can_run` is true.
-    shapes : sequence of tuple
-        Of all slots, as the net was built.
-    """
-
-    def __init__(self, operations: Sequence[Operation], shapes: Sequence[Shape]) -> None:
-        self._size = 0
-        self._offsets: dict[int, _Offsets] = {}
-        for operation in operations:
-            self._offsets[id(operation)] = self._planned(operation, shapes)
-        self.values = zeros(self._size)
-        for operation in operations:
-            self._fill(operation, self._offsets[id(operation)])
-
-    def of(self, operation: Operation) -> _Offsets | None:
-        """Return where the numbers of `operation` are, if they are here."""
-        return self._offsets.get(id(operation))
-
-    def _take(self, count: int) -> int:
-        start = self._size
-        self._size += -(-count // _PANEL) * _PANEL
-        return start
-
-    def _planned(self, operation: Operation, shapes: Sequence[Shape]) -> _Offsets:
-        layer, bottom = operation.layer, shapes[operation.bottoms[0]]
-        outputs = shapes[operation.tops[0]][1]
-        padded = -(-outputs // _PANEL) * _PANEL
-        slopes = self._take(padded) if operation.slopes is not None else -1
-        if not operation.product:
-            if operation.after is None:
-                return _Offsets(slopes=slopes)
-            return _Offsets(self._take(outputs), self._take(padded), slopes)
-        kernel = (bottom[2], bottom[3]) if len(bottom) == 4 else (1, 1)
-        assert layer is not None
-        if isinstance(layer, Convolution):
-            kernel = (layer.kernel[0], layer.kernel[1])
-        each = kernel[0] * kernel[1] * (1 if _is_depthwise(layer) else bottom[1])
-        weight = self._take(each * (outputs if _is_depthwise(layer) else padded))
-        has_bias = layer.bias is not None or operation.after or operation.before
-        return _Offsets(weight, self._take(padded) if has_bias else -1, slopes, kernel)
-
-    def _fill(self, operation: Operation, at: _Offsets) -> None:
-        if operation.slopes is not None:
-            self._write(at.slopes, operation.slopes)
-        if operation.product:
-            self._fill_product(operation, at)
-        elif operation.after is not None:
-            self._write(at.weight, operation.after.scale)
-            self._write(at.bias, operation.after.shift)
-
-    def _fill_product(self, operation: Operation, at: _Offsets) -> None:
-        weight, bias = operation.weight(), operation.bias()
-        if bias is not None:
-            self._write(at.bias, bias)
-        if _is_depthwise(operation.layer):
-            self._write(at.weight, weight.flatten(1).t())
-            return
-        outputs, taps = len(weight), at.kernel[0] * at.kernel[1]
-        weight = weight.reshape(outputs, -1, taps)
-        whole, panels = outputs // _PANEL, -(-outputs // _PANEL)
-        count = panels * weight[0].numel() * _PANEL
-        inputs, split = weight.shape[1], whole * _PANEL
-        target = self.values[at.weight : at.weight + count].view(panels, taps, inputs, _PANEL)
-        target[:whole] = weight[:split].view(whole, _PANEL, inputs, taps).permute(0, 3, 2, 1)
-        if split < outputs:
-            target[whole, :, :, : outputs - split] = weight[split:].permute(2, 1, 0)
-
-    def _write(self, start: int, values: Tensor) -> None:
-        self.values[start : start + values.numel()].view(values.shape).copy_(values)
-
-
-def _is_depthwise(layer: object) -> bool:
-    return isinstance(layer, Convolution) and layer.group > 1
-
-
 @dataclass
 class Segment:
     """A run of steps: a program and what it reads and writes.
@@ -176,6 +93,8 @@ class Segment:
         Slots of the other buffers, in order.
     shapes : list of tuple
         Of `writes`.
+    planes : set of int
+        Those of `writes` that are in NCHW order, not by pixel.
     """
 
     program: Tensor
@@ -183,6 +102,7 @@ class Segment:
     reads: list[int]
     writes: list[int]
     shapes: list[Shape]
+    planes: set[int]
 
 
 def make_segment(
@@ -209,7 +129,8 @@ def make_segment(
     parts : int
         Threads that take images of their own where that is faster; 0: none do.
     """
-    made = {operation.tops[0] for operation in operations}
+    # Heads' tops are buffers side by side.
+    made = dict.fromkeys(slot for operation in operations for slot in operation.tops)
     read = dict.fromkeys(slot for operation in operations for slot in operation.bottoms)
     reads = [slot for slot in read if slot not in made]
     writes = [slot for slot in made if slot in needed]
@@ -230,7 +151,8 @@ def make_segment(
             given, where[slot] = where[slot], place(slot)
             rows.append(_interleaving(given, where[slot], shapes[slot]))
 
-    turned = [slot for slot in reads if slot in planes and len(shapes[slot]) == 4]
+    images = {slot: where[slot] for slot in reads if slot in planes and len(shapes[slot]) == 4}
+    turned = [slot for slot in images if not _only_as_planes(slot, operations, images)]
     first = starts[0].stop if 0 in starts else 0
     interleave(slot for slot in turned if last[slot] >= first)
     for index, operation in enumerate(operations):
@@ -252,13 +174,15 @@ def make_segment(
                 where[top] = place(top)
         for slot in over:
             memory.give_back(where[slot])
-        rows.append(_row(operation, constants, shapes, where))
+        rows.append(_row(operation, constants, shapes, where, images))
         if index in ends:
-            images = shapes[operation.tops[0]][0]
-            rows[head] = _run_head(memory.end_run(parts), images, parts, len(rows) - head - 1)
+            count = shapes[operation.tops[0]][0]
+            rows[head] = _run_head(memory.end_run(parts), count, parts, len(rows) - head - 1)
             stop = 0
     program = torch.tensor(rows, dtype=torch.int64)
-    return Segment(program, memory.size, reads, writes, [shapes[slot] for slot in writes])
+    in_planes = {slot for o in operations if isinstance(o, Heads) for slot in o.tops}
+    written = [shapes[slot] for slot in writes]
+    return Segment(program, memory.size, reads, writes, written, in_planes)
 
 
 def _overwritten(operation: Operation, over: Collection[int]) -> int | None:
@@ -267,9 +191,17 @@ def _overwritten(operation: Operation, over: Collection[int]) -> int | None:
     # A convolution of what is added reads pixels around the one that it writes.
     if operation.residual and added in over and added not in read:
         return added
-    if operation.layer is None and operation.bottoms[0] in over:
+    if operation.layer is None and not operation.parts and operation.bottoms[0] in over:
         return operation.bottoms[0]
     return None
+
+
+def _only_as_planes(slot: int, operations: Sequence[Operation], images: Collection[int]) -> bool:
+    return all(_reads_planes(o, images) for o in operations if slot in o.bottoms)
+
+
+def _reads_planes(operation: Operation, images: Collection[int]) -> bool:
+    return isinstance(operation, Pooled) or is_planar(operation, images)
 
 
 def _row(
@@ -277,13 +209,16 @@ def _row(
     constants: Constants,
     shapes: Sequence[Shape],
     where: Mapping[int, Place],
+    images: Mapping[int, Place],
 ) -> list[int]:
-    layer, at = operation.layer, constants.of(operation)
+    at = constants.of(operation)
     assert at is not None
-    bottom, top = _image(shapes[operation.bottoms[0]]), _image(shapes[operation.tops[0]])
-    kind, window = _ELEMENTWISE, _NO_WINDOW
+    main = operation.parts[0] if isinstance(operation, Pooled) else operation
+    slot, layer = operation.bottoms[0], main.layer
+    bottom, top = _image(shapes[slot]), _image(shapes[operation.tops[0]])
+    kind, window, outputs = _ELEMENTWISE, _NO_WINDOW, top[1]
     if isinstance(layer, Convolution):
-        kind = _DEPTHWISE if _is_depthwise(layer) else _CONVOLUTION
+        kind = _DEPTHWISE if is_depthwise(layer) else _CONVOLUTION
         window = (*layer.kernel, *layer.stride, *layer.pad, *layer.dilation)  # type: ignore[assignment]
     elif isinstance(layer, Pooling):
         kind = _MAX if layer.method == "MAX" else _AVERAGE
@@ -293,14 +228,26 @@ def _row(
         kind = _SOFTMAX
     elif operation.product:
         kind, window = _CONVOLUTION, (*at.kernel, 1, 1, 0, 0, 1, 1)
+    given, pooling, heads = where[slot], _NO_POOLING, _NO_HEADS
+    if _reads_planes(operation, images):
+        kind, given = _PLANAR, images[slot]
+    if isinstance(operation, Pooled):
+        pool: Pooling = operation.parts[1].layer  # type: ignore[assignment]
+        pooling = (*pool.kernel, *pool.stride, *pool.pad)  # type: ignore[misc]
+    if isinstance(operation, Heads):
+        channels = [shapes[slot][1] for slot in operation.tops]
+        bits = sum(1 << i for i, head in enumerate(operation.heads) if head.softmax)
+        kind, outputs = _STEP_OF_HEADS, sum(channels)
+        heads = (*channels, *_NO_HEADS[len(channels) + 1 :], bits)
     activation = _NO_ACTIVATION
-    if operation.slopes is not None:
-        activation = _RELU if operation.is_relu else _SLOPES
+    if main.slopes is not None:
+        activation = _RELU if main.is_relu else _SLOPES
     residual = where[operation.bottoms[-1]] if operation.residual else (-1, 0)
     return [
-        kind, *where[operation.bottoms[0]], *where[operation.tops[0]], *residual,
-        bottom[0], bottom[2], bottom[3], bottom[1], top[2], top[3], top[1],
-        *window, at.weight, at.bias, at.slopes, activation, int(operation.residual_first),
+        kind, *given, *where[operation.tops[0]], *residual,
+        bottom[0], bottom[2], bottom[3], bottom[1], top[2], top[3], outputs,
+        *window, *pooling, *heads,
+        at.weight, at.bias, at.slopes, activation, int(operation.residual_first),
     ]  # fmt: skip
 
 
@@ -309,7 +256,7 @@ def _interleaving(given: Place, to: Place, shape: Shape) -> list[int]:
     return [
         _INTERLEAVE, *given, *to, -1, 0,
         images, height, width, channels, height, width, channels,
-        *_NO_WINDOW, -1, -1, -1, _NO_ACTIVATION, 0,
+        *_NO_WINDOW, *_NO_POOLING, *_NO_HEADS, -1, -1, -1, _NO_ACTIVATION, 0,
     ]  # fmt: skip
 
 
@@ -318,7 +265,7 @@ def _run_head(memory: tuple[int, int], images: int, parts: int, steps: int) -> l
     return [
         _BY_IMAGE, -1, 0, SCRATCH, start, -1, 0,
         images, steps, 1, size, parts, 1, 1,
-        *_NO_WINDOW, -1, -1, -1, _NO_ACTIVATION, 0,
+        *_NO_WINDOW, *_NO_POOLING, *_NO_HEADS, -1, -1, -1, _NO_ACTIVATION, 0,
     ]  # fmt: skip
 
 

@@ -42,6 +42,8 @@ class Operation:
         Factors of negative values, zeros of a ReLU; float64.
     residual : bool
         The last bottom is added, before the rectifier if `residual_first`.
+    parts : tuple of Operation
+        Of a joined operation: those that it stands for, in an order that can be run.
     """
 
     layer: Layer | None
@@ -54,6 +56,7 @@ class Operation:
     slopes: Tensor | None = None
     residual: bool = False
     residual_first: bool = False
+    parts: tuple[Operation, ...] = ()
 
     @property
     def is_layer(self) -> bool:
