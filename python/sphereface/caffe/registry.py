@@ -128,7 +128,7 @@ class UnknownLayerError(SphereFaceError):
 
     def _fix(self, how: str) -> str:
         added = f"a layer of your own is added with {how} (docs/adding_layers.md)"
-        return f"{self._hint}, or {added}" if self._hint else added
+        return f"{self._hint} A{added[1:]}" if self._hint else added
 
 
 L = TypeVar("L", bound="type[Any]")
