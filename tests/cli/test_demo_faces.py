@@ -151,6 +151,16 @@ def test_from_photographs_to_a_report(photographs, tmp_path, capsys):
     assert "stopped at detect; other options want another --output" in capsys.readouterr().out
 
 
+def test_photographs_are_not_where_crops_go(tmp_path, capsys):
+    people = tmp_path / "crops" / "people"
+    people.mkdir(parents=True)
+    for folder in (people, people.parent):
+        command = ["demo-faces", str(folder), "--output", str(tmp_path), "--renew"]
+        assert main(command) == 2
+        assert "the photographs lie where the crops go" in capsys.readouterr().err
+    assert people.is_dir()
+
+
 def test_make_passes_the_folder_as_one_word():
     make = [
         "make",

@@ -30,7 +30,13 @@ __all__ = ["FacesRun", "Step"]
 _NET, _HELD_OUT, _LEAST_IMAGES = "sphereface_4_bn", 0.25, 2
 _FOLDS, _PER_FOLD = 10, 300
 _EPOCHS, _LEAST_STEPS = 15, 120
-_OF_LISTS = ("test.txt", "train.txt", "pairs.txt", "net_iter_*", "features.*", "report.*")
+# What steps write into a folder that may hold the user's files too.
+_OF_LISTS = (
+    "test.txt", "train.txt", "pairs.txt", "net_iter_*", "features.npz*", "report.html",
+    "report.json",
+)  # fmt: skip
+# Last goes what tells that there is something to take away.
+_OF_PHOTOGRAPHS = (*_OF_LISTS, "crops", "faces.failures.csv", "faces.jsonl*")
 _RATE = 0.05  # BatchNorm bears more than 0.1 x batch / 512
 
 
@@ -91,6 +97,10 @@ class FacesRun:
         out.mkdir(parents=True, exist_ok=True)
         faces, crops = out / "faces.jsonl", out / "crops"
         train, test = out / "train.txt", out / "test.txt"
+        if self.folder.resolve().is_relative_to(crops.resolve()):
+            raise SphereFaceError(
+                "the photographs lie where the crops go", where=str(crops), fix="another --output"
+            )
         self._check_photographs(faces)
         found = ["detect", str(self.folder), "--output", str(faces), "--detector", detector]
         yield Step([*found, *processes], faces, always=True)
@@ -111,11 +121,10 @@ class FacesRun:
     def _check_photographs(self, faces: Path) -> None:
         """Take away all that was made of other photographs than there are now."""
         if faces.exists():
-            lines = faces.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-            seen = {json.loads(line)["file"] for line in lines}
+            lines = faces.read_text(encoding="utf-8").split("\n")  # a name may have U+2028
+            seen = {json.loads(line)["file"] for line in lines if line}
             there = {file.name for file in list_images([self.folder])}
-            # Last goes what tells that there is something to take away.
-            self._renew(seen ^ there, faces, (*_OF_LISTS, "crops", "faces.*"))
+            self._renew(seen ^ there, faces, _OF_PHOTOGRAPHS)
 
     def _check_lists(self, crops: Path, train: Path, test: Path) -> None:
         """Take away the lists and all that was made by them if they are not of these crops."""
