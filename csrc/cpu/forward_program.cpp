@@ -1,9 +1,9 @@
-#include "forward_program.h"
-
 #if defined(__GNUC__) && !defined(__clang__)
 // Functions with vectors are inlined into those that are compiled for them; none has an ABI.
 #pragma GCC diagnostic ignored "-Wpsabi"
 #endif
+
+#include "forward_program.h"
 
 #include "forward_channels.h"
 #include "forward_depthwise.h"
