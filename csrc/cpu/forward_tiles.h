@@ -49,9 +49,6 @@ SPHEREFACE_INLINE float finished_one(float sum, const Step& step, const float* s
   return sum;
 }
 
-// A lambda that is compiled for the instruction set of its caller.
-#define SPHEREFACE_LAMBDA_INLINE __attribute__((always_inline))
-
 constexpr int64_t kZeros = 4096;  // channels of the pixel that padding reads
 alignas(64) inline const float zeros[kZeros] = {};
 

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 
+#include "bfloat16_rows.h"
 #include "exponential.h"
 #include "vector.h"
 
@@ -53,50 +54,45 @@ SPHEREFACE_INLINE double sum_of(const T* z, int64_t count, MathOf<T> max) {
   return sum;
 }
 
-template <typename T>
-SPHEREFACE_INLINE void scale_entries(T* z, int64_t count, MathOf<T> row, const MathOf<T>* column) {
-  using S = Scalar<T>;
+template <typename Math>
+SPHEREFACE_INLINE void scale_entries(Math* z, int64_t count, Math row, const Math* column) {
   if (column == nullptr) {
-    for (int64_t j = 0; j < count; ++j) z[j] = S::store(S::load(z[j]) * row);
+    for (int64_t j = 0; j < count; ++j) z[j] *= row;
   } else {
-    for (int64_t j = 0; j < count; ++j) z[j] = S::store(S::load(z[j]) * (row * column[j]));
+    for (int64_t j = 0; j < count; ++j) z[j] *= row * column[j];
   }
 }
 
-template <bool kProjects, typename T>
-SPHEREFACE_INLINE void gradient_of(T* z, int64_t count, const RowGradient<T> f) {
-  using S = Scalar<T>;
-  const MathOf<T>* const __restrict column = f.column;
-  MathOf<T>* const __restrict radial = f.radial;
+template <bool kProjects, typename Math>
+SPHEREFACE_INLINE void gradient_of(Math* z, int64_t count, const RowGradient<Math> f) {
+  const Math* const __restrict column = f.column;
+  Math* const __restrict radial = f.radial;
   const auto on_p = f.on_p, lse = f.lse, scale = f.scale;
   for (int64_t j = 0; j < count; ++j) {
-    const MathOf<T> value = S::load(z[j]);
-    MathOf<T> g = on_p * exponential(value - lse);
+    const Math value = z[j];
+    Math g = on_p * exponential(value - lse);
     if (kProjects) {
       radial[j] += g * value;
       g *= scale * column[j];
     }
-    z[j] = S::store(g);
+    z[j] = g;
   }
 }
 
 // The same with label smoothing or a bias.
-template <bool kProjects, typename T>
-SPHEREFACE_INLINE void general_gradient_of(T* z, int64_t count, const RowGradient<T> f) {
-  using S = Scalar<T>;
+template <bool kProjects, typename Math>
+SPHEREFACE_INLINE void general_gradient_of(Math* z, int64_t count, const RowGradient<Math> f) {
   for (int64_t j = 0; j < count; ++j) {
-    const MathOf<T> value = S::load(z[j]);
-    const MathOf<T> share = f.weight == nullptr ? f.on_w : f.on_w * f.weight[j];
-    MathOf<T> g = f.on_p * exponential(value - f.lse) - share;
+    const Math share = f.weight == nullptr ? f.on_w : f.on_w * f.weight[j];
+    Math g = f.on_p * exponential(z[j] - f.lse) - share;
     if (f.total != nullptr) f.total[j] += g;
-    if (kProjects) f.radial[j] += g * value;
-    g *= kProjects ? f.scale * f.column[j] : f.scale;
-    z[j] = S::store(g);
+    if (kProjects) f.radial[j] += g * z[j];
+    z[j] = g * (kProjects ? f.scale * f.column[j] : f.scale);
   }
 }
 
-template <typename T>
-SPHEREFACE_INLINE void any_gradient_of(T* z, int64_t count, const RowGradient<T>& f) {
+template <typename Math>
+SPHEREFACE_INLINE void any_gradient_of(Math* z, int64_t count, const RowGradient<Math>& f) {
   if (f.on_w == 0 && f.total == nullptr) {
     f.radial == nullptr ? gradient_of<false>(z, count, f) : gradient_of<true>(z, count, f);
   } else if (f.radial == nullptr) {
@@ -104,12 +100,6 @@ SPHEREFACE_INLINE void any_gradient_of(T* z, int64_t count, const RowGradient<T>
   } else {
     general_gradient_of<true>(z, count, f);
   }
-}
-
-template <typename T>
-SPHEREFACE_INLINE void subtract_multiple(T* d, const T* w, int64_t count, MathOf<T> factor) {
-  using S = Scalar<T>;
-  for (int64_t k = 0; k < count; ++k) d[k] = S::store(S::load(d[k]) - factor * S::load(w[k]));
 }
 
 template <typename T>
@@ -126,25 +116,34 @@ SPHEREFACE_INLINE int64_t first_equal(const T* z, int64_t count, MathOf<T> value
 
 }  // namespace
 
-#define SPHEREFACE_LOGIT_LOOPS(T)                                                            \
-  SPHEREFACE_MULTIVERSION MathOf<T> largest(const T* z, int64_t count) {                     \
-    return largest_of(z, count);                                                             \
-  }                                                                                          \
-  SPHEREFACE_MULTIVERSION double exponential_sum(const T* z, int64_t count, MathOf<T> max) { \
-    return sum_of(z, count, max);                                                            \
-  }                                                                                          \
-  SPHEREFACE_MULTIVERSION void scale(T* z, int64_t count, MathOf<T> row,                     \
-                                     const MathOf<T>* column) {                              \
-    scale_entries(z, count, row, column);                                                    \
-  }                                                                                          \
-  SPHEREFACE_MULTIVERSION void to_gradient(T* z, int64_t count, const RowGradient<T>& f) {   \
-    any_gradient_of(z, count, f);                                                            \
-  }                                                                                          \
-  SPHEREFACE_MULTIVERSION void subtract(T* d, const T* w, int64_t count, MathOf<T> factor) { \
-    subtract_multiple(d, w, count, factor);                                                  \
-  }                                                                                          \
-  SPHEREFACE_MULTIVERSION int64_t find(const T* z, int64_t count, MathOf<T> value) {         \
-    return first_equal(z, count, value);                                                     \
+#define SPHEREFACE_LOGIT_LOOPS(T)                                                                  \
+  SPHEREFACE_MULTIVERSION MathOf<T> largest(const T* z, int64_t count) {                           \
+    return largest_of(z, count);                                                                   \
+  }                                                                                                \
+  SPHEREFACE_MULTIVERSION double exponential_sum(const T* z, int64_t count, MathOf<T> max) {       \
+    return sum_of(z, count, max);                                                                  \
+  }                                                                                                \
+  SPHEREFACE_MULTIVERSION void scale(T* z, int64_t count, MathOf<T> row,                           \
+                                     const MathOf<T>* column) {                                    \
+    change_pieces(z, count,                                                                        \
+                  [&](MathOf<T>* piece, int64_t begin, int64_t some) SPHEREFACE_LAMBDA_INLINE {    \
+                    scale_entries(piece, some, row, column == nullptr ? nullptr : column + begin); \
+                  });                                                                              \
+  }                                                                                                \
+  SPHEREFACE_MULTIVERSION void to_gradient(T* z, int64_t count, const RowGradient<MathOf<T>>& f) { \
+    change_pieces(z, count,                                                                        \
+                  [&](MathOf<T>* piece, int64_t begin, int64_t some)                               \
+                      SPHEREFACE_LAMBDA_INLINE { any_gradient_of(piece, some, f.from(begin)); });  \
+  }                                                                                                \
+  SPHEREFACE_MULTIVERSION void subtract(T* d, const T* w, int64_t count, MathOf<T> factor) {       \
+    change_pieces(d, count,                                                                        \
+                  [&](MathOf<T>* piece, int64_t begin, int64_t some) SPHEREFACE_LAMBDA_INLINE {    \
+                    for (int64_t k = 0; k < some; ++k)                                             \
+                      piece[k] -= factor * Scalar<T>::load(w[begin + k]);                          \
+                  });                                                                              \
+  }                                                                                                \
+  SPHEREFACE_MULTIVERSION int64_t find(const T* z, int64_t count, MathOf<T> value) {               \
+    return first_equal(z, count, value);                                                           \
   }
 SPHEREFACE_LOGIT_LOOPS(float)
 SPHEREFACE_LOGIT_LOOPS(double)

@@ -7,9 +7,8 @@ namespace sphereface::cpu {
 
 // What makes a row of logits z its gradient: g = on_p exp(z - lse) - on_w weight, with `total`
 // total += g, and with `radial` radial += g z and then g scale column.
-template <typename T>
+template <typename Math>
 struct RowGradient {
-  using Math = MathOf<T>;
   Math lse, on_p, on_w, scale;
   const Math *weight, *column;
   Math *radial, *total;
@@ -31,7 +30,7 @@ struct RowGradient {
   double exponential_sum(const T* z, int64_t count, MathOf<T> max);        \
   /* z *= row column; without columns z *= row */                          \
   void scale(T* z, int64_t count, MathOf<T> row, const MathOf<T>* column); \
-  void to_gradient(T* z, int64_t count, const RowGradient<T>& f);          \
+  void to_gradient(T* z, int64_t count, const RowGradient<MathOf<T>>& f);  \
   /* d -= factor w */                                                      \
   void subtract(T* d, const T* w, int64_t count, MathOf<T> factor);        \
   /* the first entry that is `value`, or count */                          \

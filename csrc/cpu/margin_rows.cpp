@@ -1,5 +1,6 @@
 #include "sphereface/margin_rows.h"
 
+#include "bfloat16_rows.h"
 #include "sphereface/cpu.h"
 #include "vector.h"
 
@@ -8,6 +9,28 @@ namespace sphereface::cpu {
 namespace {
 
 constexpr int64_t kGrainRows = 16;
+
+// A row of dweight through the normalisation of its row of the weight.
+template <typename T>
+SPHEREFACE_INLINE void project_row(const T* w, T* d, int64_t count) {
+  const Projection<T> through(row_norm<T>(squared_norm(w, count)), dot(w, d, count));
+  change_pieces(d, count,
+                [&](MathOf<T>* piece, int64_t begin, int64_t some) SPHEREFACE_LAMBDA_INLINE {
+                  for (int64_t k = 0; k < some; ++k) {
+                    piece[k] = through.in_math(piece[k], Scalar<T>::load(w[begin + k]));
+                  }
+                });
+}
+
+// Function templates cannot be multiversioned, so each storage type has its own.
+#define SPHEREFACE_PROJECT(T)                                             \
+  SPHEREFACE_MULTIVERSION void project(const T* w, T* d, int64_t count) { \
+    project_row(w, d, count);                                             \
+  }
+SPHEREFACE_PROJECT(float)
+SPHEREFACE_PROJECT(double)
+SPHEREFACE_PROJECT(bfloat16)
+#undef SPHEREFACE_PROJECT
 
 }  // namespace
 
@@ -64,13 +87,7 @@ void margin_weight_gradient(const MarginProblem<T, Margin>& p, Matrix<const T> g
   }
   if (Margin::kFreeWeight) return;
   for_ranges(parallel_for, dweight_rows.rows, kGrainRows, [&](int64_t begin, int64_t end) {
-    for (int64_t j = begin; j < end; ++j) {
-      const T* w = p.weight.row(j);
-      T* d = dweight_rows.row(j);
-      const Projection<T> through(row_norm<T>(dot(w, w, features)),
-                                  dot(w, static_cast<const T*>(d), features));
-      for (int64_t k = 0; k < features; ++k) d[k] = through(d[k], w[k]);
-    }
+    for (int64_t j = begin; j < end; ++j) project(p.weight.row(j), dweight_rows.row(j), features);
   });
 }
 

@@ -1,6 +1,7 @@
 #include <atomic>
 #include <cmath>
 
+#include "bfloat16_rows.h"
 #include "sphereface/cpu.h"
 #include "vector.h"
 
@@ -39,7 +40,6 @@ SPHEREFACE_INLINE int64_t scan_range(Matrix<const T> rows, int64_t begin, int64_
 template <typename T>
 SPHEREFACE_INLINE int64_t normalize_range(Matrix<const T> from, Matrix<T> to, int64_t begin,
                                           int64_t end) {
-  using S = Scalar<T>;
   int64_t bad = -1;
   for (int64_t i = begin; i < end; ++i) {
     const T* source = from.row(i);
@@ -49,8 +49,13 @@ SPHEREFACE_INLINE int64_t normalize_range(Matrix<const T> from, Matrix<T> to, in
       if (bad < 0) bad = i;
       scale = 1;
     }
-    if (scale == 1 && source == target) continue;
-    for (int64_t k = 0; k < from.cols; ++k) target[k] = S::store(scale * S::load(source[k]));
+    if (scale == 1) {
+      if (source != target) std::copy_n(source, from.cols, target);
+    } else if constexpr (std::is_same_v<T, bfloat16>) {
+      multiply(source, scale, target, from.cols);
+    } else {
+      for (int64_t k = 0; k < from.cols; ++k) target[k] = scale * source[k];
+    }
   }
   return bad;
 }

@@ -218,14 +218,14 @@ void softmax_gradient(const MarginProblem<T, Margin>& p, const SoftmaxOptions<T>
     // Where nothing is summed before the scale, it goes into the other factors.
     const bool late = radial != nullptr || total != nullptr;
     const double early = late ? 1 : scale;
-    const RowGradient<T> f{rounded_lse,
-                           static_cast<Math>(d.on_p * std::exp(rounded_lse - lse[i]) * early),
-                           static_cast<Math>(d.on_w * early),
-                           static_cast<Math>(late ? scale : 1),
-                           s.class_weight,
-                           scales.column,
-                           radial,
-                           total};
+    const RowGradient<Math> f{rounded_lse,
+                              static_cast<Math>(d.on_p * std::exp(rounded_lse - lse[i]) * early),
+                              static_cast<Math>(d.on_w * early),
+                              static_cast<Math>(late ? scale : 1),
+                              s.class_weight,
+                              scales.column,
+                              radial,
+                              total};
     if (!p.has_label(i)) {
       to_gradient(z, classes, f);
       continue;

@@ -26,6 +26,8 @@
 #define SPHEREFACE_MULTIVERSION
 #endif
 #define SPHEREFACE_INLINE inline __attribute__((always_inline))
+// A lambda that is compiled for the instruction set of its caller.
+#define SPHEREFACE_LAMBDA_INLINE __attribute__((always_inline))
 
 namespace sphereface::cpu {
 
@@ -55,27 +57,15 @@ SPHEREFACE_INLINE double dot(const A* a, const B* b, int64_t count) {
   return sum_lanes(lanes);
 }
 
-// dot(a, a). Products of bfloat16 are exact in float, where a few are added up with half of
-// double's work; in double after all where one of them may be out of float's range.
+// The same of a and a, up to the rounding of float: products of bfloat16 are exact in it, and a few
+// are added up in it with half of double's work.
+double squares_in_float(const bfloat16* a, int64_t count);
+
+// dot(a, a); of bfloat16 in double where a product may be out of float's range.
 template <typename T>
 SPHEREFACE_INLINE double squared_norm(const T* a, int64_t count) {
   if constexpr (std::is_same_v<T, bfloat16>) {
-    constexpr int64_t kPiece = 16 * kLanes;
-    double sum = 0;
-    int64_t i = 0;
-    while (i + kLanes <= count) {
-      float lanes[kLanes] = {};
-      for (const int64_t end = std::min(i + kPiece, count); i + kLanes <= end; i += kLanes) {
-        for (int l = 0; l < kLanes; ++l) {
-          const float value = Scalar<T>::load(a[i + l]);
-          lanes[l] += value * value;
-        }
-      }
-      double wide[kLanes];
-      for (int l = 0; l < kLanes; ++l) wide[l] = lanes[l];
-      sum += sum_lanes(wide);
-    }
-    sum += dot(a + i, a + i, count - i);
+    const double sum = squares_in_float(a, count);
     if (sum > 1e-20 && sum < 1e30) return sum;
   }
   return dot(a, a, count);

@@ -1,5 +1,6 @@
 #include "wide_product.h"
 
+#include "bfloat16_rows.h"
 #include "vector.h"
 
 namespace sphereface::cpu {
@@ -27,12 +28,8 @@ SPHEREFACE_MULTIVERSION void widen(Matrix<const bfloat16> from, Matrix<float> to
   }
 }
 
-SPHEREFACE_MULTIVERSION void narrow(Matrix<const float> from, Matrix<bfloat16> to) {
-  for (int64_t i = 0; i < from.rows; ++i) {
-    const float* const __restrict source = from.row(i);
-    bfloat16* const __restrict target = to.row(i);
-    for (int64_t k = 0; k < from.cols; ++k) target[k] = Scalar<bfloat16>::store(source[k]);
-  }
+void narrow(Matrix<const float> from, Matrix<bfloat16> to) {
+  for (int64_t i = 0; i < from.rows; ++i) narrow(from.row(i), to.row(i), from.cols);
 }
 
 }  // namespace sphereface::cpu

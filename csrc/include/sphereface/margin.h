@@ -1,13 +1,12 @@
 // The margin policies: what a member of the family does to c, the cosine of the angle between a row
 // and its label's weight. A policy is a small struct that is copied to the device, with
 //
-//   Bend operator()(double c)          h(c) and its slope, for the label's logit |x| h(c)
-//   bool is_plain()                    whether h(c) = c, so that nothing is to be done
-//   kFreeWeight                        whether W keeps its length: the label's logit is |x| |w|
-//   h(c) kReady                             whether c is x.w / s as it is, and the label's logit s
-//   h(c) bool normalizes_direction()        whether Gradient::kCaffe divides the label's direction
-//   in dx
-//                                      by the length of its coefficients, as the original A-Softmax
+//   Bend operator()(double c)  h(c) and its slope, for the label's logit |x| h(c)
+//   bool is_plain()            whether h(c) = c, so that nothing is to be done
+//   kFreeWeight                whether W keeps its length: the label's logit is |x| |w| h(c)
+//   kReady                     whether c is x.w / s as it is, and the label's logit s h(c)
+//   bool normalizes_direction()  whether Gradient::kCaffe divides the label's direction in dx by
+//                              the length of its coefficients, as the original A-Softmax does
 //
 // SphereFace2 is not a margin of the label alone: its logits and their loss are binary_rows.h's.
 //

@@ -66,9 +66,12 @@ struct Projection {
     scale = static_cast<MathOf<T>>(inverse);
     radial = static_cast<MathOf<T>>(inverse * inverse * w_dot_d);
   }
+  SPHEREFACE_HD MathOf<T> in_math(MathOf<T> d, MathOf<T> w) const {
+    return scale * (d - radial * w);
+  }
   SPHEREFACE_HD T operator()(T d, T w) const {
     using S = Scalar<T>;
-    return S::store(scale * (S::load(d) - radial * S::load(w)));
+    return S::store(in_math(S::load(d), S::load(w)));
   }
 };
 
