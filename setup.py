@@ -22,6 +22,8 @@ TORCH_TARGET = "-DTORCH_TARGET_VERSION=0x020a000000000000"
 INCLUDES = [str(Path(folder).resolve()) for folder in ("csrc", "csrc/include", "csrc/cpu")]
 HEADERS = sorted(str(path) for path in Path("csrc").rglob("*.*h"))
 CPU_SOURCES = sorted(str(path) for path in Path("csrc/cpu").glob("*.cpp"))
+# Kernels of whole nets, which torch alone has; forward_program takes longest to compile.
+NET_SOURCES = [f"csrc/cpu/{name}.cpp" for name in ("forward_program", "kernel_gradient", "prelu")]
 CUDA_SOURCES = sorted(str(path) for path in Path("csrc/cuda").glob("*.cu"))
 # gcc vectorises no loop that chooses between floats while it must keep their traps apart.
 COMPILE = ["-O3", "-std=c++17", "-fno-trapping-math", "-fvisibility=hidden", "-Wall"]
@@ -94,7 +96,7 @@ def torch_extension(cuda: bool) -> CppExtension:
 
 numpy_extension = Pybind11Extension(
     "sphereface._numpy_ops",
-    ["csrc/numpy/module.cpp", *CPU_SOURCES],
+    ["csrc/numpy/module.cpp", *(path for path in CPU_SOURCES if path not in NET_SOURCES)],
     include_dirs=INCLUDES,
     depends=HEADERS,
     cxx_std=17,
