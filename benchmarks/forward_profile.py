@@ -1,8 +1,9 @@
 r"""Where a folded net's time goes: each operation alone, against the least that it can take.
 
-The floor is what its multiplications take at the rate that the machine's registers sustain on the
-same threads (benchmarks/fma_rate.py); what `torch.mm` of 1024 x 1024 matrices reaches is printed
-beside it. The operations run over the whole batch and, the last line, as `Predictor` runs them.
+The floor is what its multiplications, those of padding left out, take at the rate that the
+machine's registers sustain on the same threads (benchmarks/fma_rate.py); what `torch.mm` of
+1024 x 1024 matrices reaches is printed beside it. The operations run over the whole batch and, the
+last line, as `Predictor` runs them.
 
     python benchmarks/forward_profile.py --models build/nets [--nets mobilefacenet ...] [--batch 1]
 
@@ -12,6 +13,7 @@ beside it. The operations run over the whole batch and, the last line, as `Predi
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import statistics
 import time
@@ -52,15 +54,25 @@ def gemm_rate() -> float:
     return 1024**3 / seconds_of(lambda: torch.mm(a, b, out=c))
 
 
-def multiplications(operation: Operation, shapes: list[tuple[int, ...]]) -> int:
-    """Return how many a product has, 0 of other operations."""
+def multiplications(operation: Operation, shapes: list[tuple[int, ...]]) -> float:
+    """Return how many a product needs, without those of padding; 0 of other operations."""
     if operation.parts:
         return sum(multiplications(part, shapes) for part in operation.parts)
     if not operation.product:
         return 0
-    weight = operation.layer.weight
-    rows = torch.Size(shapes[operation.tops[0]]).numel() // shapes[operation.tops[0]][1]
-    return rows * weight.numel()
+    layer, top = operation.layer, shapes[operation.tops[0]]
+    count = torch.Size(top).numel() // top[1] * layer.weight.numel()
+    if not isinstance(layer, Convolution):
+        return count
+    sizes = shapes[operation.bottoms[0]][2:]
+    window = (layer.kernel, layer.stride, layer.pad, layer.dilation)
+    return count * math.prod(inside(*axis) for axis in zip(sizes, top[2:], *window, strict=True))
+
+
+def inside(size: int, out: int, kernel: int, stride: int, pad: int, dilation: int) -> float:
+    """Return the part of the taps along an axis that read the picture."""
+    reads = [y * stride - pad + tap * dilation for y in range(out) for tap in range(kernel)]
+    return sum(0 <= read < size for read in reads) / len(reads)
 
 
 def kind_of(operation: Operation) -> str:

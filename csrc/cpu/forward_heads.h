@@ -72,7 +72,8 @@ SPHEREFACE_INLINE void head_units(const Step& s, const StepMemory& m, int64_t be
     const auto products = [&](auto rows, int64_t i) SPHEREFACE_LAMBDA_INLINE {
       from.in = m.in + (first + i) * s.channels;
       from.out = pixel[i];
-      convolution_tile<V, decltype(rows)::value, 1>(whole, from, 0, 0);
+      convolution_tile<V, decltype(rows)::value, 1>(whole, from, Tile{{}, 0, decltype(rows)::value},
+                                                    0);
     };
     int64_t i = 0;
     for (; i + kRows <= count; i += kRows) products(std::integral_constant<int, kRows>{}, i);

@@ -98,7 +98,9 @@ SPHEREFACE_INLINE void planar_tile(const Step& s, const StepMemory& m, const flo
     }
     weight += s.kernel_w * s.channels * kPanel;
   }
-  const int64_t first = panel * kPanel, at = x * s.out_channels + first;
+  const int64_t first = panel * kPanel;
+  int64_t at[kRows];
+  for (int r = 0; r < kRows; ++r) at[r] = (x + r) * s.out_channels + first;
   const int64_t count = std::min(s.out_channels - first, kPanels * kPanel);
   if (count == kPanels * kPanel) {
     finish_tile<V, kRows, kVectors>(s, m, sum, at, first, kPanels * kPanel);

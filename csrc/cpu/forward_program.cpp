@@ -206,7 +206,7 @@ void run_step(const Step& s, float* const* buffers, const float* constants,
   const int64_t pixels = s.images * s.out_height * s.out_width;
   int64_t count = pixels, work = s.channels;  // of one unit, in multiplications
   if (s.kind == StepKind::kConvolution) {
-    count = tiles_of(s, chosen.tile) * groups_of(s, chosen.tile);
+    count = Tiles(s, chosen.tile).count() * groups_of(s, chosen.tile);
     work =
         chosen.tile.rows * chosen.tile.panels * kPanel * s.kernel_h * s.kernel_w * s.channels / 8;
   } else if (s.kind == StepKind::kDepthwise) {

@@ -6,7 +6,7 @@
 #include <cstring>
 
 #include "float_vector.h"
-#include "forward_program.h"
+#include "forward_pixels.h"
 
 namespace sphereface::cpu {
 
@@ -61,12 +61,6 @@ SPHEREFACE_INLINE const float* tapped(const Step& s, const float* image, int64_t
   return image + (row * s.width + column) * s.channels;
 }
 
-// Whether output pixel i reads just input pixel i.
-SPHEREFACE_INLINE bool reads_in_order(const Step& s) {
-  return s.kernel_h == 1 && s.kernel_w == 1 && s.stride_h == 1 && s.stride_w == 1 && s.pad_h == 0 &&
-         s.pad_w == 0;
-}
-
 // The first `count` of at most V floats, in pieces whose sizes the compiler knows.
 template <int V>
 SPHEREFACE_INLINE void copy_some(float* to, const float* from, int64_t count) {
@@ -95,16 +89,16 @@ SPHEREFACE_INLINE void store_some(float* to, typename VectorOf<V>::type value, i
   copy_some<V>(to, some, count);
 }
 
-// Finishes the sums of the first `count` channels of a tile and stores them, the first at `at`.
+// Finishes the sums of the first `count` channels of a tile and stores them, each row's at `at`.
 // Each question is asked once, not for every sum.
 template <int V, int kRows, int kVectors, typename Vector>
 SPHEREFACE_INLINE void finish_tile(const Step& s, const StepMemory& m,
-                                   Vector (&sum)[kRows][kVectors], int64_t at, int64_t first,
-                                   int64_t count) {
+                                   Vector (&sum)[kRows][kVectors], const int64_t (&at)[kRows],
+                                   int64_t first, int64_t count) {
   const Vector zero{};
   const auto add_residual = [&]() SPHEREFACE_LAMBDA_INLINE {
     for (int r = 0; r < kRows; ++r) {
-      const float* residual = m.residual + at + r * s.out_channels;
+      const float* residual = m.residual + at[r];
       for (int v = 0; v < kVectors; ++v) {
         if (v * V < count) sum[r][v] += load_some<V>(residual + v * V, count - v * V);
       }
@@ -126,20 +120,20 @@ SPHEREFACE_INLINE void finish_tile(const Step& s, const StepMemory& m,
   }
   if (m.residual != nullptr && !s.residual_first) add_residual();
   for (int r = 0; r < kRows; ++r) {
-    float* to = m.out + at + r * s.out_channels;
+    float* to = m.out + at[r];
     for (int v = 0; v < kVectors; ++v) {
       if (v * V < count) store_some<V>(to + v * V, sum[r][v], count - v * V);
     }
   }
 }
 
-// kRows output pixels from `pixel` on, times kPanels panels of output channels.
+// kRows output pixels, times kPanels panels of output channels.
 template <int V, int kRows, int kPanels>
-SPHEREFACE_INLINE void convolution_tile(const Step& s, const StepMemory& m, int64_t pixel,
+SPHEREFACE_INLINE void convolution_tile(const Step& s, const StepMemory& m, const Tile& tile,
                                         int64_t panel) {
   using Vector = typename VectorOf<V>::type;
   constexpr int kEach = kPanel / V, kVectors = kPanels * kEach;
-  const int64_t taps = s.kernel_h * s.kernel_w, area = s.out_height * s.out_width;
+  const int64_t taps = s.kernel_h * s.kernel_w, first = panel * kPanel;
   const int64_t apart_panels = taps * s.channels * kPanel;
   const float* b = m.weight + panel * apart_panels;
   const auto weights = [&](int v, int64_t c) SPHEREFACE_LAMBDA_INLINE {
@@ -180,23 +174,31 @@ SPHEREFACE_INLINE void convolution_tile(const Step& s, const StepMemory& m, int6
     }
   };
   const float* a[kRows];
+  int64_t at[kRows];
   if (reads_in_order(s)) {
-    for (int r = 0; r < kRows; ++r) a[r] = m.in + (pixel - m.gathered + r) * s.channels;
+    for (int r = 0; r < kRows; ++r) {
+      a[r] = m.in + (tile.first - m.gathered + r) * s.channels;
+      at[r] = (tile.first + r) * s.out_channels + first;
+    }
     add(a, s.channels);
   } else {
     const float* image[kRows];
     int64_t top[kRows], left[kRows];
-    int64_t number = pixel / area, y = pixel % area / s.out_width, x = pixel % area % s.out_width;
+    const Window& window = tile.window;
+    const int64_t area = window.area(), width = window.width();
+    int64_t number = tile.first / area, rest = tile.first % area;
+    int64_t y = window.top + rest / width, x = window.left + rest % width;
     bool inside = s.dilation_w == 1;  // then a row of taps is one piece of memory
     for (int r = 0; r < kRows; ++r) {
       image[r] = m.in + number * s.height * s.width * s.channels;
       top[r] = y * s.stride_h - s.pad_h;
       left[r] = x * s.stride_w - s.pad_w;
       inside = inside && left[r] >= 0 && left[r] + s.kernel_w <= s.width;
-      if (++x == s.out_width) {
-        x = 0;
-        if (++y == s.out_height) {
-          y = 0;
+      at[r] = ((number * s.out_height + y) * s.out_width + x) * s.out_channels + first;
+      if (++x == window.right) {
+        x = window.left;
+        if (++y == window.bottom) {
+          y = window.top;
           ++number;
         }
       }
@@ -221,9 +223,7 @@ SPHEREFACE_INLINE void convolution_tile(const Step& s, const StepMemory& m, int6
       }
     }
   }
-  const int64_t first = panel * kPanel;
   const int64_t count = std::min(s.out_channels - first, kPanels * kPanel);
-  const int64_t at = pixel * s.out_channels + first;
   if (count == kPanels * kPanel) {
     finish_tile<V, kRows, kVectors>(s, m, sum, at, first, kPanels * kPanel);
   } else {
@@ -233,54 +233,24 @@ SPHEREFACE_INLINE void convolution_tile(const Step& s, const StepMemory& m, int6
 
 // The same for a number of rows that is known only now.
 template <int V, int kRows, int kPanels>
-SPHEREFACE_INLINE void convolution_rows(const Step& s, const StepMemory& m, int64_t pixel,
-                                        int64_t panel, int64_t rows) {
-  if (rows == kRows) return convolution_tile<V, kRows, kPanels>(s, m, pixel, panel);
+SPHEREFACE_INLINE void convolution_rows(const Step& s, const StepMemory& m, const Tile& tile,
+                                        int64_t panel) {
+  if (tile.rows == kRows) return convolution_tile<V, kRows, kPanels>(s, m, tile, panel);
   if constexpr (kRows > 1) {
-    convolution_rows<V, kRows - 1, kPanels>(s, m, pixel, panel, rows);
+    convolution_rows<V, kRows - 1, kPanels>(s, m, tile, panel);
   }
 }
 
-// A tile is as high as leaves room in the registers for its sums and a row of its panels. Two
-// panels of one vector each share what they read of the pictures.
-struct TileSize {
-  int64_t rows, panels;
-};
-
+// A tile and a group of panels, of which the last group may have fewer.
 template <int V>
-constexpr TileSize kTile = {2, 1};
-template <>
-inline constexpr TileSize kTile<8> = {6, 1};
-template <>
-inline constexpr TileSize kTile<16> = {12, 2};
-
-inline int64_t tiles_of(const Step& s, TileSize size) {
-  return (s.images * s.out_height * s.out_width + size.rows - 1) / size.rows;
-}
-
-inline int64_t groups_of(const Step& s, TileSize size) {
-  const int64_t panels = padded_channels(s.out_channels) / kPanel;
-  return (panels + size.panels - 1) / size.panels;
-}
-
-// Rows of a group of panels, of which the last group may have fewer.
-template <int V>
-SPHEREFACE_INLINE void convolution_group(const Step& s, const StepMemory& m, int64_t pixel,
-                                         int64_t group, int64_t rows) {
+SPHEREFACE_INLINE void convolution_group(const Step& s, const StepMemory& m, const Tile& tile,
+                                         int64_t group) {
   constexpr TileSize kSize = kTile<V>;
   const int64_t panel = group * kSize.panels;
   if (kSize.panels == 1 || s.out_channels - panel * kPanel <= kPanel) {
-    return convolution_rows<V, kSize.rows, 1>(s, m, pixel, panel, rows);
+    return convolution_rows<V, kSize.rows, 1>(s, m, tile, panel);
   }
-  convolution_rows<V, kSize.rows, kSize.panels>(s, m, pixel, panel, rows);
-}
-
-constexpr int64_t kGathered = 160;  // values that a pixel of few channels reads at most
-
-// Pieces of memory as short as the rows of a kernel of few channels are found once for all panels.
-inline bool is_gathered(const Step& s) {
-  return s.channels < kPanel && s.out_channels > 2 * kPanel && !reads_in_order(s) &&
-         s.kernel_h * s.kernel_w * s.channels <= kGathered;
+  convolution_rows<V, kSize.rows, kSize.panels>(s, m, tile, panel);
 }
 
 // What `rows` output pixels from `pixel` on read, a row of `patch` for each.
@@ -322,10 +292,8 @@ SPHEREFACE_INLINE void gather(const Step& s, const float* in, int64_t pixel, int
 template <int V>
 SPHEREFACE_INLINE void gathered_units(const Step& s, const StepMemory& m, int64_t begin,
                                       int64_t end) {
-  const int64_t pixels = s.images * s.out_height * s.out_width;
-  const int64_t tiles = tiles_of(s, kTile<V>);
+  const Tiles tiles(s, kTile<V>);
   const int64_t groups = groups_of(s, kTile<V>);
-  const int64_t rows = pixels / tiles, taller = pixels % tiles;
   float patch[kTile<V>.rows * kGathered];
   Step dense = s;
   dense.channels = s.kernel_h * s.kernel_w * s.channels;
@@ -333,13 +301,13 @@ SPHEREFACE_INLINE void gathered_units(const Step& s, const StepMemory& m, int64_
   dense.pad_h = dense.pad_w = 0;
   StepMemory from = m;
   from.in = patch;
-  int64_t tile = begin / groups, group = begin % groups;
-  for (int64_t unit = begin; unit < end; ++tile, group = 0) {
-    from.gathered = tile * rows + std::min(tile, taller);
-    const int64_t count = rows + (tile < taller);
-    gather(s, m.in, from.gathered, count, patch);
+  int64_t index = begin / groups, group = begin % groups;
+  for (int64_t unit = begin; unit < end; ++index, group = 0) {
+    const Tile tile = tiles[index];
+    from.gathered = tile.first;
+    gather(s, m.in, tile.first, tile.rows, patch);
     for (; group < groups && unit < end; ++group, ++unit) {
-      convolution_group<V>(dense, from, from.gathered, group, count);
+      convolution_group<V>(dense, from, tile, group);
     }
   }
 }
@@ -351,19 +319,15 @@ template <int V>
 SPHEREFACE_INLINE void convolution_units(const Step& s, const StepMemory& m, int64_t begin,
                                          int64_t end) {
   if (is_gathered(s)) return gathered_units<V>(s, m, begin, end);
-  const int64_t pixels = s.images * s.out_height * s.out_width;
-  const int64_t tiles = tiles_of(s, kTile<V>), groups = groups_of(s, kTile<V>);
-  // Tiles of nearly equal height: seven rows and six waste less than seven, seven and one.
-  const int64_t rows = pixels / tiles, taller = pixels % tiles;
+  const Tiles tiles(s, kTile<V>);
+  const int64_t groups = groups_of(s, kTile<V>);
   int64_t block = begin / (kBlockTiles * groups), rest = begin - block * kBlockTiles * groups;
   for (int64_t unit = begin; unit < end; ++block, rest = 0) {
-    const int64_t in_block = std::min(kBlockTiles, tiles - block * kBlockTiles);
+    const int64_t in_block = std::min(kBlockTiles, tiles.count() - block * kBlockTiles);
     int64_t group = rest / in_block, in_group = rest % in_block;
     for (; group < groups && unit < end; ++group, in_group = 0) {
       for (; in_group < in_block && unit < end; ++in_group, ++unit) {
-        const int64_t tile = block * kBlockTiles + in_group;
-        const int64_t first = tile * rows + std::min(tile, taller);
-        convolution_group<V>(s, m, first, group, rows + (tile < taller));
+        convolution_group<V>(s, m, tiles[block * kBlockTiles + in_group], group);
       }
     }
   }
