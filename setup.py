@@ -22,8 +22,12 @@ TORCH_TARGET = "-DTORCH_TARGET_VERSION=0x020a000000000000"
 INCLUDES = [str(Path(folder).resolve()) for folder in ("csrc", "csrc/include", "csrc/cpu")]
 HEADERS = sorted(str(path) for path in Path("csrc").rglob("*.*h"))
 CPU_SOURCES = sorted(str(path) for path in Path("csrc/cpu").glob("*.cpp"))
-# Kernels of whole nets, which torch alone has; forward_program takes longest to compile.
-NET_SOURCES = [f"csrc/cpu/{name}.cpp" for name in ("forward_program", "kernel_gradient", "prelu")]
+# Kernels of whole nets, which torch alone has; they take longest to compile.
+NET_SOURCES = [
+    *(path for path in CPU_SOURCES if path.startswith("csrc/cpu/forward_")),
+    "csrc/cpu/kernel_gradient.cpp",
+    "csrc/cpu/prelu.cpp",
+]
 CUDA_SOURCES = sorted(str(path) for path in Path("csrc/cuda").glob("*.cu"))
 # gcc vectorises no loop that chooses between floats while it must keep their traps apart.
 COMPILE = ["-O3", "-std=c++17", "-fno-trapping-math", "-fvisibility=hidden", "-Wall"]
