@@ -162,6 +162,7 @@ const char* step_problem(const Step& s, const int64_t* sizes, int64_t buffers, i
     case StepKind::kMaxPool:
     case StepKind::kAveragePool:
       if (s.channels != s.out_channels) return "a pooling step changes the channels";
+      if (product(taps, s.channels) < 0) return "a pooling window is too large";
       if (!windows_meet(s.out_height, s.kernel_h, s.stride_h, s.pad_h, s.height) ||
           !windows_meet(s.out_width, s.kernel_w, s.stride_w, s.pad_w, s.width)) {
         return "a pooling window lies outside the input";

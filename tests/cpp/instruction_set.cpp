@@ -17,7 +17,14 @@
 #include <omp.h>
 #endif
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #define SPHEREFACE_MULTIVERSION
+#if INSTRUCTION_SET != 3
+#define SPHEREFACE_AVX512_BF16 0
+#endif
 #define SPHEREFACE_NAME_OF(set) sphereface_##set
 #define SPHEREFACE_NAME(set) SPHEREFACE_NAME_OF(set)
 #define sphereface SPHEREFACE_NAME(INSTRUCTION_SET)
@@ -36,6 +43,7 @@
 #endif
 #endif
 
+#include "bfloat16_rows.cpp"
 #include "logit_loops.cpp"
 #include "row_norm.cpp"
 #include "wide_product.cpp"
@@ -101,14 +109,14 @@ void loops(int64_t count, std::mt19937& random, Recorder& out) {
   out.keep("subtract", changed, kTolerance<T>);
   for (int kind = 0; kind < 8; ++kind) {
     std::vector<Math> radial(count, 1), total(count, 2);
-    const cpu::RowGradient<T> f{top + 1,
-                                Math(0.4),
-                                kind & 1 ? Math(0.01) : Math(0),
-                                Math(0.9),
-                                kind & 1 ? weight.data() : nullptr,
-                                column.data(),
-                                kind & 2 ? radial.data() : nullptr,
-                                kind & 4 ? total.data() : nullptr};
+    const cpu::RowGradient<Math> f{top + 1,
+                                   Math(0.4),
+                                   kind & 1 ? Math(0.01) : Math(0),
+                                   Math(0.9),
+                                   kind & 1 ? weight.data() : nullptr,
+                                   column.data(),
+                                   kind & 2 ? radial.data() : nullptr,
+                                   kind & 4 ? total.data() : nullptr};
     changed = z;
     cpu::to_gradient(changed.data(), count, f);
     out.keep("gradient", changed, math + kTolerance<T>);

@@ -6,6 +6,7 @@ made, and weights are copies, so that later changes of the net's are not seen.
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -73,7 +74,8 @@ class FusedNet:
             if len(self._forms) > _FORMS_REMEMBERED:
                 self._forms.popitem(last=False)
         else:
-            self._forms.move_to_end(blobs)
+            with contextlib.suppress(KeyError):  # another thread made others meanwhile
+                self._forms.move_to_end(blobs)
         return form
 
 

@@ -23,9 +23,10 @@ def zeros(count: int) -> Tensor:
     size = count * _FLOAT
     if size < _PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
         return torch.zeros(count)
-    pages = mmap.mmap(-1, -(-size // _PAGE) * _PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
     try:
+        pages = mmap.mmap(-1, -(-size // _PAGE) * _PAGE, flags=flags)
         pages.madvise(mmap.MADV_HUGEPAGE)
-    except OSError:  # a kernel without them
+    except OSError:  # a limit, or a kernel without them
         return torch.zeros(count)
     return torch.frombuffer(pages, dtype=torch.float32, count=count)
