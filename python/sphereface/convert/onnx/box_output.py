@@ -1,6 +1,6 @@
 """BoxOutput and BoxGroupOutput of one image as ONNX: TopK ranks, NonMaxSuppression suppresses.
 
-What differs: where nothing is found the tops have no rows.
+What differs: where nothing is found the tops have no rows; runtimes refuse other batches.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ def box_output(graph: OnnxGraph, layer: BoxOutput, *maps: Value) -> str | list[s
     """Write boxes of width and height, and the score above the background's."""
     scores, boxes, sizes = [], [], []
     for x, field, stride in zip(maps, layer.fields, layer.strides, strict=True):
+        places = _places(graph, layer, x.shape, fields=1)
         count = graph.fixed(x.shape[1], layer) - 4
         parts = graph.integers([1, count - 1, 4])
         ground, classes, offset = graph.split_node("Split", x, parts, outputs=3, axis=1)
         best = graph.node("ReduceMax", classes, axes=[1], keepdims=1)
-        scores.append(_flat(graph, graph.node("Sub", best, ground)))
+        scores.append(_flat(graph, graph.node("Sub", best, ground), places))
         near, size, limit = _boxes(graph, layer, offset, x.shape, [field], stride)
         near = graph.node("Max", near, graph.constant(0))
         size = graph.node("Min", size, graph.node("Sub", limit, near))
-        boxes.append(_rows(graph, near, graph.node("Add", near, size)))
-        sizes.append(_flat(graph, graph.node("ReduceMin", size, axes=[1], keepdims=0)))
+        boxes.append(_rows(graph, near, graph.node("Add", near, size), places))
+        sizes.append(_flat(graph, graph.node("ReduceMin", size, axes=[1], keepdims=0), places))
     return _chosen(graph, layer, scores, boxes, sizes, rim=0)
 
 
@@ -45,25 +46,43 @@ def box_group_output(graph: OnnxGraph, layer: BoxGroupOutput, *maps: Value) -> s
     one = graph.constant(1)
     pairs = zip(maps[::2], maps[1::2], strict=True)
     for (p, offset), group, stride in zip(pairs, layer.fields, layer.strides, strict=True):
+        places = _places(graph, layer, offset.shape, fields=len(group))
         ground = graph.node("Gather", p, graph.integers(0), axis=1)
-        scores.append(_flat(graph, graph.node("Sub", one, ground)))
+        scores.append(_flat(graph, graph.node("Sub", one, ground), places))
         near, size, limit = _boxes(graph, layer, offset, offset.shape, group, stride)
         far = graph.node("Sub", graph.node("Add", near, size), one)
         near, far = graph.node("Max", near, graph.constant(0)), graph.node("Min", far, limit)
-        boxes.append(_rows(graph, near, far))
+        boxes.append(_rows(graph, near, far, places))
         size = graph.node("Add", graph.node("Sub", far, near), one)
-        sizes.append(_flat(graph, graph.node("ReduceMin", size, axes=[1], keepdims=0)))
+        sizes.append(_flat(graph, graph.node("ReduceMin", size, axes=[1], keepdims=0), places))
     return _chosen(graph, layer, scores, boxes, sizes, rim=1)
 
 
-def _flat(graph: OnnxGraph, value: str) -> str:
-    return graph.node("Reshape", value, graph.integers([-1]))
+def _places(
+    graph: OnnxGraph,
+    layer: BoxOutput | BoxGroupOutput,
+    shape: Sequence[int | None],
+    fields: int,
+) -> int:
+    """Return how many boxes a map of one image has; batches that are known are refused here."""
+    if shape[0] not in (fields, None):
+        raise layer.error(
+            f"{shape[0] // fields} images have no ONNX form",
+            expected="1, for boxes are ranked together",
+            fix="give the prototxt a batch of 1",
+        )
+    height, width = (graph.fixed(size, layer) for size in shape[2:])
+    return fields * height * width
 
 
-def _rows(graph: OnnxGraph, near: str, far: str) -> str:
+def _flat(graph: OnnxGraph, value: str, count: int = -1) -> str:
+    return graph.node("Reshape", value, graph.integers([count]))
+
+
+def _rows(graph: OnnxGraph, near: str, far: str, count: int) -> str:
     """Return corners (F, 2, H, W) as rows, in the order of `_flat`."""
     both = graph.node("Transpose", graph.node("Concat", near, far, axis=1), perm=[0, 2, 3, 1])
-    return graph.node("Reshape", both, graph.integers([-1, 4]))
+    return graph.node("Reshape", both, graph.integers([count, 4]))
 
 
 def _boxes(
