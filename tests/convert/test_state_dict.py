@@ -77,3 +77,25 @@ def test_counters_may_be_missing():
     assert "fc6.iteration" in net.state_dict()
     load_state_dict(net, {"fc6.weight": torch.ones(4, 3)})
     assert (net.layer("fc6").weight == 1).all()
+
+
+def test_counters_that_the_other_phase_saves_are_left_out():
+    text = (
+        'input: "x" input_shape { dim: 2 dim: 3 }\n'
+        'layer { name: "fc" type: "InnerProduct" bottom: "x" top: "fc"'
+        " inner_product_param { num_output: 4 } }\n"
+        'layer { name: "scaler" type: "GradientScaler" bottom: "fc" top: "y"'
+        " gradient_scaler_param { max_iter: 9 } }"
+    )
+    train, test = (load(text, phase=phase) for phase in ("TRAIN", "TEST"))
+    train.layer("fc").weight.data.fill_(2)
+    train(torch.ones(2, 3))
+    state = net_state(train)
+    assert int(state["scaler.iteration"]) == 1
+    load_state_dict(test, state)
+    assert (test.layer("fc").weight == 2).all()
+    assert int(test.layer("scaler").iteration) == 0
+    load_state_dict(train, net_state(test))
+    assert int(train.layer("scaler").iteration) == 1
+    with pytest.raises(SphereFaceError, match=r'unexpected "scaler\.count"'):
+        load_state_dict(test, {**state, "scaler.count": torch.zeros(())})

@@ -143,6 +143,31 @@ def test_without_the_sidecar_counters_follow_from_the_iteration(make, folder, re
     assert "fc6 6" in recording.messages[-1]
 
 
+def test_a_reversed_gradient_goes_on_without_the_sidecar(regression, rows, folder):
+    net = """
+    layer { name: "data" type: "Input" top: "data" top: "label"
+            input_param { shape { dim: 4 dim: 3 } shape { dim: 4 dim: 2 } } }
+    layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc"
+            inner_product_param { num_output: 2 weight_filler { type: "xavier" } } }
+    layer { name: "scaler" type: "GradientScaler" bottom: "fc" top: "scaler"
+            gradient_scaler_param { max_iter: 20 alpha: 2 } }
+    layer { name: "loss" type: "EuclideanLoss" bottom: "scaler" bottom: "label" top: "loss" }
+    """
+    text = 'base_lr: 0.01 momentum: 0.5 lr_policy: "fixed" iter_size: 2 snapshot_prefix: "run"'
+    batches = rows(12)
+    straight, interrupted, resumed = (regression(text, net) for _ in range(3))
+    straight.step(6, batches)
+    interrupted.step(3, batches[:6])
+    files = interrupted.snapshot()
+    files.sidecar.unlink()
+    resumed.restore(files.state)
+    assert int(resumed.net.layer("scaler").iteration) == 6
+    assert "scaler 6" in resumed.callbacks[0].messages[-1]
+    resumed.step(3, batches[6:])
+    for ours, theirs in zip(everything(resumed), everything(straight), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_snapshot_diff_holds_the_update(regression, rows, folder):
     solver = regression(
         'base_lr: 0.1 momentum: 0.5 lr_policy: "fixed" snapshot_diff: true snapshot_prefix: "d"'

@@ -2,7 +2,7 @@
 
 What differs from Module.load_state_dict: nothing is changed when anything does not fit, errors give
 nearest names and both shapes, and buffers that are no Caffe blobs (a count of forwards) may be
-missing.
+missing, or be those that a layer saves in the other phase only, and are left out then.
 """
 
 from __future__ import annotations
@@ -46,6 +46,12 @@ def load_state_dict(net: Net, state: Mapping[str, Tensor], where: str = "") -> N
         for key, layer in zip(net.keys, net.layers, strict=True)
         for name in layer.blob_names
     }
+    unsaved = {
+        f"{key}.{name}"
+        for key, layer in zip(net.keys, net.layers, strict=True)
+        for name in layer._non_persistent_buffers_set
+    }
+    state = {key: tensor for key, tensor in state.items() if key in own or key not in unsaved}
     problems = []
     for key in own:
         if key in blobs and key not in state:

@@ -1,7 +1,8 @@
 """What of a run Caffe's two files do not hold, into a sidecar and back.
 
 Source: Solver::Snapshot and Restore. What differs: without a sidecar, the counters that Caffe
-starts again (of margin layers) follow from the iteration.
+starts again (of margin layers), or takes from the solver (of GradientScaler), follow from the
+iteration.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 
 from sphereface.caffe import Net
 from sphereface.caffe.batch_source import BatchSource
+from sphereface.caffe.layers.gradient_scaler import GradientScaler
 from sphereface.caffe.layers.label_specific import LabelSpecificAdd
 from sphereface.caffe.layers.margin_inner_product import AnnealedProduct
 from sphereface.errors import SphereFaceError
@@ -22,6 +24,8 @@ from sphereface.solver.passes import Passes
 from sphereface.solver.sidecar import Sidecar, load_buffers, net_buffers
 
 __all__ = ["RunState"]
+
+_COUNTING = (AnnealedProduct, LabelSpecificAdd, GradientScaler)
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ class RunState:
         """Set the counters of forwards to what they are after `passes`; return what was done."""
         counters = []
         for layer in self.nets[0].layers:
-            if isinstance(layer, AnnealedProduct | LabelSpecificAdd) and layer.annealing:
+            # Without annealing LabelSpecificAdd counts nothing.
+            if isinstance(layer, _COUNTING) and hasattr(layer, "iteration"):
                 layer.count_from_start(passes)
                 counters.append(f"{layer.name} {int(layer.iteration)}")
         told = f"; iteration of {', '.join(counters)} from the solver's" if counters else ""

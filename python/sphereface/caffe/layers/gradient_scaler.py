@@ -60,3 +60,7 @@ class GradientScaler(Layer):
             self.iteration.add_(1)
         reversed_y = y * -c
         return y.detach() + (reversed_y - reversed_y.detach())
+
+    def count_from_start(self, forwards: int) -> None:
+        """Set the count to that after `forwards` in TRAIN."""
+        self.iteration.fill_(forwards)
