@@ -112,6 +112,20 @@ def test_a_batch_without_objects(layer_net, rng):
     np.testing.assert_allclose(result.bottom_diffs["x"], 3 * dx, rtol=1e-8, atol=1e-12)
 
 
+def test_cells_without_an_object_say_nothing(layer_net, rng):
+    x, label = rng.uniform(-0.2, 1, (N, S * S * (C + 5 * B))), labels(rng)
+    given = label.reshape(N, 7, S * S)
+    empty = given[:, 1] == 0
+    assert empty.any()
+    given[:, 2][empty] = -1
+    given[:, 3:].reshape(N, S * S, 4)[empty] = -1
+    assert (label < 0).any()
+    result = layer_net(layer("sqrt: 1"), x=x.shape, l=label.shape).run({"x": x, "l": label})
+    value, dx = loss(x, label, True, False)
+    assert float(result.tops["y"]) == pytest.approx(value, rel=1e-9)
+    np.testing.assert_allclose(result.bottom_diffs["x"], 3 * dx, rtol=1e-8, atol=1e-11)
+
+
 def test_what_is_refused(layer_net, rng):
     with pytest.raises(SphereFaceError, match=r"expected \(N, 126\) and \(N, 63\)"):
         layer_net(layer(), x=(N, 125), l=(N, 63))

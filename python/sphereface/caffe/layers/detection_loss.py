@@ -78,7 +78,9 @@ class DetectionLoss(LossLayer):
         given = label.detach().reshape(len(x), 7, cells)
         there = given[:, 1] != 0
         kind = indices_below(self, torch.where(there, given[:, 2], 0), self.classes, "label")
+        # Boxes of no object may be anything; of a negative size the root is not a number.
         truth = given[:, 3:].reshape(len(x), cells, 4)
+        truth = torch.where(there[..., None], truth, 0)
         best, overlap = self._best(boxes.detach(), truth)
         wanted = torch.nn.functional.one_hot(kind, self.classes).transpose(1, 2).to(x.dtype)
         own = there[:, :, None] & (torch.arange(self.objects, device=x.device) == best[..., None])
