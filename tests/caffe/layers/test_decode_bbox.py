@@ -59,6 +59,10 @@ def test_training_leaves_out_what_is_found_already(layer_net, rng):
     net = layer_net(text, **shapes, g=truth.shape).net
     y = net(*map(torch.from_numpy, (x, REGIONS, truth)))["y"]
     np.testing.assert_allclose(y[..., 0, 0], expected[:1], rtol=1e-6)
+    # Overlaps alone.
+    net = layer_net(text, **shapes, g=(3,)).net
+    y = net(*map(torch.from_numpy, (x, REGIONS, truth[:, -1].copy())))["y"]
+    np.testing.assert_allclose(y[..., 0, 0], expected[:1], rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,14 @@ def test_classes(layer_net, rng):
     check(layer_net(layer(), x=x.shape, label=label.shape), x, label, label[:, None] == label)
 
 
+def test_codes_of_one_value(layer_net, rng):
+    x, label = rng.normal(size=(6,)), np.array([0, 1, 0, 2, 1, 1])
+    result = layer_net(layer(), x=x.shape, label=label.shape).run({"x": x, "label": label})
+    expected, dx = loss(x[:, None], label[:, None] == label)
+    assert float(result.tops["y"]) == pytest.approx(expected, rel=1e-10)
+    np.testing.assert_allclose(result.bottom_diffs["x"], 2 * dx[:, 0], rtol=1e-9, atol=1e-12)
+
+
 def test_several_labels(layer_net, rng):
     x, label = rng.normal(size=(5, 3)), rng.integers(0, 2, size=(5, 4))
     check(layer_net(layer(), x=x.shape, label=label.shape), x, label, label @ label.T > 0)

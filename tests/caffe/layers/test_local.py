@@ -34,10 +34,11 @@ def local(x, weight, bias, kernel, pad, stride):
 
 
 @pytest.mark.parametrize(
-    ("pad", "stride", "bias_term"), [(0, 1, True), (1, 2, False), (2, 1, True)]
+    ("pad", "stride", "bias_term", "size"),
+    [(0, 1, True, (5, 4)), (1, 2, False, (5, 4)), (2, 1, True, (5, 4)), (1, 1, True, (2, 1))],
 )
-def test_each_position_has_its_kernel(pad, stride, bias_term, layer_net, rng):
-    x = rng.normal(size=(2, 2, 5, 4))
+def test_each_position_has_its_kernel(pad, stride, bias_term, size, layer_net, rng):
+    x = rng.normal(size=(2, 2, *size))
     text = layer(
         f"num_output: 3 kernel_size: 3 pad: {pad} stride: {stride} bias_term: {int(bias_term)}"
     )
@@ -74,6 +75,7 @@ def test_blobs(layer_net):
         ("num_output: 4", (1, 3, 7, 6), "kernel_size 0"),
         (OPTIONS, (1, 3, 2, 6), "at least 3"),
         (OPTIONS, (1, 3), "at least 3"),
+        ("num_output: 4 kernel_size: 4 pad: 1", (1, 3, 7, 1), "at least 2"),
     ],
 )
 def test_what_is_refused(options, x, message, layer_net):

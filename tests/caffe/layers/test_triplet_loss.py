@@ -19,10 +19,10 @@ def layer(bottoms: str = "apn", margin: str = "margin: 2") -> str:
 
 
 @pytest.mark.parametrize(("margin", "value"), [("margin: 2", 2), ("", 1)])
-@pytest.mark.parametrize("shape", [(6, 3), (6, 3, 1, 1)])
+@pytest.mark.parametrize("shape", [(6, 3), (6, 3, 1, 1), (6,)])
 def test_loss_and_gradients(margin, value, shape, layer_net, rng):
     def loss(a, p, n):
-        a, p, n = (v.reshape(6, 3) for v in (a, p, n))
+        a, p, n = (v.reshape(6, -1) for v in (a, p, n))
         near, far = ((a - p) ** 2).sum(1), ((a - n) ** 2).sum(1)
         return float(np.maximum(0, value + near - far).sum() / 12)
 

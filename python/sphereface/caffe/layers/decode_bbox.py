@@ -40,7 +40,9 @@ def decode_bbox(
     if training:
         kept = (box[:, 2:] >= box[:, :2]).all(1)
         if truth:
-            kept = kept & (truth[0].detach().flatten(1)[:, -1] < most_overlap)
+            (match,) = truth
+            match = match.detach().reshape(match.shape[0], prod(match.shape[1:]))
+            kept = kept & (match[:, -1] < most_overlap)
         found = found[kept]
     return found[:, :, None, None]
 

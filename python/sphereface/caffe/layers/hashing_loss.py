@@ -7,6 +7,7 @@ pairs have half the gradient of their squared distance. What differs: nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import Tensor
@@ -44,7 +45,8 @@ class HashingLoss(LossLayer):
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         """Return the loss."""
-        codes, count = x.flatten(1), x.shape[0]
+        count = x.shape[0]
+        codes = x.reshape(count, prod(x.shape[1:]))
         given = label.detach().reshape(count, -1)
         several = given.shape[1] > 1
         similar = given @ given.t() > 0 if several else given.long() == given.long().t()

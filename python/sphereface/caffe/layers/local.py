@@ -51,9 +51,10 @@ class Local(Layer):
                 f"kernel_size {self.kernel}, stride {self.stride}, num_output {options.num_output}",
                 expected="at least 1",
             )
-        if len(shape) != 4 or min(shape[2:]) < self.kernel:
+        least = max(1, self.kernel - 2 * self.pad)
+        if len(shape) != 4 or min(shape[2:]) < least:
             raise self.error(
-                f"bottom of shape {shape}", expected=f"(N, C, H, W), H and W at least {self.kernel}"
+                f"bottom of shape {shape}", expected=f"(N, C, H, W), H and W at least {least}"
             )
         self.image = shape[1:]
         self.size = tuple((s + 2 * self.pad - self.kernel) // self.stride + 1 for s in shape[2:])

@@ -2,12 +2,15 @@
 
 Source: triplet_loss_layer.cpp of the forks that give it three bottoms (happynear's, ducha-aiki's,
 Wei Tang's of 2015; Schroff et al., CVPR 2015, equation 3), which agree. What differs: forks that
-give it other bottoms compute other things, and are refused.
+give it another number of bottoms compute other things, and are refused. The first bottom is always
+the anchor and the margin an option: forks with another order (positive, anchor, negative) or a
+fixed margin cannot be told apart, so their files need the bottoms reordered and the margin written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 from torch import Tensor
 
@@ -49,5 +52,8 @@ class TripletLoss(LossLayer):
 
     def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
         """Return the loss."""
-        near, far = ((anchor - other).flatten(1).square().sum(1) for other in (positive, negative))
+        rows = (anchor.shape[0], prod(anchor.shape[1:]))
+        near, far = (
+            (anchor - other).reshape(rows).square().sum(1) for other in (positive, negative)
+        )
         return (self.margin + near - far).relu().sum() / (2 * anchor.shape[0])
