@@ -1,8 +1,8 @@
 """Fields of forks that say how their program computes, and nothing of what: read and left out.
 
-Source: the caffe.proto of NVIDIA's, Intel's, Ristretto's, Xilinx's, Texas Instruments', yjxiong's
-and DeepLab's forks. Nets with them mean the same without: precision, engines, memory, and the nodes
-of a cluster.
+Source: the caffe.proto of NVIDIA's, Intel's, Ristretto's, Xilinx's, Texas Instruments', yjxiong's,
+Pfister's and DeepLab's forks. Nets with them mean the same without: precision, engines, memory, and
+the nodes of a cluster.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ _IGNORED = {
         "engine": _ENGINE,
         "split_param": _ENGINE,
         "debug": _SHOWN,
-        "visualise": _SHOWN,
+        **dict.fromkeys(("visualise", "visualise_channel"), _SHOWN),
         **dict.fromkeys(
             (
                 "box_data_param",

@@ -15,7 +15,7 @@ SHAPE = (2, 3, 4, 5)
 def test_loss_and_its_gradient(weight, layer_net, rng):
     text = (
         'layer { name: "l" type: "EuclideanLossHeatmap" bottom: "a" bottom: "b" bottom: "c"'
-        f' top: "y" visualise: false loss_weight: {weight} }}'
+        f' top: "y" visualise: false visualise_channel: 4 loss_weight: {weight} }}'
     )
     net = layer_net(text, a=SHAPE, b=SHAPE, c=(2, 3, 8, 8))
     given = {"a": rng.normal(size=SHAPE), "b": rng.normal(size=SHAPE)}
