@@ -39,8 +39,8 @@ REFUSED = {"Correlation"}
 # Loops over values: torch.compile breaks the graph, torch.export refuses.
 LOOPS = words(
     """
-    BoxGroupOutput BoxOutput DetectionEvaluate DetectionOutput MultiBoxFocalLoss MultiBoxLoss Proposal ROIPooling
-    YoloDetectionOutput Yolov3 Yolov3DetectionOutput
+    BoxGroupOutput BoxOutput DetectionEvaluate DetectionOutput MultiBoxFocalLoss MultiBoxLoss
+    Proposal ROIPooling YoloDetectionOutput Yolov3 Yolov3DetectionOutput
     """
 )
 
