@@ -144,7 +144,8 @@ def test_from_photographs_to_a_report(photographs, tmp_path, capsys):
     assert figures["pairs"] >= 40
     assert (out / "report.html").stat().st_size > 10_000
     # Another folder is not mixed into these results.
-    assert main(["demo-faces", str(photographs / ".."), "--output", str(out)]) == 2
+    shutil.copytree(photographs / "Al_Gore", tmp_path / "others" / "Al")
+    assert main(["demo-faces", str(tmp_path / "others"), "--output", str(out)]) == 2
     assert "pictures came or went after this was made" in capsys.readouterr().err
     command += ["--detector", "none"]
     assert main([*command, "--batch", "12"]) == 2
@@ -159,6 +160,18 @@ def test_photographs_are_not_where_crops_go(tmp_path, capsys):
         assert main(command) == 2
         assert "the photographs lie where the crops go" in capsys.readouterr().err
     assert people.is_dir()
+
+
+def test_crops_do_not_go_among_the_photographs(crops, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(crops)
+    (tmp_path / "link").symlink_to(crops)
+    for folder, output in ((crops, crops), (".", None), (crops, tmp_path / "link" / "deep")):
+        given = [] if output is None else ["--output", str(output)]
+        assert main(["demo-faces", str(folder), *given, "--detector", "none", "--renew"]) == 2
+        told = capsys.readouterr().err
+        assert "crops: the crops would be taken for photographs" in told
+        assert f"an --output outside of {folder}" in told
+    assert {path.name.partition(" ")[0] for path in crops.iterdir()} == {"Ann"}
 
 
 def test_make_passes_the_folder_as_one_word():
@@ -180,7 +193,8 @@ def test_a_small_folder_is_gone_through_more_often(tmp_path):
     def iterations(images, epochs):
         lines = [f"a/{number}.png 0\n" for number in range(images)]
         (tmp_path / "train.txt").write_text("".join(lines))
-        run = FacesRun(tmp_path, tmp_path, epochs, 32)
+        (tmp_path / "faces.jsonl.part").touch()
+        run = FacesRun(tmp_path / "people", tmp_path, epochs, 32)
         *_, train, _, _ = run.steps("none", 1)
         return int(train.output.stem.rpartition("_")[2])
 

@@ -6,10 +6,8 @@ length, the rate was chosen for such nets. People of the report are not trained 
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +15,12 @@ from typing import Any
 import numpy as np
 
 from sphereface.annealing import Annealing
+from sphereface.demo.renewal import MARK, check_ours, remove_results
 from sphereface.errors import SphereFaceError
 from sphereface.evaluation import verification_pairs
+from sphereface.faces.aligned_folder import missing_crops
+from sphereface.faces.jobs import part_path
+from sphereface.faces.records import iterate_records
 from sphereface.files import atomic_path
 from sphereface.images import list_images, read_image_list
 from sphereface.proto import text
@@ -30,13 +32,6 @@ __all__ = ["FacesRun", "Step"]
 _NET, _HELD_OUT, _LEAST_IMAGES = "sphereface_4_bn", 0.25, 2
 _FOLDS, _PER_FOLD = 10, 300
 _EPOCHS, _LEAST_STEPS = 15, 120
-# What steps write into a folder that may hold the user's files too.
-_OF_LISTS = (
-    "test.txt", "train.txt", "pairs.txt", "net_iter_*", "features.npz*", "report.html",
-    "report.json",
-)  # fmt: skip
-# Last goes what tells that there is something to take away.
-_OF_PHOTOGRAPHS = (*_OF_LISTS, "crops", "faces.failures.csv", "faces.jsonl*")
 _RATE = 0.05  # BatchNorm bears more than 0.1 x batch / 512
 
 
@@ -70,8 +65,8 @@ class FacesRun:
     """A folder PERSON/PICTURE, the folder of results, and how long to train.
 
     Without `epochs` a small folder is gone through more often, until there are steps enough for
-    lambda to fall. Where pictures came or went after a step, it and those that follow are made
-    anew with `renew`; without, that is an error.
+    lambda to fall. Where photographs came or went after a step, or crops went, it and those that
+    follow are made anew with `renew`; without, that is an error.
     """
 
     folder: Path
@@ -91,17 +86,28 @@ class FacesRun:
         Raises
         ------
         SphereFaceError
-            The faces or the lists are of other pictures than there are now.
+            The faces, crops or lists are of other pictures than there are now; the folder of
+            results has lists or nets of others; or the photographs and the crops lie in one
+            another.
         """
         out, processes = self.output, ["--workers", str(workers)]
-        out.mkdir(parents=True, exist_ok=True)
         faces, crops = out / "faces.jsonl", out / "crops"
         train, test = out / "train.txt", out / "test.txt"
         if self.folder.resolve().is_relative_to(crops.resolve()):
             raise SphereFaceError(
                 "the photographs lie where the crops go", where=str(crops), fix="another --output"
             )
+        if crops.resolve().is_relative_to(self.folder.resolve()):
+            raise SphereFaceError(
+                "the crops would be taken for photographs",
+                where=str(crops),
+                fix=f"an --output outside of {self.folder}",
+            )
+        out.mkdir(parents=True, exist_ok=True)
+        begun = faces.exists() or part_path(faces).exists()
+        check_ours(out, lists=not begun)
         self._check_photographs(faces)
+        self._renew(missing_crops(crops), crops, crops=True)
         found = ["detect", str(self.folder), "--output", str(faces), "--detector", detector]
         yield Step([*found, *processes], faces, always=True)
         cut = ["align", str(faces), "--output", str(crops), "--format", "png"]
@@ -121,10 +127,9 @@ class FacesRun:
     def _check_photographs(self, faces: Path) -> None:
         """Take away all that was made of other photographs than there are now."""
         if faces.exists():
-            lines = faces.read_text(encoding="utf-8").split("\n")  # a name may have U+2028
-            seen = {json.loads(line)["file"] for line in lines if line}
+            seen = {record["file"] for record in iterate_records(faces)}
             there = {file.name for file in list_images([self.folder])}
-            self._renew(seen ^ there, faces, _OF_PHOTOGRAPHS)
+            self._renew(seen ^ there, faces, crops=True, faces=True)
 
     def _check_lists(self, crops: Path, train: Path, test: Path) -> None:
         """Take away the lists and all that was made by them if they are not of these crops."""
@@ -133,9 +138,11 @@ class FacesRun:
             images = Counter(name.partition("/")[0] for name in found)
             there = {name for name in found if images[name.partition("/")[0]] >= _LEAST_IMAGES}
             listed = {*read_image_list(train).names, *read_image_list(test).names}
-            self._renew(listed ^ there, train, _OF_LISTS)
+            self._renew(listed ^ there, train)
 
-    def _renew(self, changed: set[str], known: Path, patterns: Sequence[str]) -> None:
+    def _renew(
+        self, changed: set[str], known: Path, *, crops: bool = False, faces: bool = False
+    ) -> None:
         if not changed:
             return
         if not self.renew:
@@ -144,12 +151,7 @@ class FacesRun:
                 where=str(known),
                 fix="--renew makes it and what follows anew; another --output keeps it",
             )
-        for pattern in patterns:
-            for path in self.output.glob(pattern):
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink()
+        remove_results(self.output, crops=crops, faces=faces)
 
     @property
     def _iterations(self) -> int:
@@ -182,7 +184,7 @@ class FacesRun:
         solver.solver_mode = solver.CPU
         for name, message in (("net", net), ("solver", solver)):
             with atomic_path(self.output / f"{name}.prototxt") as temporary:
-                temporary.write_text(text.write(message), encoding="utf-8")
+                temporary.write_text(MARK + text.write(message), encoding="utf-8")
         command = ["train", "--solver", str(self.output / "solver.prototxt"), "--gpu", "none"]
         begun = newest_snapshot(self._prefix)
         resumed = ["--snapshot", str(begun)] if begun else []

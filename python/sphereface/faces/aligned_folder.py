@@ -44,12 +44,15 @@ __all__ = [
     "Crops",
     "align_folder",
     "crop_names",
+    "holds_crops",
+    "missing_crops",
     "sidecar_meta",
 ]
 
 _BATCH = 32
 _SCHEMA = 1
 _SIDECAR = "aligned.jsonl"
+_SIDECARS = (_SIDECAR, f"{_SIDECAR}.part")
 _FORMATS = ("jpg", "png")
 
 
@@ -189,6 +192,19 @@ def sidecar_meta(folder: Path) -> Path:
     return meta_path(folder / _SIDECAR)
 
 
+def holds_crops(folder: Path) -> bool:
+    """Tell whether `align_folder` has written into a folder, or begun to."""
+    return any((folder / name).exists() for name in _SIDECARS)
+
+
+def missing_crops(folder: Path) -> set[str]:
+    """Return the crops, relative to their folder, that a finished run wrote and that are gone."""
+    if not (folder / _SIDECAR).is_file():
+        return set()
+    names = (name for record in read_lines(folder / _SIDECAR) for name in record["crops"])
+    return {name for name in names if not (folder / name).is_file()}
+
+
 def crop_names(names: Sequence[str]) -> list[str]:
     """Return where the crops of pictures go, without suffix.
 
@@ -220,8 +236,7 @@ def _root(file: FacesFile, given: str | os.PathLike[str]) -> Path:
 
 
 def _prepare(folder: Path, root: Path, *, overwrite: bool) -> None:
-    sidecars = _SIDECAR, f"{_SIDECAR}.part"
-    if any((root / name).exists() for name in sidecars):
+    if holds_crops(root):
         raise SphereFaceError(
             "the pictures are aligned crops already",
             where=str(root),
@@ -231,8 +246,7 @@ def _prepare(folder: Path, root: Path, *, overwrite: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if folder.samefile(root):
         raise SphereFaceError("the output is the folder of the pictures", where=str(folder))
-    begun = any((folder / name).exists() for name in sidecars)
-    if not overwrite and not begun and any(folder.iterdir()):
+    if not overwrite and not holds_crops(folder) and any(folder.iterdir()):
         raise SphereFaceError(
             "the folder has other files",
             where=str(folder),
