@@ -5,15 +5,20 @@ tarfile's own filter for that came to Python 3.10.12 and 3.11.4 only.
 
 from __future__ import annotations
 
+import lzma
 import os
 import shutil
 import tarfile
+import zlib
 from collections.abc import Container
 from pathlib import Path
 
 from sphereface.errors import SphereFaceError
 
 __all__ = ["unpack"]
+
+_BROKEN = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError)
+_BLOCK = 1 << 20
 
 
 def unpack(
@@ -35,14 +40,20 @@ def unpack(
     Raises
     ------
     SphereFaceError
-        It is no archive; a wanted member is outside of the folder, or neither a file nor a folder.
+        It is no archive, or a damaged one; a wanted member is outside of the folder, or neither a
+        file nor a folder.
     """
     try:
         with tarfile.open(archive) as tar:
             for member in tar:
                 if names is None or member.name in names:
                     _extract(tar, member, Path(folder))
-    except tarfile.TarError as error:
+            # The check sums of gzip and xz stand behind the last member.
+            while tar.fileobj and tar.fileobj.read(_BLOCK):
+                pass
+    except (*_BROKEN, OSError) as error:
+        if getattr(error, "errno", None) is not None:  # those of gzip and bz2 have none
+            raise
         raise SphereFaceError(f"no archive to unpack ({error})", where=os.fspath(archive)) from None
 
 
