@@ -57,6 +57,14 @@ def test_a_person_without_pictures_is_named_and_left_out(people, analyzer):
     assert failures == done.failures
 
 
+def test_pictures_without_a_face_are_told_before_empty_folders(people, analyzer):
+    none = str(people / "Bob" / "none.png")
+    given = {"Dora": [], "Emil": [], "Finn": [], "Bob": [none]}
+    expected = rf"no face in 1 pictures \({none}: no face found; Dora: a folder without"
+    with pytest.raises(SphereFaceError, match=expected):
+        enroll(given, analyzer)
+
+
 def test_only_people_without_pictures(tmp_path):
     (tmp_path / "Dora").mkdir()
     with pytest.raises(SphereFaceError, match=r"no people; expected a folder or a picture"):

@@ -97,12 +97,13 @@ def enroll(
     names: list[str] = []
     sources: list[str] = []
     rows: list[NDArray[np.float32]] = []
-    failures = {name: _NO_PICTURE for name, paths in people.items() if not paths}
+    failures: dict[str, str] = {}
     pictures = [(name, path) for name, paths in people.items() for path in paths]
     for name, path, face in _faces(pictures, analyzer, how, failures, on_picture):
         names.append(name)
         sources.append(path)
         rows.append(face)
+    failures |= {name: _NO_PICTURE for name, paths in people.items() if not paths}
     if not rows:
         told = "; ".join(f"{path}: {why}" for path, why in list(failures.items())[:3])
         raise SphereFaceError(f"no face in {len(pictures)} pictures ({told})", where="enroll")
