@@ -9,7 +9,8 @@ what a forward + backward holds at its peak beyond dx and dweight, in parts of M
 ``--against torch`` measures torch's chunked linear_cross_entropy, the losses without a margin, and
 the bare products that a loss with kept logits (3) or without (4) cannot do without, on pieces of
 the classes. ``--against metric-learning`` measures pytorch-metric-learning's losses. ``--step
-fast|lean|layers`` takes one step alone in this process and prints its peak resident memory.
+fast|lean|layers`` takes one step alone in this process and prints its peak resident memory;
+``--limit GIB`` lets it ask the system for so much and no more.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import resource
 import statistics
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -177,13 +180,22 @@ def measure(problem: Problem, sides: dict[str, Step], rounds: int) -> dict[str, 
     return results
 
 
-def one_step(problem: Problem, way: str) -> None:
+def one_step(problem: Problem, way: str, limit: float | None) -> None:
     """Take one step and print what the process held at its peak beyond the tensors given."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     step = partial(problem.layers, "exact")
     if way != "layers":
         step = partial(problem.fused, memory=way, gradient="exact")
-    took = seconds(step, "cpu")
+    if limit is not None:
+        status = Path("/proc/self/status").read_text()
+        held = 1024 * int(re.search(r"VmData:\s*(\d+)", status)[1])
+        resource.setrlimit(resource.RLIMIT_DATA, (held + int(limit * 2**30),) * 2)
+    try:
+        took = seconds(step, "cpu")
+    except RuntimeError as error:
+        if limit is None:
+            raise
+        sys.exit(f"{way}: no step within {limit} GiB: {str(error).splitlines()[0]}")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     grown = (peak - before) / 2**20
     print(f"{way}: one step in {took:.1f} s, peak {peak / 2**20:.2f} GiB, grown by {grown:.2f} GiB")
@@ -200,6 +212,7 @@ def main() -> None:
     parser.add_argument("--against", choices=["torch", "metric-learning"])
     parser.add_argument("--side", action="append", help="only these, by name, and F.linear")
     parser.add_argument("--step", choices=["fast", "lean", "layers"])
+    parser.add_argument("--limit", type=float, metavar="GIB", help="of memory that --step may take")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     report = {"machine": describe("cpu", args.rounds), "dtype": args.dtype, "runs": {}}
@@ -207,7 +220,7 @@ def main() -> None:
         m, k, n = map(int, shape.split(","))
         problem = Problem(m, k, n, getattr(torch, args.dtype), logits=args.step is None)
         if args.step:
-            one_step(problem, args.step)
+            one_step(problem, args.step, args.limit)
             continue
         sides = {
             None: problem.sides,
