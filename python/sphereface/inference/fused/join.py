@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sphereface.caffe.layers.convolution import Convolution
+from sphereface.caffe.layers.inner_product import InnerProduct
 from sphereface.caffe.layers.pooling import Pooling
 from sphereface.caffe.layers.softmax import Softmax
 from sphereface.inference.fused.operation import Operation, is_hooked
@@ -161,4 +162,6 @@ def _is_small_product(operation: Operation) -> bool:
 
 
 def _outputs(operation: Operation) -> int:
-    return operation.layer.num_output  # type: ignore[union-attr, return-value] # of a product
+    layer = operation.layer
+    assert isinstance(layer, Convolution | InnerProduct)
+    return layer.num_output

@@ -232,8 +232,10 @@ def _row(
     if _reads_planes(operation, images):
         kind, given = _PLANAR, images[slot]
     if isinstance(operation, Pooled):
-        pool: Pooling = operation.parts[1].layer  # type: ignore[assignment]
-        pooling = (*pool.kernel, *pool.stride, *pool.pad)  # type: ignore[misc]
+        pool = operation.parts[1].layer
+        assert isinstance(pool, Pooling)
+        assert pool.kernel is not None
+        pooling = (*pool.kernel, *pool.stride, *pool.pad)
     if isinstance(operation, Heads):
         channels = [shapes[slot][1] for slot in operation.tops]
         bits = sum(1 << i for i, head in enumerate(operation.heads) if head.softmax)
